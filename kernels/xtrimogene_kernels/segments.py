@@ -1,0 +1,40 @@
+"""Where each cell of a packed batch begins and ends.
+
+Lengths stand twice: on the device for kernels, on the host for loops, so that nothing synchronizes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from jaxtyping import Int32
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """``cu_seqlens[i]:cu_seqlens[i + 1]`` are the rows of cell ``i``; ``lengths`` are the same on the host."""
+
+    cu_seqlens: Int32[Tensor, "B+1"]
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def from_lengths(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> "Segments":
+        lengths = tuple(int(length) for length in lengths)
+        return cls(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device), lengths)
+
+    @property
+    def num_segments(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.lengths)
+
+    @property
+    def max_length(self) -> int:
+        return max(self.lengths, default=0)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Segments":
+        return Segments(self.cu_seqlens.to(device, non_blocking=non_blocking), self.lengths)

@@ -1,0 +1,1 @@
+"""xtrimogene: single-cell foundation models of the xTrimoGene / scFoundation family."""
