@@ -1,0 +1,18 @@
+"""Maximum and mean over the rows of each cell.
+
+Letters: N rows of all cells, packed; B cells; D width.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xtrimogene_kernels.segments import Segments
+
+
+def segment_pool(tokens: Float[Tensor, "N D"], segments: Segments) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    if not segments.lengths:
+        return tokens[:0], tokens[:0]
+    cells = tokens.split(segments.lengths)
+    # max over a dimension sends the gradient of a tie to one row only.
+    return torch.stack([cell.max(0).values for cell in cells]), torch.stack([cell.mean(0) for cell in cells])

@@ -1,0 +1,67 @@
+"""Full softmax attention inside each cell of a packed batch; no cell sees another."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xtrimogene_kernels.checks import check_alike, check_implementation, check_segments, check_shape
+from xtrimogene_kernels.segments import Segments
+from xtrimogene_kernels.varlen_attention import flash_attn, reference, sdpa, torch_varlen
+
+__all__ = ["Implementation", "varlen_attention"]
+
+Implementation = Literal["auto", "reference", "sdpa", "torch_varlen", "flash_attn"]
+
+_FORMS = {
+    "reference": reference.varlen_attention,
+    "sdpa": sdpa.varlen_attention,
+    "torch_varlen": torch_varlen.varlen_attention,
+    "flash_attn": flash_attn.varlen_attention,
+}
+
+
+def varlen_attention(
+    query: Float[Tensor, "N H d"],
+    key: Float[Tensor, "N H d"],
+    value: Float[Tensor, "N H d"],
+    segments: Segments,
+    *,
+    implementation: Implementation = "auto",
+) -> Float[Tensor, "N H d"]:
+    """Attend from every row to all rows of its own cell, with scale ``d ** -0.5``.
+
+    Parameters
+    ----------
+    query, key, value
+        Rows of all cells one after the other: packed, never padded. A cell without rows is allowed and gives none.
+    segments
+        Where each cell begins and ends.
+    implementation
+        ``"auto"`` is a rule: bfloat16 and float16 on CUDA use ``"torch_varlen"``, everything else ``"sdpa"``.
+        ``"flash_attn"`` is used only by name.
+
+    Raises
+    ------
+    ValueError
+        Shapes, dtypes, devices or segments disagree, or the implementation cannot take this dtype or device.
+    ImportError
+        flash-attn was asked for and is not installed.
+    """
+    if query.ndim != 3:
+        raise ValueError(f"query must have shape (N, H, d), not {tuple(query.shape)}; reshape the heads out first.")
+    check_alike({"query": query, "key": key, "value": value})
+    check_shape("key", key, query.shape, "(N, H, d)")
+    check_shape("value", value, query.shape, "(N, H, d)")
+    check_segments("query", query, segments, allow_empty=True)
+    check_implementation(implementation, ("auto", *_FORMS))
+    half_on_cuda = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+    if implementation == "auto":
+        implementation = "torch_varlen" if half_on_cuda else "sdpa"
+    if implementation in ("torch_varlen", "flash_attn") and not half_on_cuda:
+        raise ValueError(
+            f"implementation={implementation!r} needs bfloat16 or float16 on CUDA, not {query.dtype} on "
+            f"{query.device.type}; use implementation='auto'."
+        )
+    return _FORMS[implementation](query, key, value, segments)

@@ -1,0 +1,26 @@
+"""One scaled_dot_product_attention call a cell: nothing is padded, and one cell costs what it costs alone.
+
+Letters: N rows of all cells, packed; H heads; d width of a head; n rows of one cell.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from xtrimogene_kernels.segments import Segments
+
+
+def varlen_attention(
+    query: Float[Tensor, "N H d"],
+    key: Float[Tensor, "N H d"],
+    value: Float[Tensor, "N H d"],
+    segments: Segments,
+) -> Float[Tensor, "N H d"]:
+    outputs = []
+    for cell in zip(*(rows.split(segments.lengths) for rows in (query, key, value)), strict=True):
+        q, k, v = (rows.transpose(0, 1)[None] for rows in cell)  # (1, H, n, d), views
+        outputs.append(scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))  # (n, H, d)
+    if len(outputs) == 1:
+        return outputs[0]
+    return torch.cat(outputs) if outputs else torch.empty_like(value)
