@@ -1,1 +1,50 @@
-"""xtrimogene: single-cell foundation models of the xTrimoGene / scFoundation family."""
+"""xtrimogene: single-cell foundation models of the xTrimoGene / scFoundation family.
+
+Names are loaded when they are first used, so that importing the package costs nothing. Types: ``__init__.pyi``.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "ModelConfig": "xtrimogene.config",
+    "PretrainedModel": "xtrimogene.checkpoint",
+    "load": "xtrimogene.checkpoint",
+    "save": "xtrimogene.checkpoint",
+}
+
+__all__ = [
+    "ModelConfig",
+    "PretrainedModel",
+    "__version__",
+    "data",
+    "errors",
+    "evaluation",
+    "get",
+    "load",
+    "model",
+    "pl",
+    "pp",
+    "presets",
+    "save",
+    "tl",
+    "training",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version(__name__)
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        value = import_module(f"{__name__}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

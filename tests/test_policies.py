@@ -1,0 +1,102 @@
+"""What the project promises about itself: public names, light imports, layers, what the wheel holds."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import xtrimogene as xt
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLIC = [
+    "ModelConfig",
+    "PretrainedModel",
+    "__version__",
+    "data",
+    "errors",
+    "evaluation",
+    "get",
+    "load",
+    "model",
+    "pl",
+    "pp",
+    "presets",
+    "save",
+    "tl",
+    "training",
+]
+HEAVY = ["anndata", "fastapi", "h5py", "lightning", "matplotlib", "numpy", "pandas", "ray", "scanpy", "torch"]
+
+ABSENT = ["anndata", "fastapi", "lightning", "matplotlib", "pandas", "ray", "scanpy", "sklearn", "typer"]
+ARRAYS_ONLY = ["xtrimogene_kernels", "xtrimogene.data", "xtrimogene.model", "xtrimogene.presets"]
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def stub_names() -> list[str]:
+    names = []
+    for node in ast.parse((ROOT / "xtrimogene" / "__init__.pyi").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            names += [alias.asname for alias in node.names if alias.asname]
+        elif isinstance(node, ast.AnnAssign):
+            names.append(ast.unparse(node.target))
+    return sorted(names)
+
+
+def test_public_names_are_these() -> None:
+    assert sorted(xt.__all__) == dir(xt) == stub_names() == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_name_resolves(name: str) -> None:
+    value = getattr(xt, name)
+    assert vars(xt)[name] is value  # looked up once
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = xt.no_such_name
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = f"import sys, xtrimogene; print(*sorted(set({HEAVY}) & set(sys.modules)))"
+    assert run(sys.executable, "-c", code).split() == []
+
+
+@pytest.mark.parametrize("package", ARRAYS_ONLY)
+def test_arrays_need_no_annotated_data(package: str) -> None:
+    code = (
+        "import sys, pkgutil, importlib\n"
+        f"sys.modules.update(dict.fromkeys({ABSENT}))\n"
+        f"package = importlib.import_module({package!r})\n"
+        "for found in pkgutil.walk_packages(getattr(package, '__path__', []), package.__name__ + '.'):\n"
+        "    importlib.import_module(found.name)\n"
+    )
+    run(sys.executable, "-c", code)
+
+
+def test_imports_point_one_way() -> None:
+    run(sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache")
+
+
+def test_wheel_holds_the_two_packages_only(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {Path(name).parts[0] for name in names} == {
+        "xtrimogene",
+        "xtrimogene_kernels",
+        f"xtrimogene-{xt.__version__}.dist-info",
+    }
+    inside = {"xtrimogene/py.typed", "xtrimogene/__init__.pyi", "xtrimogene_kernels/py.typed"}
+    assert inside <= set(names)
+    assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".ipynb", ".ckpt"))]
+    assert wheel.stat().st_size < 30_000_000
