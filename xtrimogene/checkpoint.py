@@ -1,0 +1,190 @@
+"""A checkpoint is a folder: config.json, weights.safetensors, genes.tsv, card.json. Never a pickle.
+
+config.json holds the sha256 of the weights and of the gene table, so that a file swapped for another is noticed.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from xtrimogene.config import ModelConfig, from_dict, to_dict
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.errors import CheckpointError, ConfigError, MissingExtraError
+from xtrimogene.model.xtrimogene import XTrimoGene
+
+FORMAT = "xtrimogene-1"
+CONFIG, WEIGHTS, GENES, CARD = "config.json", "weights.safetensors", "genes.tsv", "card.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedModel:
+    """A network, the genes it knows and what is known about it; ``sha256`` is that of its weights file."""
+
+    network: XTrimoGene
+    genes: GeneVocabulary
+    card: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    sha256: str = ""
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.network.config
+
+
+def load(name_or_path: str | os.PathLike[str] | PretrainedModel = "demo") -> PretrainedModel:
+    """Load a model: ``"demo"`` (in the package), a folder, or ``"hf://owner/name@revision"``.
+
+    Raises
+    ------
+    CheckpointError
+        No such model, a file missing or altered, or weights that do not fit the configuration.
+    MissingExtraError
+        hf:// without the extra ``hub``.
+    """
+    if isinstance(name_or_path, PretrainedModel):
+        return name_or_path
+    text = os.fspath(name_or_path)
+    if text == "demo":
+        with resources.as_file(resources.files("xtrimogene") / "assets" / "demo") as folder:
+            return _load_folder(folder, "demo")
+    folder = _download(text) if text.startswith("hf://") else Path(text)
+    return _load_folder(folder, text if text.startswith("hf://") else folder.name)
+
+
+def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> Path:
+    """Write a checkpoint folder; nothing half-written is ever seen under its name.
+
+    Parameters
+    ----------
+    folder
+        Must not exist yet, or be an empty folder.
+    dtype
+        float16 halves the file; embeddings are computed in float32 either way.
+
+    Raises
+    ------
+    CheckpointError
+        The folder exists and holds something.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CheckpointError(f"{target} exists already; name a new folder, or remove it first.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        place = Path(scratch) / "checkpoint"
+        place.mkdir()
+        state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.network.state_dict().items()}
+        save_file(state, place / WEIGHTS)
+        model.genes.write(place / GENES)
+        config = {
+            "format": FORMAT,
+            "model": to_dict(model.config),
+            "sha256": {WEIGHTS: file_sha256(place / WEIGHTS), GENES: file_sha256(place / GENES)},
+        }
+        (place / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        (place / CARD).write_text(json.dumps(dict(model.card), indent=1) + "\n")
+        os.replace(place, target)
+    return target
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _load_folder(folder: Path, name: str) -> PretrainedModel:
+    _check_complete(folder)
+    config_file = _read_json(folder / CONFIG)
+    if config_file.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder / CONFIG} has format {config_file.get('format')!r}; this version reads {FORMAT!r}. "
+            "Convert the model again, or update xtrimogene."
+        )
+    try:
+        config = from_dict(ModelConfig, config_file["model"], "model")
+        expected = {part: str(config_file["sha256"][part]) for part in (WEIGHTS, GENES)}
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is not a configuration of ours ({error}). Fetch the checkpoint again.") from None
+    for part, digest in expected.items():
+        found = file_sha256(folder / part)
+        if found != digest:
+            raise CheckpointError(
+                f"{folder / part} is not the file this checkpoint was saved with "
+                f"(sha256 {found[:12]}..., wanted {digest[:12]}...). Fetch the checkpoint again."
+            )
+    genes = GeneVocabulary.read(folder / GENES)
+    if len(genes) != config.num_genes:
+        raise CheckpointError(
+            f"{folder / GENES} lists {len(genes):,} genes and the model has {config.num_genes:,}. Fetch the checkpoint again."
+        )
+    network = XTrimoGene(config)
+    load_weights(network, _read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    return PretrainedModel(network.eval().requires_grad_(False), genes, _read_json(folder / CARD), name, expected[WEIGHTS])
+
+
+def load_weights(network: XTrimoGene, state: Mapping[str, Tensor], where: Path) -> None:
+    """Copy weights in; every name and shape must fit.
+
+    Raises
+    ------
+    CheckpointError
+        The first name or shape that does not.
+    """
+    own = network.state_dict()
+    for kind, names in (("misses", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
+        if names:
+            raise CheckpointError(f"{where} {kind} {min(names)!r} (and {len(names) - 1} more): it belongs to another model.")
+    for name, tensor in own.items():
+        if state[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{where}: {name!r} has shape {tuple(state[name].shape)}, the configuration needs {tuple(tensor.shape)}."
+            )
+    network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+
+
+def _check_complete(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"No model at {str(folder)!r}: a folder with {CONFIG}, {WEIGHTS}, {GENES} and {CARD} is needed, or the name 'demo'."
+            + (f" A scFoundation file is read by `xtrimogene convert scfoundation {folder}`." if folder.is_file() else "")
+        )
+    missing = [part for part in (CONFIG, WEIGHTS, GENES, CARD) if not (folder / part).is_file()]
+    if missing:
+        raise CheckpointError(f"{folder} is no complete checkpoint: {', '.join(missing)} missing. Fetch it again.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error}). Fetch the checkpoint again.") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object. Fetch the checkpoint again.")
+    return value
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file ({error}). Fetch the checkpoint again.") from None
+
+
+def _download(address: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise MissingExtraError(f"{address} needs an extra: pip install 'xtrimogene[hub]'.") from None
+    repository, _, revision = address.removeprefix("hf://").partition("@")
+    return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, GENES, CARD]))

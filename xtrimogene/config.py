@@ -1,0 +1,199 @@
+"""What a model and a run are, as frozen data: checked once, written to JSON and TOML, free of torch."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from xtrimogene.errors import ConfigError
+
+Pool = Literal["all", "max", "mean", "latent"]
+Unmeasured = Literal["mask", "zero"]
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _check_heads(part: str, dim: int, num_heads: int) -> None:
+    _require(dim > 0 and num_heads > 0, f"{part}: dim={dim} and num_heads={num_heads} must be positive.")
+    _require(dim % num_heads == 0, f"{part}: dim={dim} is not a multiple of num_heads={num_heads}; change one of the two.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    """Exact softmax attention over the expressed genes of a cell; the feed-forward part is 4 x dim wide."""
+
+    dim: int = 256
+    num_layers: int = 4
+    num_heads: int = 8
+    norm_first: bool = True  # False is the released scFoundation
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_heads("encoder", self.dim, self.num_heads)
+        _require(self.num_layers >= 1, f"encoder: num_layers={self.num_layers} must be at least 1.")
+        _require(0.0 <= self.dropout < 1.0, f"encoder: dropout={self.dropout} must lie in [0, 1).")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderConfig:
+    """FAVOR+ attention over every gene of the model; the feed-forward part is 4 x dim wide."""
+
+    dim: int = 256
+    num_layers: int = 2
+    num_heads: int = 8
+    num_features: int = 256  # random features of a head; 266 is the released scFoundation
+
+    def __post_init__(self) -> None:
+        _check_heads("decoder", self.dim, self.num_heads)
+        _require(self.num_layers >= 1, f"decoder: num_layers={self.num_layers} must be at least 1.")
+        _require(self.num_features >= 1, f"decoder: num_features={self.num_features} must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The whole network. ``pool`` and ``read_depth`` are what its embeddings use unless the caller says otherwise."""
+
+    num_genes: int
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    num_bins: int = 100
+    bin_alpha: float = 1.0
+    latent_dim: int | None = None  # width of the latent cell vector; None: the model has none
+    unmeasured: Unmeasured = "mask"  # what the decoder reads at genes that were not measured; "zero" is scFoundation
+    pool: Pool = "all"
+    read_depth: str = "f1"
+
+    def __post_init__(self) -> None:
+        _require(self.num_genes >= 1, f"num_genes={self.num_genes} must be at least 1.")
+        _require(self.num_bins >= 1, f"num_bins={self.num_bins} must be at least 1.")
+        _require(self.latent_dim is None or self.latent_dim >= 1, f"latent_dim={self.latent_dim} must be at least 1, or None.")
+        _require(self.pool in get_args(Pool), f"pool={self.pool!r} is not one of {', '.join(get_args(Pool))}.")
+        _require(self.unmeasured in get_args(Unmeasured), f"unmeasured={self.unmeasured!r} is neither 'mask' nor 'zero'.")
+        _require(
+            self.pool != "latent" or self.latent_dim is not None,
+            "pool='latent' needs a model with a latent cell vector; set latent_dim, or choose all, max or mean.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskingConfig:
+    """Which genes of a cell are hidden, and what the decoder reads in their place."""
+
+    nonzero_fraction: float = 0.3
+    zero_fraction: float = 0.03
+    replace_fraction: float = 0.8  # the mask row
+    random_fraction: float = 0.1  # a random non-zero value of the cell; the rest shows the true value
+    max_visible: int | None = None  # a cell with more visible genes hides the surplus as well
+
+    def __post_init__(self) -> None:
+        for name in ("nonzero_fraction", "zero_fraction", "replace_fraction", "random_fraction"):
+            value = getattr(self, name)
+            _require(0.0 <= value <= 1.0, f"masking: {name}={value} must lie in [0, 1].")
+        _require(self.nonzero_fraction < 1.0, "masking: nonzero_fraction=1 leaves the encoder nothing to read.")
+        _require(
+            self.replace_fraction + self.random_fraction <= 1.0,
+            f"masking: replace_fraction={self.replace_fraction} and random_fraction={self.random_fraction} exceed 1 together.",
+        )
+        _require(
+            self.max_visible is None or self.max_visible >= 1,
+            f"masking: max_visible={self.max_visible} must be at least 1, or None.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadDepthConfig:
+    """How the input of a training cell is thinned: unchanged with this probability, else at a Beta(a, b) rate."""
+
+    unchanged_probability: float = 0.5
+    beta_a: float = 2.0
+    beta_b: float = 2.0
+
+    def __post_init__(self) -> None:
+        value = self.unchanged_probability
+        _require(0.0 <= value <= 1.0, f"read_depth: unchanged_probability={value} must lie in [0, 1].")
+        _require(self.beta_a > 0 and self.beta_b > 0, "read_depth: beta_a and beta_b must be positive.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW with a linear warm-up and a cosine to ``final_lr_fraction`` of the peak."""
+
+    peak_lr: float = 1e-4
+    weight_decay: float = 0.0
+    warmup_steps: int = 500
+    final_lr_fraction: float = 0.01
+    gradient_clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.95)
+
+    def __post_init__(self) -> None:
+        _require(self.peak_lr > 0, f"optimizer: peak_lr={self.peak_lr} must be positive.")
+        _require(self.warmup_steps >= 0, f"optimizer: warmup_steps={self.warmup_steps} must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """One pre-training run: what is read, what is trained, where it is written."""
+
+    files: tuple[str, ...]
+    output: str
+    preset: str = "demo"
+    num_steps: int = 10_000
+    batch_size: int = 64
+    min_genes: int = 200  # cells with fewer expressed genes are left out
+    decoder_share: float = 1.0  # share of a batch's cells that pass through the gene decoder
+    latent_weight: float = 0.0  # weight of the latent head's loss; needs a preset with latent_dim
+    redraw_every: int = 1000  # steps between two draws of the FAVOR+ projections; 0: never
+    checkpoint_every: int = 500
+    log_every: int = 50
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float32 elsewhere
+    max_seconds: float | None = None
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    read_depth: ReadDepthConfig = field(default_factory=ReadDepthConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr to train on.")
+        for name in ("num_steps", "batch_size", "checkpoint_every", "log_every"):
+            _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
+        _require(0.0 <= self.decoder_share <= 1.0, f"decoder_share={self.decoder_share} must lie in [0, 1].")
+        _require(
+            self.decoder_share > 0 or self.latent_weight > 0,
+            "decoder_share=0 and latent_weight=0 leave nothing to train; raise one of the two.",
+        )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dictionaries, lists and scalars, ready for JSON."""
+    return asdict(config)
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+    """Build a config of this kind; an unknown name or a wrong type is a ConfigError that says where it stands."""
+    hints = get_type_hints(kind)
+    known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    _require(not unknown, f"{where}: unknown setting {', '.join(map(repr, unknown))}; known are {', '.join(sorted(known))}.")
+    try:
+        return kind(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}.") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        _require(isinstance(value, Mapping), f"{where}: a table of settings is needed, got {value!r}.")
+        return from_dict(hint, value, where)
+    accepted = [option for option in get_args(hint) if isinstance(option, type)] or [hint]
+    if isinstance(value, list):
+        return tuple(value)
+    if float in accepted and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    scalars = [option for option in accepted if option in (int, float, str, bool)]
+    if scalars and value is not None:
+        fits = isinstance(value, tuple(scalars)) and not (isinstance(value, bool) and bool not in scalars)
+        _require(fits, f"{where}: {' or '.join(s.__name__ for s in scalars)} is needed, got {value!r}.")
+    return value

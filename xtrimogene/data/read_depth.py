@@ -1,0 +1,89 @@
+"""Read depth: the T and S a cell is read with, and the thinning of counts that teaches a model what they mean.
+
+T = log10(total wanted), S = log10(total seen). The released sampler is not public; ours leaves a cell unchanged with a
+given probability and else keeps each molecule with a rate drawn from a Beta distribution.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from scipy import sparse
+from torch import Tensor
+
+from xtrimogene.config import ReadDepthConfig
+from xtrimogene.errors import ConfigError, CountsError
+
+_PATTERN = re.compile(r"([tfa])(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDepth:
+    """``t``: T = amount; ``f``: T = log10(total x amount); ``a``: T = log10(total) + amount. S is always log10(total)."""
+
+    kind: Literal["t", "f", "a"]
+    amount: float
+
+    @classmethod
+    def parse(cls, text: str) -> "ReadDepth":
+        """Read the released code's notation: "t4", "f1", "a0.5".
+
+        Raises
+        ------
+        ConfigError
+            Another letter, no number, or an amount of zero for t or f.
+        """
+        found = _PATTERN.fullmatch(text)
+        if found is None:
+            raise ConfigError(f"read_depth={text!r} is not one of t, f, a followed by a number, such as 't4', 'f1', 'a0.5'.")
+        kind, amount = found.group(1), float(found.group(2))
+        if kind != "a" and amount == 0:
+            raise ConfigError(f"read_depth={text!r}: the number after {kind!r} must be positive.")
+        return cls(kind, amount)  # type: ignore[arg-type]
+
+    def tokens(self, totals: Float32[Tensor, "B"]) -> tuple[Float32[Tensor, "B"], Float32[Tensor, "B"]]:
+        """Return T and S of cells with these totals.
+
+        Raises
+        ------
+        CountsError
+            A total of 1 or less: its logarithm is not positive and the model cannot read it.
+        """
+        if bool((totals <= 1).any()):
+            row = int((totals <= 1).nonzero()[0])
+            raise CountsError(
+                f"Cell {row} of the batch has {float(totals[row]):g} counts in the model's genes; more than 1 is needed. "
+                "Leave such cells out."
+            )
+        source = totals.log10()
+        if self.kind == "t":
+            return torch.full_like(source, self.amount), source
+        shift = math.log10(self.amount) if self.kind == "f" else self.amount
+        return source + shift, source
+
+
+def downsample_counts(
+    counts: sparse.csr_matrix, config: ReadDepthConfig, generator: np.random.Generator
+) -> sparse.csr_matrix:
+    """Thin each cell's molecules binomially at a rate of its own; a cell never loses its last molecule.
+
+    Parameters
+    ----------
+    counts
+        Cells x genes, integral counts.
+    """
+    num_cells = counts.shape[0]
+    rates = generator.beta(config.beta_a, config.beta_b, size=num_cells)
+    rates[generator.random(num_cells) < config.unchanged_probability] = 1.0
+    lengths = np.diff(counts.indptr)
+    kept = generator.binomial(counts.data.astype(np.int64), np.repeat(rates, lengths)).astype(np.float32)
+    emptied = np.flatnonzero(np.add.reduceat(kept, counts.indptr[:-1]) == 0) if num_cells else np.zeros(0, dtype=np.int64)
+    for cell in emptied:
+        kept[counts.indptr[cell] + generator.integers(lengths[cell])] = 1.0
+    thinned = sparse.csr_matrix((kept, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
+    thinned.eliminate_zeros()
+    return thinned

@@ -1,0 +1,192 @@
+"""Sparse counts in, arrays out: cell embeddings, gene embeddings, expression.
+
+Cells are sorted by length and cut into batches by a token budget; each cell's result is independent of the batch it was in.
+Letters: B cells, G genes of the model, A genes asked for, E decoder width.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+from scipy import sparse
+from torch import Tensor
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import Pool
+from xtrimogene.data.packed_cells import PackedCells, pack_cells
+from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.errors import ConfigError
+from xtrimogene_kernels.segments import Segments
+
+Progress = Callable[[int], None]  # called with the number of cells just done
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """Take the device named, else CUDA, else MPS, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        The device named is not there.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); try 'cpu'.") from None
+    return chosen
+
+
+class Inference:
+    """A model on a device, ready to read counts.
+
+    Parameters
+    ----------
+    token_budget
+        Expressed genes a batch may hold; a cell longer than that goes alone. Bounds memory and never changes a result.
+    """
+
+    def __init__(
+        self, model: PretrainedModel, *, device: str | torch.device | None = None, token_budget: int | None = None
+    ) -> None:
+        self.device = choose_device(device)
+        if token_budget is not None and token_budget < 1:
+            raise ConfigError(f"token_budget={token_budget} must be at least 1.")
+        # on a CPU a batch that stays in the caches is the fastest
+        self.token_budget = token_budget or (8_192 if self.device.type == "cpu" else 262_144)
+        self.network = model.network.to(self.device)
+        self.config = model.config
+
+    def cell_embeddings(
+        self,
+        counts: sparse.csr_matrix,
+        *,
+        pool: Pool | None = None,
+        read_depth: str | None = None,
+        normalized: bool = False,
+        progress: Progress | None = None,
+    ) -> Float32[np.ndarray, "B _"]:
+        """Return one vector per cell.
+
+        Parameters
+        ----------
+        counts
+            Cells x the model's genes.
+        pool, read_depth
+            Default: the model's own.
+        normalized
+            The values are log1p already and taken as given.
+
+        Returns
+        -------
+        float32; NaN for a cell that cannot be read (a total of 1 or less in the model's genes).
+        """
+        depth = ReadDepth.parse(read_depth or self.config.read_depth)
+        out: np.ndarray | None = None
+        with torch.inference_mode():
+            for rows, packed in self._batches(counts, depth, normalized):
+                vectors = self.network.embed_cells(packed, pool or self.config.pool).float().cpu().numpy()
+                if out is None:
+                    out = np.full((counts.shape[0], vectors.shape[1]), np.nan, dtype=np.float32)
+                out[rows] = vectors
+                if progress is not None:
+                    progress(len(rows))
+        return np.full((counts.shape[0], self.embedding_dim(pool)), np.nan, dtype=np.float32) if out is None else out
+
+    def gene_embeddings(
+        self,
+        counts: sparse.csr_matrix,
+        *,
+        genes: Int64[np.ndarray, "A"] | None = None,
+        read_depth: str | None = None,
+        normalized: bool = False,
+        progress: Progress | None = None,
+    ) -> Float32[np.ndarray, "B A E"]:
+        """Return context embeddings of genes (default: all of them, in the model's order) in each cell."""
+        return self._decode(counts, genes, read_depth, normalized, progress, lambda vectors: vectors)
+
+    def expression(
+        self,
+        counts: sparse.csr_matrix,
+        *,
+        genes: Int64[np.ndarray, "A"] | None = None,
+        read_depth: str | None = None,
+        normalized: bool = False,
+        progress: Progress | None = None,
+    ) -> Float32[np.ndarray, "B A"]:
+        """Return the predicted expression, log1p of counts per 10,000, of genes (default: all of them) in each cell."""
+        return self._decode(counts, genes, read_depth, normalized, progress, self.network.head)
+
+    def embedding_dim(self, pool: Pool | None = None) -> int:
+        """Width of a cell's vector under this pooling."""
+        dim = self.config.encoder.dim
+        widths = {"all": 4 * dim, "max": dim, "mean": dim, "latent": self.config.latent_dim}
+        width = widths[pool or self.config.pool]
+        if width is None:
+            raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
+        return width
+
+    def _decode(
+        self,
+        counts: sparse.csr_matrix,
+        genes: Int64[np.ndarray, "A"] | None,
+        read_depth: str | None,
+        normalized: bool,
+        progress: Progress | None,
+        finish: Callable[[Tensor], Tensor],
+    ) -> np.ndarray:
+        depth = ReadDepth.parse(read_depth or self.config.read_depth)
+        asked = torch.arange(self.config.num_genes) if genes is None else torch.from_numpy(np.asarray(genes, dtype=np.int64))
+        asked = asked.to(self.device)
+        num_asked = len(asked)
+        out: np.ndarray | None = None
+        with torch.inference_mode():
+            for rows, packed in self._batches(counts, depth, normalized, tokens_per_cell=self.config.num_genes):
+                segments = Segments.from_lengths([num_asked] * len(rows), self.device)
+                decoded = self.network.decode(self.network.encode(packed), packed, asked.repeat(len(rows)), segments)
+                values = finish(decoded).unflatten(0, (len(rows), num_asked)).float().cpu().numpy()
+                if out is None:
+                    out = np.full((counts.shape[0], *values.shape[1:]), np.nan, dtype=np.float32)
+                out[rows] = values
+                if progress is not None:
+                    progress(len(rows))
+        if out is None:
+            width = finish(torch.zeros(1, self.config.decoder.dim, device=self.device)).shape[1:]
+            return np.full((counts.shape[0], num_asked, *width), np.nan, dtype=np.float32)
+        return out
+
+    def _batches(
+        self, counts: sparse.csr_matrix, depth: ReadDepth, normalized: bool, tokens_per_cell: int = 0
+    ) -> Iterator[tuple[Int64[np.ndarray, "b"], PackedCells]]:
+        """Rows of ``counts`` and the cells packed from them, T and S appended, on the device."""
+        if counts.shape[1] != self.config.num_genes:
+            raise ConfigError(
+                f"counts has {counts.shape[1]:,} columns and the model {self.config.num_genes:,} genes; match the genes first."
+            )
+        lengths = np.diff(counts.indptr)
+        readable = np.flatnonzero(readable_cells(counts))
+        order = readable[np.argsort(lengths[readable], kind="stable")]
+        for rows in _cut(order, np.maximum(lengths, tokens_per_cell), self.token_budget):
+            packed = pack_cells(counts[rows], normalized=normalized).to(self.device, non_blocking=True)
+            yield rows, self.network.append_read_depth(packed, *depth.tokens(packed.totals))
+
+
+def readable_cells(counts: sparse.csr_matrix) -> Bool[np.ndarray, "B"]:
+    """Cells with a total above 1: S = log10(total) has to be positive."""
+    return np.asarray(counts.sum(axis=1)).ravel() > 1.0
+
+
+def _cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    start, used = 0, 0
+    for stop, row in enumerate(order):
+        if stop > start and used + lengths[row] > budget:
+            yield order[start:stop]
+            start, used = stop, 0
+        used += int(lengths[row])
+    if start < len(order):
+        yield order[start:]

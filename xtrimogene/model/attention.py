@@ -1,0 +1,61 @@
+"""The two kinds of attention: exact over the genes a cell expresses, FAVOR+ over every gene.
+
+Letters: N tokens of all cells, packed; M query tokens among them; D width; H heads; d = D / H.
+"""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from xtrimogene_kernels.linear_attention import linear_attention
+from xtrimogene_kernels.segments import Segments
+from xtrimogene_kernels.varlen_attention import varlen_attention
+
+
+class SoftmaxAttention(nn.Module):
+    """Exact attention inside each cell, of whatever length."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "N D"]:
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)  # (N, H, d) each
+        return self.out(varlen_attention(query, key, value, segments).flatten(1))  # (N, D)
+
+
+class LinearAttention(nn.Module):
+    """FAVOR+ softmax attention (Performer). ``projection`` is drawn once, and redrawn by the training loop."""
+
+    projection: Tensor
+
+    def __init__(self, dim: int, num_heads: int, num_features: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+        self.register_buffer("projection", torch.empty(num_features, dim // num_heads))
+
+    def forward(
+        self,
+        x: Float[Tensor, "N D"],
+        segments: Segments,
+        rows: Int64[Tensor, "M"] | None = None,
+        row_segments: Segments | None = None,
+    ) -> Float[Tensor, "M D"]:
+        """Attend from ``rows`` (default: all) to every token of the same cell."""
+        asked = x if rows is None else x[rows]  # (M, D)
+        heads = (self.num_heads, -1)
+        attended = linear_attention(
+            self.query(asked).unflatten(-1, heads),
+            self.key(x).unflatten(-1, heads),
+            self.value(x).unflatten(-1, heads),
+            self.projection.to(x.dtype),
+            segments if row_segments is None else row_segments,
+            segments,
+        )  # (M, H, d)
+        return self.out(attended.flatten(1))  # (M, D)

@@ -1,0 +1,35 @@
+"""The decoder: light, reads every gene, answers where it is asked.
+
+Letters: B cells; G genes; P = G + 2 positions of a cell; M positions asked for; D encoder width; E decoder width.
+"""
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from xtrimogene.config import DecoderConfig
+from xtrimogene.model.transformer_block import DecoderBlock
+from xtrimogene_kernels.segments import Segments
+
+
+class Decoder(nn.Module):
+    """``project`` takes the encoder's width to the decoder's; the output passes two norms, as in the released model."""
+
+    def __init__(self, encoder_dim: int, config: DecoderConfig) -> None:
+        super().__init__()
+        self.project = nn.Linear(encoder_dim, config.dim)
+        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_layers))
+        self.inner_norm = nn.LayerNorm(config.dim)
+        self.outer_norm = nn.LayerNorm(config.dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B*P E"],
+        segments: Segments,
+        rows: Int64[Tensor, "M"],
+        row_segments: Segments,
+    ) -> Float[Tensor, "M E"]:
+        """Run all positions through the layers, the last layer only at ``rows``; ``x`` is projected already."""
+        for block in self.blocks[:-1]:
+            x = block(x, segments)
+        x = self.blocks[-1](x, segments, rows, row_segments)
+        return self.outer_norm(self.inner_norm(x))  # type: ignore[no-any-return]

@@ -1,0 +1,34 @@
+"""From the encoder's tokens to one vector a cell. Letters: B cells, N tokens (T and S last in each cell), D width."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xtrimogene_kernels.segment_pool import segment_pool
+from xtrimogene_kernels.segments import Segments
+
+
+def pool_max(tokens: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "B D"]:
+    """Maximum over all tokens, T and S included, as in the released code."""
+    return segment_pool(tokens, segments)[0]
+
+
+def pool_mean(tokens: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "B D"]:
+    """Mean over the genes; T and S are left out."""
+    return _over_genes(tokens, segments)[1]
+
+
+def pool_all(tokens: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "B 4D"]:
+    """S token, T token, maximum over genes, mean over genes, side by side."""
+    last = segments.cu_seqlens[1:].long() - 1
+    return torch.cat([tokens[last], tokens[last - 1], *_over_genes(tokens, segments)], dim=-1)
+
+
+def _over_genes(tokens: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
+    is_gene = torch.ones(len(tokens), dtype=torch.bool)
+    ends = torch.tensor(segments.lengths).cumsum(0)
+    is_gene[ends - 1] = False
+    is_gene[ends - 2] = False
+    rows = is_gene.nonzero().squeeze(1).to(tokens.device, non_blocking=True)
+    genes = Segments.from_lengths([length - 2 for length in segments.lengths], tokens.device)
+    return segment_pool(tokens[rows], genes)

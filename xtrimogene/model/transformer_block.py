@@ -1,0 +1,60 @@
+"""One layer of the encoder and one of the decoder."""
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xtrimogene.config import DecoderConfig, EncoderConfig
+from xtrimogene.model.attention import LinearAttention, SoftmaxAttention
+from xtrimogene_kernels.segments import Segments
+
+
+class EncoderBlock(nn.Module):
+    """Exact attention and a ReLU feed-forward, pre-norm (ours) or post-norm (the released scFoundation)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm_first = config.norm_first
+        self.dropout = config.dropout
+        self.attention = SoftmaxAttention(config.dim, config.num_heads)
+        self.attention_norm = nn.LayerNorm(config.dim)
+        self.expand = nn.Linear(config.dim, 4 * config.dim)
+        self.contract = nn.Linear(4 * config.dim, config.dim)
+        self.feed_forward_norm = nn.LayerNorm(config.dim)
+
+    def forward(self, x: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "N D"]:
+        if self.norm_first:
+            x = x + self._drop(self.attention(self.attention_norm(x), segments))
+            return x + self._drop(self._feed_forward(self.feed_forward_norm(x)))
+        x = self.attention_norm(x + self._drop(self.attention(x, segments)))
+        return self.feed_forward_norm(x + self._drop(self._feed_forward(x)))  # type: ignore[no-any-return]
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.contract(self._drop(F.relu(self.expand(x), inplace=True)))  # type: ignore[no-any-return]
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class DecoderBlock(nn.Module):
+    """FAVOR+ attention and a GELU feed-forward, pre-norm."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.dim)
+        self.attention = LinearAttention(config.dim, config.num_heads, config.num_features)
+        self.feed_forward_norm = nn.LayerNorm(config.dim)
+        self.expand = nn.Linear(config.dim, 4 * config.dim)
+        self.contract = nn.Linear(4 * config.dim, config.dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "N D"],
+        segments: Segments,
+        rows: Int64[Tensor, "M"] | None = None,
+        row_segments: Segments | None = None,
+    ) -> Float[Tensor, "M D"]:
+        """Return the layer's output at ``rows`` (default: all)."""
+        attended = self.attention(self.attention_norm(x), segments, rows, row_segments)
+        x = attended + (x if rows is None else x[rows])  # (M, D)
+        return x + self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))  # type: ignore[no-any-return]

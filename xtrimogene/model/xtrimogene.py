@@ -1,0 +1,150 @@
+"""xTrimoGene: the one file that joins the parts.
+
+The encoder reads the genes a cell expresses; the decoder reads every gene and predicts the rest.
+Letters: B cells; N visible tokens of all cells, packed; M positions asked for; G genes; P = G + 2; D, E widths.
+Source: xTrimoGene (NeurIPS 2023, arXiv 2311.15156), scFoundation (Nature Methods 2024).
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+
+from xtrimogene.config import ModelConfig, Pool
+from xtrimogene.data.masking import HiddenGenes, MaskedCells
+from xtrimogene.data.packed_cells import PackedCells
+from xtrimogene.errors import ConfigError
+from xtrimogene.model.decoder import Decoder
+from xtrimogene.model.encoder import Encoder
+from xtrimogene.model.gene_embedding import GeneEmbedding
+from xtrimogene.model.heads import ExpressionHead, LatentHead
+from xtrimogene.model.initialization import initialize
+from xtrimogene.model.pooling import pool_all, pool_max, pool_mean
+from xtrimogene.model.value_embedding import ValueEmbedding
+from xtrimogene_kernels.segments import Segments
+
+
+class XTrimoGene(nn.Module):
+    """``XTrimoGene(config, seed=0)``; keeps no activation between calls."""
+
+    def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.encoder.dim
+        self.value_embedding = ValueEmbedding(dim, config.num_bins, config.bin_alpha)
+        self.gene_embedding = GeneEmbedding(config.num_genes, dim)
+        self.encoder = Encoder(config.encoder)
+        self.decoder = Decoder(dim, config.decoder)
+        self.head = ExpressionHead(config.decoder.dim)
+        self.latent_head = None if config.latent_dim is None else LatentHead(dim, config.latent_dim)
+        with torch.no_grad():
+            initialize(self, seed)
+
+    def append_read_depth(
+        self, packed: PackedCells, target: Float32[Tensor, "B"], source: Float32[Tensor, "B"]
+    ) -> PackedCells:
+        """End each cell with the tokens T and S (log10 of a total); everything below takes cells ended so."""
+        cells = torch.arange(packed.num_cells, device=packed.values.device)
+        lengths = torch.tensor(packed.segments.lengths, device=packed.values.device)
+        segments = Segments.from_lengths([length + 2 for length in packed.segments.lengths], packed.values.device)
+        last = segments.cu_seqlens[1:].long() - 1
+        rows = torch.arange(len(packed.values), device=packed.values.device)
+        rows = rows + 2 * cells.repeat_interleave(lengths, output_size=len(packed.values))
+        gene_ids = packed.gene_ids.new_empty(segments.num_rows)
+        values = packed.values.new_empty(segments.num_rows)
+        gene_ids[rows], values[rows] = packed.gene_ids, packed.values
+        gene_ids[last - 1], values[last - 1] = self.gene_embedding.target_depth_id, target
+        gene_ids[last], values[last] = self.gene_embedding.source_depth_id, source
+        return replace(packed, gene_ids=gene_ids, values=values, segments=segments)
+
+    def encode(self, packed: PackedCells) -> Float[Tensor, "N D"]:
+        """Return one context vector per visible token."""
+        x = self.value_embedding(packed.values) + self.gene_embedding(packed.gene_ids)  # (N, D)
+        return self.encoder(x, packed.segments)  # type: ignore[no-any-return]
+
+    def pool(self, tokens: Float[Tensor, "N D"], segments: Segments, pool: Pool) -> Float[Tensor, "B _"]:
+        """Pool the encoder's tokens: "max" is D wide, "mean" D, "all" 4 D, "latent" the latent head's width."""
+        if pool == "max":
+            return pool_max(tokens, segments)
+        if pool == "mean":
+            return pool_mean(tokens, segments)
+        pooled = pool_all(tokens, segments)
+        if pool == "all":
+            return pooled
+        if self.latent_head is None:
+            raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
+        return self.latent_head.latent(pooled)
+
+    def embed_cells(self, packed: PackedCells, pool: Pool | None = None) -> Float[Tensor, "B _"]:
+        """Return one vector per cell."""
+        return self.pool(self.encode(packed), packed.segments, pool or self.config.pool)
+
+    def decode(
+        self,
+        tokens: Float[Tensor, "N D"],
+        packed: PackedCells,
+        asked: Int64[Tensor, "M"],
+        asked_segments: Segments,
+        hidden: HiddenGenes | None = None,
+    ) -> Float[Tensor, "M E"]:
+        """Return gene context embeddings at the genes asked for.
+
+        Parameters
+        ----------
+        tokens
+            The encoder's output for ``packed``.
+        asked, asked_segments
+            Gene ids, cell after cell.
+        hidden
+            Genes the encoder did not see though they may be expressed; all others count as zero, or as unknown where
+            they were not measured.
+        """
+        num_positions = self.config.num_genes + 2
+        x = self._decoder_input(tokens, packed, hidden)  # (B P, E)
+        segments = Segments.from_lengths([num_positions] * packed.num_cells, x.device)
+        rows = _flat_positions(asked, asked_segments, num_positions)
+        return self.decoder(x, segments, rows, asked_segments)  # type: ignore[no-any-return]
+
+    def forward(self, batch: MaskedCells) -> Float[Tensor, "M"]:
+        """Predict the hidden values of a training batch through the decoder: log1p of counts per 10,000."""
+        packed = self.append_read_depth(batch.visible, batch.target_totals.log10(), batch.visible.totals.log10())
+        hidden = batch.hidden
+        return self.head(self.decode(self.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden))  # type: ignore[no-any-return]
+
+    def predict_from_latent(
+        self, latent: Float[Tensor, "B L"], gene_ids: Int64[Tensor, "M"], segments: Segments
+    ) -> Float[Tensor, "M"]:
+        """Predict values through the latent cell vector alone."""
+        assert self.latent_head is not None
+        return self.latent_head(latent, _cell_of_row(segments, gene_ids.device), self.gene_embedding(gene_ids))  # type: ignore[no-any-return]
+
+    def _decoder_input(
+        self, tokens: Float[Tensor, "N D"], packed: PackedCells, hidden: HiddenGenes | None
+    ) -> Float[Tensor, "B*P E"]:
+        """Zeros (or unknowns) everywhere, then what the encoder saw and what is shown of the hidden genes."""
+        table = self.gene_embedding.table
+        num_positions = len(table)
+        zero = self.value_embedding(packed.values.new_zeros(1))  # (1, D)
+        project = self.decoder.project
+        base = project(table + zero)[None]  # (1, P, E)
+        if self.config.unmeasured == "mask" and not bool(packed.measured.all()):
+            known = nn.functional.pad(packed.measured, (0, 2), value=True)  # (R, P)
+            unknown = project(table + self.value_embedding.mask)  # (P, E)
+            base = torch.where(known[..., None], base, unknown)  # (R, P, E)
+        x = base[packed.panel if len(base) > 1 else torch.zeros_like(packed.panel)].flatten(0, 1)  # (B P, E)
+        seen = project(tokens + self.gene_embedding(packed.gene_ids)).to(x.dtype)  # (N, E)
+        x = x.index_copy(0, _flat_positions(packed.gene_ids, packed.segments, num_positions), seen)
+        if hidden is None:
+            return x
+        shown = project(self.value_embedding.shown(hidden.shown) + self.gene_embedding(hidden.gene_ids)).to(x.dtype)
+        return x.index_copy(0, _flat_positions(hidden.gene_ids, hidden.segments, num_positions), shown)
+
+
+def _cell_of_row(segments: Segments, device: torch.device) -> Int64[Tensor, "N"]:
+    lengths = torch.tensor(segments.lengths, device=device)
+    return torch.arange(len(lengths), device=device).repeat_interleave(lengths, output_size=segments.num_rows)
+
+
+def _flat_positions(gene_ids: Int64[Tensor, "N"], segments: Segments, num_positions: int) -> Int64[Tensor, "N"]:
+    return _cell_of_row(segments, gene_ids.device) * num_positions + gene_ids

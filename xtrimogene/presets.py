@@ -1,0 +1,82 @@
+"""Named model sizes; each is a function of the number of genes.
+
+Sizes of 3M, 10M and 100M follow the xTrimoGene paper at 19,264 genes; ``scfoundation`` is the released 100M model.
+"""
+
+from collections.abc import Callable
+
+from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.errors import ConfigError
+
+
+def demo(num_genes: int) -> ModelConfig:
+    """Trained on two CPU cores in about an hour, and small enough to travel in the wheel."""
+    return ModelConfig(
+        num_genes=num_genes,
+        encoder=EncoderConfig(dim=128, num_layers=2, num_heads=4),
+        decoder=DecoderConfig(dim=64, num_layers=1, num_heads=2),
+        num_bins=64,
+        latent_dim=128,
+        pool="latent",
+    )
+
+
+def xtrimogene_3m(num_genes: int) -> ModelConfig:
+    """Encoder 4 x 128, decoder 2 x 128."""
+    return ModelConfig(
+        num_genes=num_genes,
+        encoder=EncoderConfig(dim=128, num_layers=4, num_heads=2),
+        decoder=DecoderConfig(dim=128, num_layers=2, num_heads=2),
+    )
+
+
+def xtrimogene_10m(num_genes: int) -> ModelConfig:
+    """Encoder 4 x 256, decoder 2 x 256."""
+    return ModelConfig(
+        num_genes=num_genes,
+        encoder=EncoderConfig(dim=256, num_layers=4, num_heads=8),
+        decoder=DecoderConfig(dim=256, num_layers=2, num_heads=8),
+    )
+
+
+def xtrimogene_100m(num_genes: int) -> ModelConfig:
+    """Encoder 12 x 768, decoder 6 x 512, pre-norm."""
+    return ModelConfig(
+        num_genes=num_genes,
+        encoder=EncoderConfig(dim=768, num_layers=12, num_heads=12),
+        decoder=DecoderConfig(dim=512, num_layers=6, num_heads=8),
+    )
+
+
+def scfoundation(num_genes: int = 19_264) -> ModelConfig:
+    """Build the released model: post-norm, 266 features, zeros where a gene was not measured."""
+    return ModelConfig(
+        num_genes=num_genes,
+        encoder=EncoderConfig(dim=768, num_layers=12, num_heads=12, norm_first=False, dropout=0.1),
+        decoder=DecoderConfig(dim=512, num_layers=6, num_heads=8, num_features=266),
+        unmeasured="zero",
+        pool="all",
+        read_depth="t4",
+    )
+
+
+PRESETS: dict[str, Callable[[int], ModelConfig]] = {
+    "demo": demo,
+    "3M": xtrimogene_3m,
+    "10M": xtrimogene_10m,
+    "100M": xtrimogene_100m,
+    "scfoundation": scfoundation,
+}
+
+
+def model_config(preset: str, num_genes: int) -> ModelConfig:
+    """Return the preset of this name for so many genes.
+
+    Raises
+    ------
+    ConfigError
+        No preset has this name.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+    return PRESETS[preset](num_genes)
