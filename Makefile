@@ -51,9 +51,9 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.core: pyproject.toml constraints.txt $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[$*]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
 	touch $@
