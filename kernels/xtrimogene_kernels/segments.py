@@ -36,5 +36,9 @@ class Segments:
     def max_length(self) -> int:
         return max(self.lengths, default=0)
 
+    def first(self, num_segments: int) -> "Segments":
+        """Return the first segments only."""
+        return Segments(self.cu_seqlens[: num_segments + 1], self.lengths[:num_segments])
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Segments":
         return Segments(self.cu_seqlens.to(device, non_blocking=non_blocking), self.lengths)

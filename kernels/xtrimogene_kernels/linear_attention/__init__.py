@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtrimogene_kernels.checks import check_alike, check_implementation, check_segments, check_shape
-from xtrimogene_kernels.linear_attention import reference
+from xtrimogene_kernels.linear_attention import reference, streamed
 from xtrimogene_kernels.segments import Segments
 
 __all__ = ["Implementation", "linear_attention"]
 
 Implementation = Literal["auto", "reference", "streamed"]
 
-_FORMS = {"reference": reference.linear_attention, "streamed": reference.linear_attention}
+_FORMS = {"reference": reference.linear_attention, "streamed": streamed.linear_attention}
 
 
 def linear_attention(

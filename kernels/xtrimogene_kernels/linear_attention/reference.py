@@ -29,9 +29,9 @@ def linear_attention(
     epsilon: float = 1e-4,
 ) -> Float[Tensor, "M H d"]:
     precise = torch.promote_types(query.dtype, torch.float32)
-    q_cells = query.to(precise).split(query_segments.lengths)
-    k_cells = key.to(precise).split(key_segments.lengths)
-    v_cells = value.to(precise).split(key_segments.lengths)
+    q_cells = torch.split(query.to(precise), list(query_segments.lengths))
+    k_cells = torch.split(key.to(precise), list(key_segments.lengths))
+    v_cells = torch.split(value.to(precise), list(key_segments.lengths))
     projection = projection.detach().to(precise)  # a buffer: drawn, never learned
     outputs = []
     for q, k, v in zip(q_cells, k_cells, v_cells, strict=True):

@@ -13,6 +13,6 @@ from xtrimogene_kernels.segments import Segments
 def segment_pool(tokens: Float[Tensor, "N D"], segments: Segments) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
     if not segments.lengths:
         return tokens[:0], tokens[:0]
-    cells = tokens.split(segments.lengths)
+    cells = torch.split(tokens, list(segments.lengths))
     # max over a dimension sends the gradient of a tie to one row only.
     return torch.stack([cell.max(0).values for cell in cells]), torch.stack([cell.mean(0) for cell in cells])

@@ -17,7 +17,7 @@ def varlen_attention(
     segments: Segments,
 ) -> Float[Tensor, "N H d"]:
     outputs = []
-    for q, k, v in zip(*(rows.split(segments.lengths) for rows in (query, key, value)), strict=True):
+    for q, k, v in zip(*(torch.split(rows, list(segments.lengths)) for rows in (query, key, value)), strict=True):
         q, k, v = (rows.transpose(0, 1) for rows in (q, k, v))  # (H, n, d)
         scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5  # (H, n, n)
         outputs.append((scores.softmax(-1) @ v).transpose(0, 1))  # (n, H, d)

@@ -18,7 +18,7 @@ def varlen_attention(
     segments: Segments,
 ) -> Float[Tensor, "N H d"]:
     outputs = []
-    for cell in zip(*(rows.split(segments.lengths) for rows in (query, key, value)), strict=True):
+    for cell in zip(*(torch.split(rows, list(segments.lengths)) for rows in (query, key, value)), strict=True):
         q, k, v = (rows.transpose(0, 1)[None] for rows in cell)  # (1, H, n, d), views
         outputs.append(scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))  # (n, H, d)
     if len(outputs) == 1:

@@ -1,0 +1,219 @@
+"""Performer attention in row chunks: the features of a chunk are made, used and dropped; backward makes them again.
+
+The keys' stabilizer M is a maximum over the whole cell, known only at the end. A running maximum r is exact even so:
+
+    sum_n (exp(x_n - M) + epsilon) v_n = exp(r - M) sum_n exp(x_n - r) v_n + epsilon sum_n v_n
+
+Beyond its arguments, backward needs the output, one normalizer per query and head, and the state and the maximum of
+each cell. Stabilizers are detached, as in the reference.
+
+Letters: M query rows, N key rows, packed; B cells; H heads; d width of a head; m features; c rows of a chunk.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from xtrimogene_kernels.segments import Segments
+
+# A chunk's features (8 heads x 256 rows x 256 features in float32: 2 MB) stay in a core's cache; an accelerator wants
+# few, large launches.
+CPU_CHUNK_ROWS = 256
+ACCELERATOR_CHUNK_ROWS = 16384
+
+
+def linear_attention(
+    query: Float[Tensor, "M H d"],
+    key: Float[Tensor, "N H d"],
+    value: Float[Tensor, "N H d"],
+    projection: Float[Tensor, "m d"],
+    query_segments: Segments,
+    key_segments: Segments,
+    *,
+    epsilon: float = 1e-4,
+    chunk_rows: int | None = None,
+) -> Float[Tensor, "M H d"]:
+    if chunk_rows is None:
+        chunk_rows = CPU_CHUNK_ROWS if query.device.type == "cpu" else ACCELERATOR_CHUNK_ROWS
+    lengths = (query_segments.lengths, key_segments.lengths)
+    output: Tensor = _Streamed.apply(query, key, value, projection, lengths, epsilon, chunk_rows)  # type: ignore[no-untyped-call]
+    return output
+
+
+class _Streamed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        projection: Tensor,
+        lengths: tuple[Sequence[int], Sequence[int]],
+        epsilon: float,
+        chunk_rows: int,
+    ) -> Tensor:
+        maps = _FeatureMaps(query, projection)
+        output = torch.empty_like(query)
+        normalizers = query.new_empty(query.shape[:2], dtype=maps.dtype)  # (M, H)
+        states, maxima = [], []
+        for q_rows, k_rows in _cells(*lengths):
+            state, maximum = _key_state(key[k_rows], value[k_rows], maps, epsilon, chunk_rows)
+            _read_state(query[q_rows], state, maps, epsilon, chunk_rows, output[q_rows], normalizers[q_rows])
+            states.append(state)
+            maxima.append(maximum)
+        ctx.save_for_backward(query, key, value, projection, output, normalizers, *states, *maxima)
+        ctx.lengths, ctx.epsilon, ctx.chunk_rows = lengths, epsilon, chunk_rows
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, projection, output, normalizers, *cells = ctx.saved_tensors
+        states, maxima = cells[: len(cells) // 2], cells[len(cells) // 2 :]
+        maps = _FeatureMaps(query, projection)
+        grad_query, grad_key, grad_value = (torch.empty_like(rows) for rows in (query, key, value))
+        for (q_rows, k_rows), state, maximum in zip(_cells(*ctx.lengths), states, maxima, strict=True):
+            upstream = (query[q_rows], output[q_rows], normalizers[q_rows], grad_output[q_rows])
+            grad_state = _query_backward(*upstream, state, maps, ctx.epsilon, ctx.chunk_rows, grad_query[q_rows])
+            grads = (grad_key[k_rows], grad_value[k_rows])
+            _key_backward(key[k_rows], value[k_rows], maximum, grad_state, maps, ctx.epsilon, ctx.chunk_rows, *grads)
+        return grad_query, grad_key, grad_value, None, None, None, None
+
+
+class _FeatureMaps:
+    """Rows to exponentials; d^-1/4 of both factors stands in the projection, so rows are read as they come."""
+
+    def __init__(self, rows: Float[Tensor, "N H d"], projection: Float[Tensor, "m d"]) -> None:
+        self.dtype = torch.promote_types(rows.dtype, torch.float32)
+        width = rows.shape[-1]
+        self.projection = projection.to(self.dtype) * width**-0.25  # (m, d)
+        self.scale = width**-0.5
+
+    def heads_first(self, rows: Float[Tensor, "c H d"]) -> Float[Tensor, "H c d"]:
+        return rows.transpose(0, 1).to(self.dtype).contiguous()
+
+    def exponents(self, rows: Float[Tensor, "H c d"]) -> tuple[Float[Tensor, "H c m"], Float[Tensor, "H c 1"]]:
+        return rows @ self.projection.T, rows.square().sum(-1, keepdim=True).mul_(self.scale / 2)
+
+    def query(self, rows: Float[Tensor, "H c d"]) -> Float[Tensor, "H c m"]:
+        u, g = self.exponents(rows)
+        return u.sub_(g.add_(u.amax(-1, keepdim=True))).exp_()
+
+    def key(self, rows: Float[Tensor, "H c d"], maximum: Float[Tensor, ""]) -> Float[Tensor, "H c m"]:
+        u, g = self.exponents(rows)
+        return u.sub_(g.add_(maximum)).exp_()
+
+    def backward(self, rows: Float[Tensor, "H c d"], grad: Float[Tensor, "H c m"]) -> Float[Tensor, "c H d"]:
+        """From the gradient of the exponents u - g to that of the rows."""
+        slope = grad.sum(-1, keepdim=True).mul_(-self.scale)  # (H, c, 1)
+        grad_rows: Tensor = (grad @ self.projection).addcmul_(rows, slope)  # (H, c, d)
+        return grad_rows.transpose(0, 1)
+
+
+def _cells(query_lengths: Sequence[int], key_lengths: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+    query_start = key_start = 0
+    for num_queries, num_keys in zip(query_lengths, key_lengths, strict=True):
+        yield slice(query_start, query_start + num_queries), slice(key_start, key_start + num_keys)
+        query_start, key_start = query_start + num_queries, key_start + num_keys
+
+
+def _chunks(num_rows: int, chunk_rows: int) -> Iterator[slice]:
+    return (slice(start, min(start + chunk_rows, num_rows)) for start in range(0, num_rows, chunk_rows))
+
+
+def _key_state(
+    key: Float[Tensor, "n H d"],
+    value: Float[Tensor, "n H d"],
+    maps: _FeatureMaps,
+    epsilon: float,
+    chunk_rows: int,
+) -> tuple[Float[Tensor, "H m d+1"], Float[Tensor, ""]]:
+    """Sum features x [value, 1] over the keys of a cell; also return the stabilizer."""
+    num_rows, num_heads, width = value.shape
+    state = value.new_zeros((num_heads, maps.projection.shape[0], width + 1), dtype=maps.dtype)
+    value_sum = value.new_zeros((num_heads, 1, width), dtype=maps.dtype)
+    maximum = value.new_full((), float("-inf"), dtype=maps.dtype)
+    for rows in _chunks(num_rows, chunk_rows):
+        u, g = maps.exponents(maps.heads_first(key[rows]))
+        previous, maximum = maximum, torch.maximum(maximum, u.amax())
+        features = u.sub_(g.add_(maximum)).exp_()  # (H, c, m), epsilon left out
+        v = maps.heads_first(value[rows])
+        state.mul_((previous - maximum).exp_())
+        state[..., :-1].baddbmm_(features.mT, v)
+        state[..., -1].add_(features.sum(1))
+        value_sum.add_(v.sum(1, keepdim=True))
+    state[..., :-1].add_(value_sum, alpha=epsilon)
+    state[..., -1].add_(epsilon * num_rows)
+    return state, maximum
+
+
+def _read_state(
+    query: Float[Tensor, "n H d"],
+    state: Float[Tensor, "H m d+1"],
+    maps: _FeatureMaps,
+    epsilon: float,
+    chunk_rows: int,
+    output: Float[Tensor, "n H d"],
+    normalizers: Float[Tensor, "n H"],
+) -> None:
+    """Write the attention of a cell's queries into ``output`` and their denominators into ``normalizers``."""
+    shared = state.sum(1, keepdim=True).mul_(epsilon)  # (H, 1, d+1), what epsilon adds to every row
+    for rows in _chunks(len(query), chunk_rows):
+        features = maps.query(maps.heads_first(query[rows]))  # (H, c, m), epsilon left out
+        sums = (features @ state[..., :-1]).add_(shared[..., :-1])  # (H, c, d)
+        # A one-column GEMM would cost as much as sixty-four columns.
+        normalizer = features.mul_(state[:, None, :, -1]).sum(-1, keepdim=True).add_(shared[..., -1:])  # (H, c, 1)
+        output[rows] = sums.div_(normalizer).transpose(0, 1)
+        normalizers[rows] = normalizer[..., 0].T
+
+
+def _query_backward(
+    query: Float[Tensor, "n H d"],
+    output: Float[Tensor, "n H d"],
+    normalizers: Float[Tensor, "n H"],
+    grad_output: Float[Tensor, "n H d"],
+    state: Float[Tensor, "H m d+1"],
+    maps: _FeatureMaps,
+    epsilon: float,
+    chunk_rows: int,
+    grad_query: Float[Tensor, "n H d"],
+) -> Float[Tensor, "H m d+1"]:
+    """Write the gradient of a cell's queries and return that of its state."""
+    grad_state = torch.zeros_like(state)
+    grad_sum = state.new_zeros((state.shape[0], 1, state.shape[2]))  # (H, 1, d+1)
+    for rows in _chunks(len(query), chunk_rows):
+        q = maps.heads_first(query[rows])
+        features = maps.query(q)  # (H, c, m), epsilon left out
+        grad = maps.heads_first(grad_output[rows])  # (H, c, d)
+        of_normalizer = -(grad * maps.heads_first(output[rows])).sum(-1, keepdim=True)  # (H, c, 1)
+        grad = torch.cat([grad, of_normalizer], -1).div_(normalizers[rows].T[..., None])  # (H, c, d+1)
+        grad_state.baddbmm_(features.mT, grad)
+        grad_sum.add_(grad.sum(1, keepdim=True))
+        grad_query[rows] = maps.backward(q, (grad @ state.mT).mul_(features))
+    return grad_state.add_(grad_sum, alpha=epsilon)
+
+
+def _key_backward(
+    key: Float[Tensor, "n H d"],
+    value: Float[Tensor, "n H d"],
+    maximum: Float[Tensor, ""],
+    grad_state: Float[Tensor, "H m d+1"],
+    maps: _FeatureMaps,
+    epsilon: float,
+    chunk_rows: int,
+    grad_key: Float[Tensor, "n H d"],
+    grad_value: Float[Tensor, "n H d"],
+) -> None:
+    """Write the gradients of a cell's keys and values."""
+    of_sums, of_totals = grad_state[..., :-1].contiguous(), grad_state[:, None, :, -1]  # (H, m, d), (H, 1, m)
+    shared = of_sums.sum(1, keepdim=True).mul_(epsilon)  # (H, 1, d)
+    for rows in _chunks(len(key), chunk_rows):
+        k = maps.heads_first(key[rows])
+        features = maps.key(k, maximum)  # (H, c, m), epsilon left out
+        grad_value[rows] = (features @ of_sums).add_(shared).transpose(0, 1)
+        grad = torch.baddbmm(of_totals, maps.heads_first(value[rows]), of_sums.mT)  # (H, c, m)
+        grad_key[rows] = maps.backward(k, grad.mul_(features))
