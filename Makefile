@@ -44,16 +44,15 @@ wheel: $(VENV)/.dev
 constraints: $(VENV)/.dev
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^triton==' | sed 's/^\(torch==[^+]*\)+.*/\1/' > constraints.txt
 
-# One stamp for each set of dependencies; the larger sets stand on the smaller ones.
+# One stamp for each set of dependencies.
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.core: pyproject.toml constraints.txt $(VENV)/.python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
-	touch $@
-
-$(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
+$(VENV)/.core: EXTRA :=
+$(VENV)/.test: EXTRA := [test]
+$(VENV)/.dev: EXTRA := [dev]
+$(VENV)/.core $(VENV)/.test $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.$(EXTRA)'
 	touch $@
