@@ -6,14 +6,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtrimogene_kernels.checks import check_implementation, check_segments
-from xtrimogene_kernels.segment_pool import reference
+from xtrimogene_kernels.segment_pool import fused, reference
 from xtrimogene_kernels.segments import Segments
 
 __all__ = ["Implementation", "segment_pool"]
 
-Implementation = Literal["auto", "reference"]
+Implementation = Literal["auto", "reference", "fused"]
 
-_FORMS = {"reference": reference.segment_pool}
+_FORMS = {"reference": reference.segment_pool, "fused": fused.segment_pool}
 
 
 def segment_pool(
@@ -27,6 +27,8 @@ def segment_pool(
         Rows of all cells one after the other; every cell needs at least one.
     segments
         Where each cell begins and ends.
+    implementation
+        ``"auto"`` is ``"fused"``. In every form, rows that tie for a maximum share its gradient evenly.
 
     Raises
     ------
@@ -40,4 +42,4 @@ def segment_pool(
         )
     check_segments("tokens", tokens, segments)
     check_implementation(implementation, ("auto", *_FORMS))
-    return _FORMS["reference" if implementation == "auto" else implementation](tokens, segments)
+    return _FORMS["fused" if implementation == "auto" else implementation](tokens, segments)

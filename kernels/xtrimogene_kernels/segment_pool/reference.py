@@ -1,5 +1,7 @@
 """Maximum and mean over the rows of each cell.
 
+Rows that tie for the maximum share its gradient evenly.
+
 Letters: N rows of all cells, packed; B cells; D width.
 """
 
@@ -14,5 +16,4 @@ def segment_pool(tokens: Float[Tensor, "N D"], segments: Segments) -> tuple[Floa
     if not segments.lengths:
         return tokens[:0], tokens[:0]
     cells = torch.split(tokens, list(segments.lengths))
-    # max over a dimension sends the gradient of a tie to one row only.
-    return torch.stack([cell.max(0).values for cell in cells]), torch.stack([cell.mean(0) for cell in cells])
+    return torch.stack([cell.amax(0) for cell in cells]), torch.stack([cell.mean(0) for cell in cells])

@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtrimogene_kernels.checks import check_alike, check_implementation, check_shape
-from xtrimogene_kernels.value_embedding import reference
+from xtrimogene_kernels.value_embedding import distinct, reference
 
 __all__ = ["Implementation", "value_embedding"]
 
 Implementation = Literal["auto", "reference", "distinct"]
 
-_FORMS = {"reference": reference.value_embedding, "distinct": reference.value_embedding}
+_FORMS = {"reference": reference.value_embedding, "distinct": distinct.value_embedding}
 
 
 def value_embedding(
@@ -40,13 +40,13 @@ def value_embedding(
     alpha
         Weight of the skip connection.
     implementation
-        ``"auto"`` is a rule: ``"distinct"`` (each distinct value once) on a CPU, ``"reference"`` elsewhere, where
-        finding the distinct values would make the host wait.
+        ``"auto"`` is a rule: ``"distinct"`` (each distinct value once) on a CPU; ``"reference"`` elsewhere, where
+        finding the distinct values would make the host wait, and for values that want a gradient.
 
     Raises
     ------
     ValueError
-        Shapes, dtypes or devices disagree.
+        Shapes, dtypes or devices disagree, or ``"distinct"`` is asked for a gradient of the values.
     """
     num_bins = bins.shape[0]
     check_shape("values", values, (values.numel(),), "(N,)")
@@ -66,7 +66,10 @@ def value_embedding(
         }
     )
     check_implementation(implementation, ("auto", *_FORMS))
+    wants_gradient = values.requires_grad and torch.is_grad_enabled()
     if implementation == "auto":
-        implementation = "distinct" if values.device.type == "cpu" else "reference"
+        implementation = "distinct" if values.device.type == "cpu" and not wants_gradient else "reference"
+    if implementation == "distinct" and wants_gradient:
+        raise ValueError("implementation='distinct' has no gradient for the values; use implementation='auto'.")
     with torch.autocast(bins.device.type, enabled=False):
         return _FORMS[implementation](values, in_weight, in_bias, mix_weight, mix_bias, bins, alpha=alpha)
