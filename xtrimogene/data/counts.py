@@ -117,8 +117,8 @@ def to_counts(block: csr_matrix, choice: CountsChoice, first_row: int = 0) -> cs
         if wrong is not None:
             row = first_row + wrong
             raise CountsError(
-                f"{choice.matrix} is log1p of counts elsewhere, but cell row {row:,} is not: its values are no multiples "
-                f"of its smallest; {GIVE_COUNTS}."
+                f"{choice.matrix} is log1p of counts elsewhere, but cell row {row:,} is not: no multiples "
+                f"of its smallest value; {GIVE_COUNTS}."
             )
     elif choice.input_kind == "values" and block.data.max(initial=0) > LARGEST_LOG:
         raise CountsError(f"{choice.matrix} holds {block.data.max():.6g}, too large for a log1p value; {GIVE_COUNTS}.")
@@ -182,7 +182,7 @@ class _Looked:
         matrix = self.first(lambda found: found.is_empty)
         if matrix == self.candidates[0]:
             return CountsChoice(matrix=matrix, input_kind="counts", reason=f"{matrix} holds no value above zero")
-        raise self._refusal(_describe)
+        raise self._refusal(describe)
 
     def choose_values(self) -> CountsChoice:
         matrix = self.first(lambda found: found.is_log1p)

@@ -117,7 +117,8 @@ def _array_header(metadata: Any, name: str, path: Path) -> _ArrayHeader | None:
     try:
         if "data_type" in metadata:
             item, codecs = _item_size_v3(metadata["data_type"]), list(metadata["codecs"])
-            chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+            sharded = codecs[0]["name"] == "sharding_indexed"  # the chunks inside a shard are decoded one by one
+            chunk = (codecs[0] if sharded else metadata["chunk_grid"])["configuration"]["chunk_shape"]
         elif "dtype" in metadata and "chunks" in metadata:
             codecs = [
                 *(metadata.get("filters") or ()),
@@ -133,7 +134,7 @@ def _array_header(metadata: Any, name: str, path: Path) -> _ArrayHeader | None:
         )
     except UnsafeFileError as error:
         raise UnsafeFileError(f"{path}: {name} {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(
             f"{path}: {name} has metadata that is not zarr ({type(error).__name__}: {error}); write the store again."
         ) from error
