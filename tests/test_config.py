@@ -1,0 +1,121 @@
+"""Configs: checked once, written to JSON and back, with errors that say where."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from xtrimogene.config import (
+    DecoderConfig,
+    EncoderConfig,
+    MaskingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    ReadDepthConfig,
+    from_dict,
+    to_dict,
+)
+from xtrimogene.errors import ConfigError
+from xtrimogene.presets import PRESETS, model_config
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_model_config_survives_json(preset: str) -> None:
+    config = model_config(preset, 19_264)
+    assert from_dict(ModelConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_pretrain_config_survives_json() -> None:
+    config = PretrainConfig(
+        files=("a.h5ad", "b.zarr"),
+        output="out",
+        masking=MaskingConfig(max_visible=300),
+        read_depth=ReadDepthConfig(beta_a=1.0),
+        optimizer=OptimizerConfig(betas=(0.8, 0.9)),
+        max_seconds=60.0,
+    )
+    assert from_dict(PretrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        EncoderConfig().dim = 3  # type: ignore[misc]
+
+
+def test_whole_numbers_are_accepted_where_fractions_are() -> None:
+    config = from_dict(ModelConfig, {"num_genes": 5, "bin_alpha": 1})
+    assert config.bin_alpha == 1.0 and type(config.bin_alpha) is float
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_gene": 5}, r"run: unknown setting 'num_gene'; known are .*num_genes"),
+        ({}, r"run: .*num_genes"),
+        ({"num_genes": "5"}, r"run\.num_genes: int is needed, got '5'"),
+        ({"num_genes": 5.0}, r"run\.num_genes: int is needed, got 5\.0"),
+        ({"num_genes": True}, r"run\.num_genes: int is needed, got True"),
+        ({"num_genes": None}, r"run\.num_genes: int is needed, got None"),
+        ({"num_genes": [5]}, r"run\.num_genes: int is needed, got \[5\]"),
+        ({"num_genes": 5, "encoder": 3}, r"run\.encoder: a table of settings is needed, got 3"),
+        ({"num_genes": 5, "encoder": {"width": 3}}, r"run\.encoder: unknown setting 'width'"),
+        ({"num_genes": 5, "encoder": {"dropout": "no"}}, r"run\.encoder\.dropout: float is needed, got 'no'"),
+        ({"num_genes": 5, "encoder": {"norm_first": 1}}, r"run\.encoder\.norm_first: bool is needed, got 1"),
+        ({"num_genes": 5, "latent_dim": "big"}, r"run\.latent_dim: int is needed, got 'big'"),
+        ({"num_genes": 5, "pool": "sum"}, r"run\.pool: one of .*'latent' is needed, got 'sum'"),
+    ],
+)
+def test_a_wrong_model_setting_says_where(values: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_dict(ModelConfig, values, "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"files": "a.h5ad"}, r"config\.files: a list is needed, got 'a\.h5ad'"),
+        ({"files": [1]}, r"config\.files\[0\]: str is needed, got 1"),
+        ({"files": []}, r"files is empty"),
+        ({"precision": "float16"}, r"config\.precision: one of .* is needed, got 'float16'"),
+        ({"optimizer": {"betas": [0.9]}}, r"config\.optimizer\.betas: 2 values are needed"),
+        ({"max_seconds": "1 h"}, r"config\.max_seconds: float is needed"),
+        ({"num_steps": 0}, r"num_steps=0 must be at least 1"),
+        ({"seed": -1}, r"seed=-1 must not be negative"),
+        ({"decoder_share": 0.0}, r"leave nothing to train"),
+        ({"decoder_share": 1.5}, r"decoder_share=1\.5 must lie in \[0, 1\]"),
+        ({"masking": {"nonzero_fraction": 1.0}}, r"leaves the encoder nothing"),
+        ({"masking": {"replace_fraction": 0.9, "random_fraction": 0.2}}, r"exceed 1 together"),
+        ({"masking": {"zero_fraction": -0.1}}, r"zero_fraction=-0\.1 must lie in \[0, 1\]"),
+        ({"masking": {"max_visible": 0}}, r"max_visible=0 must be at least 1"),
+        ({"read_depth": {"unchanged_probability": 2.0}}, r"unchanged_probability=2\.0 must lie"),
+        ({"read_depth": {"beta_b": 0.0}}, r"must be positive"),
+        ({"optimizer": {"peak_lr": 0.0}}, r"peak_lr=0\.0 must be positive"),
+        ({"optimizer": {"peak_lr": float("nan")}}, r"peak_lr=nan must be positive"),
+        ({"optimizer": {"warmup_steps": -1}}, r"warmup_steps=-1 must not be negative"),
+    ],
+)
+def test_a_wrong_training_setting_says_where(values: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_dict(PretrainConfig, {"files": ["a.h5ad"], "output": "out", **values})
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: EncoderConfig(dim=10, num_heads=4), "encoder: dim=10 is not a multiple of num_heads=4"),
+        (lambda: DecoderConfig(dim=0), "decoder: dim=0 and num_heads=8 must be positive"),
+        (lambda: EncoderConfig(num_layers=0), "encoder: num_layers=0"),
+        (lambda: EncoderConfig(dropout=1.0), "encoder: dropout=1.0"),
+        (lambda: DecoderConfig(num_features=0), "decoder: num_features=0"),
+        (lambda: ModelConfig(num_genes=0), "num_genes=0"),
+        (lambda: ModelConfig(num_genes=5, num_bins=0), "num_bins=0"),
+        (lambda: ModelConfig(num_genes=5, latent_dim=0), "latent_dim=0"),
+        (lambda: ModelConfig(num_genes=5, pool="latent"), "pool='latent' needs a model with a latent cell vector"),
+    ],
+)
+def test_a_config_that_cannot_work_is_refused(build: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build()

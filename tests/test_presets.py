@@ -1,0 +1,46 @@
+"""Presets have the sizes that were published."""
+
+import pytest
+import torch
+
+from xtrimogene.config import ModelConfig
+from xtrimogene.errors import ConfigError
+from xtrimogene.model import xtrimogene
+from xtrimogene.presets import PRESETS, model_config
+
+
+def num_parameters(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(xtrimogene, "initialize", lambda network, seed: None)
+    with torch.device("meta"):  # shapes only
+        network = xtrimogene.XTrimoGene(config)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("preset", "published"),
+    [("3M", 3_696_573), ("10M", 9_774_909), ("100M", 119_252_285), ("scfoundation", 119_252_285)],
+)
+def test_parameters_are_the_published_number(preset: str, published: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The released layout also holds a pad row in the gene table and a pad embedding, each one encoder width. Nothing is
+    # padded here, so they are not kept.
+    config = model_config(preset, 19_264)
+    assert num_parameters(config, monkeypatch) + 2 * config.encoder.dim == published
+
+
+def test_the_demo_fits_15_megabytes_of_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2 * num_parameters(model_config("demo", 20_000), monkeypatch) < 15_000_000
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_only_the_released_model_is_post_norm_with_266_features(preset: str) -> None:
+    config = model_config(preset, 100)
+    assert config.num_genes == 100
+    released = preset == "scfoundation"
+    assert config.encoder.norm_first is not released
+    assert config.decoder.num_features == (266 if released else 256)
+    assert config.unmeasured == ("zero" if released else "mask")
+
+
+def test_an_unknown_preset_names_the_known() -> None:
+    with pytest.raises(ConfigError, match="no preset 'huge'; choose one of demo, 3M, 10M, 100M, scfoundation"):
+        model_config("huge", 100)
