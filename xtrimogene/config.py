@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from xtrimogene.errors import ConfigError
 
@@ -18,7 +19,9 @@ def _require(condition: bool, message: str) -> None:
 
 def _check_heads(part: str, dim: int, num_heads: int) -> None:
     _require(dim > 0 and num_heads > 0, f"{part}: dim={dim} and num_heads={num_heads} must be positive.")
-    _require(dim % num_heads == 0, f"{part}: dim={dim} is not a multiple of num_heads={num_heads}; change one of the two.")
+    _require(
+        dim % num_heads == 0, f"{part}: dim={dim} is not a multiple of num_heads={num_heads}; change one of the two."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,9 +72,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _require(self.num_genes >= 1, f"num_genes={self.num_genes} must be at least 1.")
         _require(self.num_bins >= 1, f"num_bins={self.num_bins} must be at least 1.")
-        _require(self.latent_dim is None or self.latent_dim >= 1, f"latent_dim={self.latent_dim} must be at least 1, or None.")
+        _require(
+            self.latent_dim is None or self.latent_dim >= 1,
+            f"latent_dim={self.latent_dim} must be at least 1, or None.",
+        )
         _require(self.pool in get_args(Pool), f"pool={self.pool!r} is not one of {', '.join(get_args(Pool))}.")
-        _require(self.unmeasured in get_args(Unmeasured), f"unmeasured={self.unmeasured!r} is neither 'mask' nor 'zero'.")
+        _require(
+            self.unmeasured in get_args(Unmeasured), f"unmeasured={self.unmeasured!r} is neither 'mask' nor 'zero'."
+        )
         _require(
             self.pool != "latent" or self.latent_dim is not None,
             "pool='latent' needs a model with a latent cell vector; set latent_dim, or choose all, max or mean.",
@@ -159,6 +167,7 @@ class PretrainConfig:
         _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr to train on.")
         for name in ("num_steps", "batch_size", "checkpoint_every", "log_every"):
             _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
+        _require(self.seed >= 0, f"seed={self.seed} must not be negative.")
         _require(0.0 <= self.decoder_share <= 1.0, f"decoder_share={self.decoder_share} must lie in [0, 1].")
         _require(
             self.decoder_share > 0 or self.latent_weight > 0,
@@ -176,7 +185,9 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
     hints = get_type_hints(kind)
     known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
-    _require(not unknown, f"{where}: unknown setting {', '.join(map(repr, unknown))}; known are {', '.join(sorted(known))}.")
+    _require(
+        not unknown, f"{where}: unknown setting {', '.join(map(repr, unknown))}; known are {', '.join(sorted(known))}."
+    )
     try:
         return kind(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()})
     except TypeError as error:
@@ -187,13 +198,20 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         _require(isinstance(value, Mapping), f"{where}: a table of settings is needed, got {value!r}.")
         return from_dict(hint, value, where)
-    accepted = [option for option in get_args(hint) if isinstance(option, type)] or [hint]
-    if isinstance(value, list):
-        return tuple(value)
-    if float in accepted and isinstance(value, int) and not isinstance(value, bool):
+    options = get_args(hint)
+    if get_origin(hint) is Literal:
+        _require(value in options, f"{where}: one of {', '.join(map(repr, options))} is needed, got {value!r}.")
+        return value
+    if get_origin(hint) is tuple:
+        _require(isinstance(value, list | tuple), f"{where}: a list is needed, got {value!r}.")
+        kinds = options[:1] * len(value) if options[-1] is Ellipsis else options
+        _require(len(kinds) == len(value), f"{where}: {len(kinds)} values are needed, got {value!r}.")
+        return tuple(
+            _convert(kind, entry, f"{where}[{i}]") for i, (kind, entry) in enumerate(zip(kinds, value, strict=True))
+        )
+    if get_origin(hint) is UnionType:  # X | None
+        return None if value is None else _convert(options[0], value, where)
+    if hint is float and type(value) is int:
         return float(value)
-    scalars = [option for option in accepted if option in (int, float, str, bool)]
-    if scalars and value is not None:
-        fits = isinstance(value, tuple(scalars)) and not (isinstance(value, bool) and bool not in scalars)
-        _require(fits, f"{where}: {' or '.join(s.__name__ for s in scalars)} is needed, got {value!r}.")
+    _require(type(value) is hint, f"{where}: {hint.__name__} is needed, got {value!r}.")
     return value
