@@ -16,7 +16,7 @@ from torch import Tensor
 class Segments:
     """``cu_seqlens[i]:cu_seqlens[i + 1]`` are the rows of cell ``i``; ``lengths`` are the same on the host."""
 
-    cu_seqlens: Int32[Tensor, "B+1"]
+    cu_seqlens: Int32[Tensor, "bounds"]
     lengths: tuple[int, ...]
 
     @classmethod

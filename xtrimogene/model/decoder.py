@@ -1,6 +1,6 @@
 """The decoder: light, reads every gene, answers where it is asked.
 
-Letters: B cells; G genes; P = G + 2 positions of a cell; M positions asked for; D encoder width; E decoder width.
+Letters: B cells; G genes; P = G + 2 positions of a cell, BP of all; M positions asked for; D encoder width; E decoder width.
 """
 
 from jaxtyping import Float, Int64
@@ -23,7 +23,7 @@ class Decoder(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B*P E"],
+        x: Float[Tensor, "BP E"],
         segments: Segments,
         rows: Int64[Tensor, "M"],
         row_segments: Segments,

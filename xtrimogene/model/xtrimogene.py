@@ -1,7 +1,7 @@
 """xTrimoGene: the one file that joins the parts.
 
 The encoder reads the genes a cell expresses; the decoder reads every gene and predicts the rest.
-Letters: B cells; N visible tokens of all cells, packed; M positions asked for; G genes; P = G + 2; D, E widths.
+Letters: B cells; N visible tokens of all cells, packed; M positions asked for; G genes; P = G + 2, BP of all cells; D, E widths.
 Source: xTrimoGene (NeurIPS 2023, arXiv 2311.15156), scFoundation (Nature Methods 2024).
 """
 
@@ -121,7 +121,7 @@ class XTrimoGene(nn.Module):
 
     def _decoder_input(
         self, tokens: Float[Tensor, "N D"], packed: PackedCells, hidden: HiddenGenes | None
-    ) -> Float[Tensor, "B*P E"]:
+    ) -> Float[Tensor, "BP E"]:
         """Zeros (or unknowns) everywhere, then what the encoder saw and what is shown of the hidden genes."""
         table = self.gene_embedding.table
         num_positions = len(table)
