@@ -38,7 +38,9 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); try 'cpu'.") from None
+        raise ConfigError(
+            f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); try 'cpu'."
+        ) from None
     return chosen
 
 
@@ -103,30 +105,41 @@ class Inference:
         counts: sparse.csr_matrix,
         *,
         genes: Int64[np.ndarray, "A"] | None = None,
+        measured: Bool[np.ndarray, "G"] | None = None,
         read_depth: str | None = None,
         normalized: bool = False,
         progress: Progress | None = None,
     ) -> Float32[np.ndarray, "B A E"]:
-        """Return context embeddings of genes (default: all of them, in the model's order) in each cell."""
-        return self._decode(counts, genes, read_depth, normalized, progress, lambda vectors: vectors)
+        """Return context embeddings of genes (default: all of them, in the model's order) in each cell.
+
+        Parameters
+        ----------
+        measured
+            Which of the model's genes the data has; the others are unknown, not zero. Default: all.
+        """
+        return self._decode(counts, genes, measured, read_depth, normalized, progress, lambda vectors: vectors)
 
     def expression(
         self,
         counts: sparse.csr_matrix,
         *,
         genes: Int64[np.ndarray, "A"] | None = None,
+        measured: Bool[np.ndarray, "G"] | None = None,
         read_depth: str | None = None,
         normalized: bool = False,
         progress: Progress | None = None,
     ) -> Float32[np.ndarray, "B A"]:
         """Return the predicted expression, log1p of counts per 10,000, of genes (default: all of them) in each cell."""
-        return self._decode(counts, genes, read_depth, normalized, progress, self.network.head)
+        return self._decode(counts, genes, measured, read_depth, normalized, progress, self.network.head)
 
     def embedding_dim(self, pool: Pool | None = None) -> int:
         """Width of a cell's vector under this pooling."""
         dim = self.config.encoder.dim
         widths = {"all": 4 * dim, "max": dim, "mean": dim, "latent": self.config.latent_dim}
-        width = widths[pool or self.config.pool]
+        chosen = pool or self.config.pool
+        if chosen not in widths:
+            raise ConfigError(f"pool={chosen!r} is not one of {', '.join(widths)}.")
+        width = widths[chosen]
         if width is None:
             raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
         return width
@@ -135,18 +148,23 @@ class Inference:
         self,
         counts: sparse.csr_matrix,
         genes: Int64[np.ndarray, "A"] | None,
+        measured: Bool[np.ndarray, "G"] | None,
         read_depth: str | None,
         normalized: bool,
         progress: Progress | None,
         finish: Callable[[Tensor], Tensor],
     ) -> np.ndarray:
         depth = ReadDepth.parse(read_depth or self.config.read_depth)
-        asked = torch.arange(self.config.num_genes) if genes is None else torch.from_numpy(np.asarray(genes, dtype=np.int64))
+        asked = (
+            torch.arange(self.config.num_genes)
+            if genes is None
+            else torch.from_numpy(np.asarray(genes, dtype=np.int64))
+        )
         asked = asked.to(self.device)
         num_asked = len(asked)
         out: np.ndarray | None = None
         with torch.inference_mode():
-            for rows, packed in self._batches(counts, depth, normalized, tokens_per_cell=self.config.num_genes):
+            for rows, packed in self._batches(counts, depth, normalized, measured, self.config.num_genes):
                 segments = Segments.from_lengths([num_asked] * len(rows), self.device)
                 decoded = self.network.decode(self.network.encode(packed), packed, asked.repeat(len(rows)), segments)
                 values = finish(decoded).unflatten(0, (len(rows), num_asked)).float().cpu().numpy()
@@ -161,7 +179,12 @@ class Inference:
         return out
 
     def _batches(
-        self, counts: sparse.csr_matrix, depth: ReadDepth, normalized: bool, tokens_per_cell: int = 0
+        self,
+        counts: sparse.csr_matrix,
+        depth: ReadDepth,
+        normalized: bool,
+        measured: Bool[np.ndarray, "G"] | None = None,
+        tokens_per_cell: int = 0,
     ) -> Iterator[tuple[Int64[np.ndarray, "b"], PackedCells]]:
         """Rows of ``counts`` and the cells packed from them, T and S appended, on the device."""
         if counts.shape[1] != self.config.num_genes:
@@ -172,7 +195,9 @@ class Inference:
         readable = np.flatnonzero(readable_cells(counts))
         order = readable[np.argsort(lengths[readable], kind="stable")]
         for rows in _cut(order, np.maximum(lengths, tokens_per_cell), self.token_budget):
-            packed = pack_cells(counts[rows], normalized=normalized).to(self.device, non_blocking=True)
+            packed = pack_cells(counts[rows], measured=measured, normalized=normalized).to(
+                self.device, non_blocking=True
+            )
             yield rows, self.network.append_read_depth(packed, *depth.tokens(packed.totals))
 
 

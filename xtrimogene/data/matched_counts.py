@@ -1,0 +1,104 @@
+"""The counts of some cells over the genes of a model: found, matched once, and read in blocks."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from xtrimogene.data.block_readers import RowRange
+from xtrimogene.data.blocks import CellBlocks
+from xtrimogene.data.counts import CountsChoice, InputKind, SampleKind, find_counts, to_counts
+from xtrimogene.data.gene_report import GeneReport, percent
+from xtrimogene.data.gene_vocabulary import GeneMatch, GeneVocabulary
+
+SAMPLE_ROWS = 10_000
+
+
+class MatchedCounts:
+    """Which matrix is read, as what (``choice``), and where its columns go (``match``); made by `find`."""
+
+    def __init__(self, cells: CellBlocks, choice: CountsChoice, match: GeneMatch) -> None:
+        self.cells, self.choice, self.match = cells, choice, match
+        self.counts_per_column = np.zeros(len(match.target))  # of the rows read last
+
+    @classmethod
+    def find(
+        cls,
+        cells: CellBlocks,
+        genes: GeneVocabulary,
+        *,
+        layer: str | None = None,
+        input_kind: InputKind = "auto",
+        kind: SampleKind = "single_cell",
+    ) -> Self:
+        """Choose the matrix and match its columns.
+
+        Raises
+        ------
+        CountsError
+            No matrix holds counts, or what can be turned into them.
+        """
+        choice = find_counts(cells, layer=layer, input_kind=input_kind, kind=kind)
+        columns = {name: column.tolist() for name, column in cells.gene_columns(choice.matrix).items()}
+        return cls(cells, choice, genes.match(columns))
+
+    @property
+    def normalized(self) -> bool:
+        """Values are log1p already and nothing may normalise them again."""
+        return self.choice.input_kind == "values"
+
+    def require(self, *, min_genes: int, all_rows: bool) -> GeneReport:
+        """Return the gene report on all rows, or on a sample of them, if enough is matched.
+
+        Raises
+        ------
+        GeneMatchError
+            Fewer than ``min_genes`` genes are matched, or they carry less than half of the counts.
+        """
+        for _ in self.blocks() if all_rows else self.sample():
+            pass
+        return self.match.require(self.counts_per_column, min_genes=min_genes)
+
+    def blocks(self, max_cells: int | None = None) -> Iterator[tuple[int, csr_matrix]]:
+        """Read all cells: the first row of each block and its counts over the model's genes."""
+        return self._read(_at_most(max_cells, self.cells.row_blocks(self.choice.matrix)))
+
+    def sample(self) -> Iterator[tuple[int, csr_matrix]]:
+        """As `blocks`, of about 10,000 rows in evenly spaced blocks."""
+        if self.cells.num_cells <= SAMPLE_ROWS:
+            return self.blocks()
+        return self._read(self.cells.sample_rows(SAMPLE_ROWS))
+
+    def report(self) -> GeneReport:
+        """Report on the rows read last; of all of them once `blocks` has ended.
+
+        Warns
+        -----
+        UserWarning
+            A sample had promised more than half of the counts, and all rows together have less.
+        """
+        report = self.match.report(self.counts_per_column)
+        if report.share_of_counts is not None and report.share_of_counts < 1 / 2:
+            warnings.warn(
+                f"{percent(report.share_of_counts)} of the counts of all cells are in the model's genes, less "
+                "than in the rows looked at first; do not trust the result.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return report
+
+    def _read(self, ranges: Iterator[RowRange] | Sequence[RowRange]) -> Iterator[tuple[int, csr_matrix]]:
+        self.counts_per_column[:] = 0
+        for start, stop in ranges:
+            block = to_counts(self.cells.block(self.choice.matrix, start, stop), self.choice, start)
+            self.counts_per_column += np.bincount(block.indices, block.data, minlength=block.shape[1])
+            yield start, self.match.apply(block)
+
+
+def _at_most(max_cells: int | None, ranges: Iterator[RowRange]) -> Iterator[RowRange]:
+    for start, stop in ranges:
+        step = max_cells or stop - start
+        for first in range(start, stop, step):
+            yield first, min(first + step, stop)

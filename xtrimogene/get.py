@@ -1,0 +1,189 @@
+"""Arrays out of a model: nothing is written into the AnnData."""
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from anndata import AnnData
+from jaxtyping import Float32, Int64
+
+from xtrimogene.checkpoint import PretrainedModel, load
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.counts import InputKind, SampleKind
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.errors import ConfigError, GeneMatchError
+from xtrimogene.inference import Inference, readable_cells
+from xtrimogene.long_work import progress_bar
+
+_BLOCK_BYTES = 256 << 20  # of the result, made at once
+
+
+def gene_embeddings(
+    adata: AnnData | str | os.PathLike[str],
+    model: PretrainedModel | str | os.PathLike[str] = "demo",
+    *,
+    genes: Sequence[str] | None = None,
+    read_depth: str | None = None,
+    layer: str | None = None,
+    input_kind: InputKind = "auto",
+    kind: SampleKind = "single_cell",
+    device: str | None = None,
+    token_budget: int | None = None,
+    min_genes: int = 200,
+    max_gigabytes: float = 8.0,
+    progress: bool = True,
+) -> Float32[np.ndarray, "cells genes width"]:
+    """Return the context embedding of genes in each cell: what the decoder knows before it predicts.
+
+    Parameters
+    ----------
+    adata, model, read_depth, layer, input_kind, kind, device, token_budget, min_genes
+        As in `xtrimogene.tl.embed`.
+    genes
+        Symbols or Ensembl ids. Default: all genes of the model, in its order (``model.genes.symbols``).
+    max_gigabytes
+        Refuse a larger result: all genes of a few thousand cells fill a machine.
+
+    Returns
+    -------
+    Cells x genes x decoder width; NaN for a cell without counts in the model's genes.
+
+    Raises
+    ------
+    GeneMatchError
+        A name in ``genes`` is none of the model's, or the data has too little in common with the model.
+    ConfigError
+        The result would be larger than ``max_gigabytes``.
+    """
+    return _decode(
+        "gene_embeddings",
+        adata,
+        load(model),
+        genes,
+        read_depth=read_depth,
+        layer=layer,
+        input_kind=input_kind,
+        kind=kind,
+        device=device,
+        token_budget=token_budget,
+        min_genes=min_genes,
+        max_gigabytes=max_gigabytes,
+        progress=progress,
+    )
+
+
+def expression(
+    adata: AnnData | str | os.PathLike[str],
+    model: PretrainedModel | str | os.PathLike[str] = "demo",
+    *,
+    genes: Sequence[str] | None = None,
+    read_depth: str | None = None,
+    layer: str | None = None,
+    input_kind: InputKind = "auto",
+    kind: SampleKind = "single_cell",
+    device: str | None = None,
+    token_budget: int | None = None,
+    min_genes: int = 200,
+    max_gigabytes: float = 8.0,
+    progress: bool = True,
+) -> Float32[np.ndarray, "cells genes"]:
+    """Return the expression that the model predicts for genes in each cell, as log1p of counts per 10,000.
+
+    Parameters and errors are those of `gene_embeddings`. With ``read_depth`` above the cell's own, such as "f2", it
+    predicts what deeper sequencing would have seen.
+    """
+    return _decode(
+        "expression",
+        adata,
+        load(model),
+        genes,
+        read_depth=read_depth,
+        layer=layer,
+        input_kind=input_kind,
+        kind=kind,
+        device=device,
+        token_budget=token_budget,
+        min_genes=min_genes,
+        max_gigabytes=max_gigabytes,
+        progress=progress,
+    )
+
+
+def _decode(
+    what: Literal["gene_embeddings", "expression"],
+    adata: AnnData | str | os.PathLike[str],
+    model: PretrainedModel,
+    genes: Sequence[str] | None,
+    *,
+    read_depth: str | None,
+    layer: str | None,
+    input_kind: InputKind,
+    kind: SampleKind,
+    device: str | None,
+    token_budget: int | None,
+    min_genes: int,
+    max_gigabytes: float,
+    progress: bool,
+) -> np.ndarray:
+    inference = Inference(model, device=device, token_budget=token_budget)
+    compute = inference.gene_embeddings if what == "gene_embeddings" else inference.expression
+    depth = read_depth or model.config.read_depth
+    ReadDepth.parse(depth)
+    places = None if genes is None else _places(genes, model.genes)
+    num_genes = len(model.genes) if places is None else len(places)
+    shape = (num_genes, model.config.decoder.dim) if what == "gene_embeddings" else (num_genes,)
+    with open_cells(adata) as cells:
+        counts = MatchedCounts.find(cells, model.genes, layer=layer, input_kind=input_kind, kind=kind)
+        _check_size((cells.num_cells, *shape), max_gigabytes)
+        counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
+        result = np.full((cells.num_cells, *shape), np.nan, np.float32)
+        num_unread = 0
+        with progress_bar("Decoding cells", cells.num_cells, shown=progress) as advance:
+            for start, block in counts.blocks(max_cells=max(1, _BLOCK_BYTES // max(1, 4 * math.prod(shape)))):
+                result[start : start + block.shape[0]] = compute(
+                    block,
+                    genes=places,
+                    measured=counts.match.measured,
+                    read_depth=depth,
+                    normalized=counts.normalized,
+                    progress=advance,
+                )
+                unread = int((~readable_cells(block)).sum())
+                num_unread += unread
+                advance(unread)
+    if num_unread:
+        warnings.warn(
+            f"{num_unread:,} of {len(result):,} cells have no counts to read in the model's genes; theirs are NaN.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return result
+
+
+def _places(genes: Sequence[str], vocabulary: GeneVocabulary) -> Int64[np.ndarray, "A"]:
+    """Where the genes of these names are in the model."""
+    if isinstance(genes, str) or not len(genes):
+        raise GeneMatchError(f"genes={genes!r}: a list of symbols or Ensembl ids is needed, such as ['CD3D', 'MS4A1'].")
+    match = vocabulary.match({"genes": list(genes)})
+    unknown = [name for name, place in zip(genes, match.target.tolist(), strict=True) if place < 0]
+    if unknown:
+        raise GeneMatchError(
+            f"The model has no gene {', '.join(map(repr, unknown[:5]))}"
+            + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+            + f" among its {len(vocabulary):,}; see model.genes.symbols."
+        )
+    return match.target
+
+
+def _check_size(shape: tuple[int, ...], max_gigabytes: float) -> None:
+    gigabytes = 4 * math.prod(shape) / 1e9
+    if gigabytes > max_gigabytes:
+        raise ConfigError(
+            f"The result would have {' x '.join(f'{size:,}' for size in shape)} numbers, {gigabytes:,.1f} GB, and "
+            f"at most {max_gigabytes:g} GB are allowed (max_gigabytes): name them in genes= or give fewer cells."
+        )

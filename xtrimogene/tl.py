@@ -1,0 +1,135 @@
+"""Tools: they read an AnnData, compute, and write what they found into it."""
+
+import os
+import warnings
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from xtrimogene.checkpoint import PretrainedModel, load
+from xtrimogene.config import Pool
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.counts import InputKind, SampleKind
+from xtrimogene.data.gene_report import GeneReport
+from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.inference import Inference, readable_cells
+from xtrimogene.long_work import progress_bar
+
+
+def embed(
+    adata: AnnData | str | os.PathLike[str],
+    model: PretrainedModel | str | os.PathLike[str] = "demo",
+    *,
+    layer: str | None = None,
+    input_kind: InputKind = "auto",
+    kind: SampleKind = "single_cell",
+    pool: Pool | None = None,
+    read_depth: str | None = None,
+    key_added: str = "X_xtrimogene",
+    device: str | None = None,
+    token_budget: int | None = None,
+    min_genes: int = 200,
+    progress: bool = True,
+) -> AnnData:
+    """Write one vector per cell into ``adata.obsm[key_added]``; a cell's vector never depends on its neighbours.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes, or the path of an .h5ad or .zarr, which is read in blocks. Counts are looked for in X, in
+        layers such as "counts" and in raw; log1p of counts is reversed. Genes are found by symbol or Ensembl id.
+    model
+        "demo", a checkpoint folder, "hf://owner/name@revision", or what `xtrimogene.load` returned.
+    layer
+        Use this layer ("X" and "raw" too) instead of looking.
+    input_kind
+        "auto" takes counts and log1p of counts; "counts" only counts; "log1p" takes the values as they are.
+    kind
+        "bulk" takes any non-negative linear expression, TPM too.
+    pool
+        "all", "max", "mean" or "latent". Default: the model's own.
+    read_depth
+        The depth asked for, as "t4", "f1" or "a0.5". Default: the model's own.
+    key_added
+        The key in ``obsm``; the record in ``uns`` has the same key without "X_".
+    device
+        "cpu", "cuda", "mps". Default: a GPU where there is one.
+    token_budget
+        Expressed genes read at once; bounds memory and never changes a result.
+    min_genes
+        Refuse data with fewer genes in common with the model.
+
+    Returns
+    -------
+    ``adata`` itself, X unchanged. For a path: a new AnnData with obs, obsm and uns, and without X.
+    ``uns["xtrimogene"]`` says which model, with which options, and how the genes matched.
+
+    Raises
+    ------
+    CountsError
+        Negative, missing, infinite or scaled values, or fractional ones that are no log1p of counts.
+    GeneMatchError
+        Too few genes in common with the model, or they carry less than half of the counts.
+    FileFormatError
+        A file that is missing, damaged or not safe to read.
+
+    Warns
+    -----
+    UserWarning
+        The matched genes carry less than 80 % of the counts; or some cells have no counts in them and get a NaN row.
+    """
+    loaded = load(model)
+    inference = Inference(loaded, device=device, token_budget=token_budget)
+    depth, pooled = read_depth or loaded.config.read_depth, pool or loaded.config.pool
+    ReadDepth.parse(depth)
+    with open_cells(adata) as cells:
+        counts = MatchedCounts.find(cells, loaded.genes, layer=layer, input_kind=input_kind, kind=kind)
+        counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
+        embedding = np.full((cells.num_cells, inference.embedding_dim(pooled)), np.nan, np.float32)
+        with progress_bar("Embedding cells", cells.num_cells, shown=progress) as advance:
+            for start, block in counts.blocks():
+                embedding[start : start + block.shape[0]] = inference.cell_embeddings(
+                    block, pool=pooled, read_depth=depth, normalized=counts.normalized, progress=advance
+                )
+                advance(int((~readable_cells(block)).sum()))
+        report = counts.report()
+        written = adata if isinstance(adata, AnnData) else AnnData(obs=cells.obs.copy())
+    _warn_about_empty(embedding)
+    options: dict[str, Any] = {
+        "matrix": counts.choice.matrix,
+        "input_kind": input_kind,
+        "read_as": counts.choice.input_kind,
+        "kind": kind,
+        "pool": pooled,
+        "read_depth": depth,
+        "min_genes": min_genes,
+    }
+    written.obsm[key_added] = embedding
+    written.uns[key_added.removeprefix("X_")] = _record(loaded, options, report)
+    return written
+
+
+def _record(model: PretrainedModel, options: dict[str, Any], report: GeneReport) -> dict[str, Any]:
+    """Say which model, how it was used and how the genes matched, in types that .h5ad holds."""
+    genes = report.as_dict()
+    genes["summed"] = [f"{' + '.join(names)} = {gene}" for gene, names in report.summed.items()]
+    return {
+        "model": model.name,
+        "sha256": model.sha256,
+        "options": options,
+        "genes": {name: value for name, value in genes.items() if value is not None and value != []},
+        "version": version("xtrimogene"),
+    }
+
+
+def _warn_about_empty(embedding: np.ndarray) -> None:
+    num_empty = int(np.isnan(embedding[:, 0]).sum())
+    if num_empty:
+        warnings.warn(
+            f"{num_empty:,} of {len(embedding):,} cells have no counts in the model's genes; their rows are NaN.",
+            UserWarning,
+            stacklevel=3,
+        )
