@@ -1,0 +1,112 @@
+"""Measure cell embeddings beside PCA, logistic regression on all genes, and random weights.
+
+python benchmarks/embedding_quality.py MODEL --shared ../shared --validation --out results.json
+python benchmarks/embedding_quality.py MODEL --shared ../shared --test --out results.json
+
+MODEL is what `xt.load` accepts, or "none" for the baselines alone. --validation reads training studies only and is
+where choices are made; --test opens the test studies. Baselines are kept in .cache/embedding_quality and run once.
+The Markdown report goes to the standard output, the numbers to --out.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse import csr_matrix
+
+from xtrimogene import checkpoint
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.counts import find_counts, to_counts
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.evaluation.baseline_cache import cached_baselines
+from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
+from xtrimogene.evaluation.comparison import TaskResult, compare
+from xtrimogene.evaluation.report import as_dict, to_markdown
+from xtrimogene.evaluation.tasks import SEEDS, Study, TaskPlan, build_task
+from xtrimogene.inference import Inference
+from xtrimogene.model.xtrimogene import XTrimoGene
+
+Embed = Callable[[csr_matrix], Float[np.ndarray, "B P"]]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    options = read_options()
+    model = None if options.model == "none" else checkpoint.load(options.model)
+    genes = GeneVocabulary.human() if model is None else model.genes
+    embedders = {} if model is None else model_and_random_weights(model, options.name, options.device)
+    plans = [plan for plan in (TEST if options.test else VALIDATION) if options.task in plan.name]
+    began = time.perf_counter()
+    results = evaluate(embedders, genes, plans, options.shared / "data", options.cache)
+    print(to_markdown(results))
+    if options.out is not None:
+        facts = {"model": options.model, "sha256": model.sha256 if model else "", "genes": genes.sha256}
+        facts |= {"sets": "test" if options.test else "validation", "seconds": round(time.perf_counter() - began, 1)}
+        options.out.write_text(json.dumps(facts | as_dict(results), indent=1) + "\n")
+
+
+def evaluate(
+    embedders: dict[str, Sequence[Embed]], genes: GeneVocabulary, plans: Sequence[TaskPlan], folder: Path, cache: Path
+) -> list[TaskResult]:
+    """Run the plans; each embedder reads each study once. The first name is judged, the others are baselines."""
+    names = dict.fromkeys(source.study for plan in plans for source in plan.sources)
+    studies = {name: read_study(folder / f"{name}.h5ad", genes) for name in names}
+    placed = {
+        (features, number, study.name): embed(study.counts)
+        for features, by_seed in embedders.items()
+        for number, embed in enumerate(by_seed)
+        for study in studies.values()
+    }
+    results = []
+    for plan in plans:
+        task = build_task(plan, studies)
+        embeddings = {
+            features: [
+                task.gather({name: placed[features, number, name] for name in names}) for number in range(len(by_seed))
+            ]
+            for features, by_seed in embedders.items()
+        }
+        results.append(compare(task, embeddings, cached_baselines(task, cache)))
+    return results
+
+
+def read_study(path: Path, genes: GeneVocabulary) -> Study:
+    with open_cells(path) as cells:
+        choice = find_counts(cells)
+        match = genes.match(cells.gene_columns(choice.matrix))
+        counts = match.apply(to_counts(cells.block(choice.matrix, 0, cells.num_cells), choice))
+        obs = {key: np.array(cells.obs[key].astype(str).tolist()) for key in cells.obs.columns}
+    return Study(name=path.stem, counts=counts, measured=match.measured, obs=obs)
+
+
+def model_and_random_weights(model: PretrainedModel, name: str, device: str | None) -> dict[str, Sequence[Embed]]:
+    """Return the model, and its network with fresh weights from each seed."""
+    fresh = [PretrainedModel(XTrimoGene(model.config, seed=seed), model.genes) for seed in SEEDS]
+    return {
+        name: [Inference(model, device=device).cell_embeddings],
+        "random weights": [Inference(one, device=device).cell_embeddings for one in fresh],
+    }
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL")
+    sets = parser.add_mutually_exclusive_group()
+    sets.add_argument("--validation", action="store_true", help="training studies only (the default)")
+    sets.add_argument("--test", action="store_true", help="the test studies")
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder that holds data/")
+    parser.add_argument("--task", default="", help="only tasks whose name contains this")
+    parser.add_argument("--name", default="model", help="what the report calls the model")
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "embedding_quality")
+    parser.add_argument("--out", type=Path, default=None)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
