@@ -6,7 +6,7 @@ indices are checked: a bad ``indptr`` or index ends the process there.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -19,18 +19,10 @@ CSC_WINDOW = 16_000_000  # entries of one pass over a CSC matrix
 MAX_CSC_PASSES = 64
 DENSE_BLOCK = 16_000_000  # elements, zeros included
 
+# what h5py, zarr, numcodecs and anndata raise over bytes that are not what the metadata says
+DECODING_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+
 RowRange = tuple[int, int]
-
-
-class MatrixReader(Protocol):
-    """What a block of rows can be asked from."""
-
-    num_cells: int
-    num_columns: int
-
-    def row_blocks(self, max_nonzeros: int) -> Iterator[RowRange]: ...
-
-    def read(self, ranges: Sequence[RowRange]) -> Iterator[csr_matrix]: ...
 
 
 class CsrReader:
@@ -164,6 +156,9 @@ class DenseReader:
             yield csr_matrix(as_float32(read_slice(self.where, self.array, start, stop)))
 
 
+MatrixReader = CsrReader | CscReader | DenseReader
+
+
 def blocks_by_offsets(offsets: Int[np.ndarray, "cells_1"], max_nonzeros: int) -> Iterator[RowRange]:
     """Cut the rows so that each block has at most `max_nonzeros` entries, or is a single row."""
     start, num_cells = 0, len(offsets) - 1
@@ -178,12 +173,17 @@ def read_slice(where: str, array: Any, low: int, high: int) -> np.ndarray:
     """One slice of the first axis; what the storage library cannot decode becomes one sentence."""
     try:
         part = np.asarray(array[low:high])
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or [repr(error)])[0][:160]
-        raise FileFormatError(f"{where} cannot be decoded ({reason}); the file is damaged, copy it again.") from error
+    except DECODING_ERRORS as error:
+        raise FileFormatError(
+            f"{where} cannot be decoded ({first_line(error)}); the file is damaged, copy it again."
+        ) from error
     if part.shape[0] != high - low:
         raise damaged(where, f"gave {part.shape[0]:,} of {high - low:,} entries")
     return part
+
+
+def first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), repr(error))[:160]
 
 
 def damaged(where: str, what: str) -> FileFormatError:

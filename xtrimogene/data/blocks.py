@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ class CellBlocks:
         self._readers: dict[str, MatrixReader] = {}
         self._obs: pd.DataFrame | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "CellBlocks":
         return self
 
     def __exit__(

@@ -1,29 +1,28 @@
-"""Where cells come from, an AnnData or the tree of an .h5ad or .zarr: both give readers and tables by name."""
+"""Where cells come from, an AnnData or the tree of an .h5ad or .zarr: both give readers and tables by name.
 
-from typing import TYPE_CHECKING, Any, Protocol
+Matrices are named as in an AnnData: ``X``, ``layers/NAME``, ``raw/X``; tables: ``obs``, ``var``, ``raw/var``.
+"""
+
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from xtrimogene.data.block_readers import CscReader, CsrReader, DenseReader, MatrixReader, damaged, read_slice
+from xtrimogene.data.block_readers import (
+    DECODING_ERRORS,
+    CscReader,
+    CsrReader,
+    DenseReader,
+    MatrixReader,
+    damaged,
+    first_line,
+    read_slice,
+)
 from xtrimogene.errors import FileFormatError
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-
-class CellSource(Protocol):
-    """Matrices are named as in an AnnData: ``X``, ``layers/NAME``, ``raw/X``; tables: ``obs``, ``var``, ``raw/var``."""
-
-    name: str
-    matrices: tuple[str, ...]
-    num_cells: int
-
-    def reader(self, matrix: str) -> MatrixReader: ...
-
-    def table(self, table: str) -> pd.DataFrame: ...
-
-    def close(self) -> None: ...
 
 
 class MemoryCells:
@@ -96,24 +95,17 @@ class StoredCells:
         return reader
 
     def table(self, table: str) -> pd.DataFrame:
+        from anndata import OldFormatWarning
         from anndata.io import read_elem
 
         node = self.root[self.paths[table]]
         where = f"{self.name} {table}"
         try:
-            frame = read_elem(node) if _is_group(node) else _structured_table(node)
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            IndexError,
-            AttributeError,
-            NotImplementedError,
-        ) as error:
-            reason = (str(error).splitlines() or [repr(error)])[0][:160]
-            raise damaged(where, f"cannot be read ({reason})") from error
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", OldFormatWarning)  # not the reader's fault, and read correctly
+                frame = read_elem(node) if _is_group(node) else _structured_table(node)
+        except DECODING_ERRORS as error:
+            raise damaged(where, f"cannot be read ({first_line(error)})") from error
         if not isinstance(frame, pd.DataFrame):
             raise damaged(where, f"holds a {type(frame).__name__} and a table is needed")
         return frame
@@ -121,6 +113,9 @@ class StoredCells:
     def close(self) -> None:
         if hasattr(self.root, "file"):  # h5py; a zarr directory has nothing open
             self.root.file.close()
+
+
+CellSource = MemoryCells | StoredCells
 
 
 def stored_reader(where: str, node: Any) -> MatrixReader:
