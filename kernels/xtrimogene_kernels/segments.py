@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 from torch import Tensor
 
 
@@ -35,6 +35,12 @@ class Segments:
     @property
     def max_length(self) -> int:
         return max(self.lengths, default=0)
+
+    def segment_of_row(self) -> Int64[Tensor, "N"]:
+        """Return the segment each row belongs to."""
+        device = self.cu_seqlens.device
+        lengths = torch.tensor(self.lengths, dtype=torch.int64, device=device)
+        return torch.arange(self.num_segments, device=device).repeat_interleave(lengths, output_size=self.num_rows)
 
     def first(self, num_segments: int) -> "Segments":
         """Return the first segments only."""

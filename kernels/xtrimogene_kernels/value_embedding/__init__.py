@@ -56,15 +56,13 @@ def value_embedding(
     check_shape("mix_weight", mix_weight, (num_bins, num_bins), "(K, K)")
     check_shape("mix_bias", mix_bias, (num_bins,), "(K,)")
     check_alike(
-        {
-            "bins": bins,
-            "in_weight": in_weight,
-            "in_bias": in_bias,
-            "mix_weight": mix_weight,
-            "mix_bias": mix_bias,
-            "values": values.to(bins.dtype),
-        }
+        {"bins": bins, "in_weight": in_weight, "in_bias": in_bias, "mix_weight": mix_weight, "mix_bias": mix_bias}
     )
+    if not values.is_floating_point() or values.device != bins.device:
+        raise ValueError(
+            f"values must be floating point on {bins.device}, not {values.dtype} on {values.device}; "
+            "convert them with .to(bins)."
+        )
     check_implementation(implementation, ("auto", *_FORMS))
     wants_gradient = values.requires_grad and torch.is_grad_enabled()
     if implementation == "auto":

@@ -1,0 +1,135 @@
+import inspect
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from xtrimogene_kernels.segments import Segments
+from xtrimogene_kernels.varlen_attention import reference, varlen_attention
+
+LENGTHS = [(1,), (7,), (1, 1, 1), (17, 1, 33, 64), (3, 0, 130), (127, 5)]
+
+
+def qkv(num_rows, num_heads=3, width=16, device="cpu"):
+    generator = torch.Generator().manual_seed(num_rows)
+    return [torch.randn(num_rows, num_heads, width, generator=generator).to(device) for _ in range(3)]
+
+
+def with_segments(kernel, segments, **options):
+    return lambda query, key, value: kernel(query, key, value, segments, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_sdpa_matches_reference(assert_parity, lengths, dtype):
+    segments = Segments.from_lengths(lengths)
+    assert_parity(
+        with_segments(varlen_attention, segments, implementation="sdpa"),
+        with_segments(reference.varlen_attention, segments),
+        qkv(segments.num_rows),
+        dtype,
+    )
+
+
+def test_sdpa_reads_views_of_a_fused_projection(assert_parity):
+    segments = Segments.from_lengths((9, 4))
+    fused = torch.randn(13, 3, 2, 8)
+
+    def on_views(kernel):
+        return lambda rows: kernel(*rows.unbind(1), segments)
+
+    assert_parity(on_views(varlen_attention), on_views(reference.varlen_attention), [fused], torch.float32)
+
+
+def test_reference_is_softmax_attention():
+    query, key, value = (rows.double() for rows in qkv(5))
+    out = reference.varlen_attention(query, key, value, Segments.from_lengths((2, 3)))
+    for head in range(3):
+        for row in range(5):
+            cell = slice(0, 2) if row < 2 else slice(2, 5)
+            weights = torch.exp(key[cell, head] @ query[row, head] / 4)
+            torch.testing.assert_close(out[row, head], weights @ value[cell, head] / weights.sum())
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_a_cell_ignores_its_neighbours_and_their_order(data):
+    lengths = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=6))
+    order = data.draw(st.permutations(range(len(lengths))))
+    rows = qkv(sum(lengths))
+    together = varlen_attention(*rows, Segments.from_lengths(lengths)).split(lengths)
+    cells = list(zip(*(tensor.split(lengths) for tensor in rows), strict=True))
+    shuffled = [torch.cat([cells[i][j] for i in order]) for j in range(3)]
+    out = varlen_attention(*shuffled, Segments.from_lengths([lengths[i] for i in order]))
+    for position, part in zip(order, out.split([lengths[i] for i in order]), strict=True):
+        alone = varlen_attention(*cells[position], Segments.from_lengths([lengths[position]]))
+        torch.testing.assert_close(part, alone, atol=1e-6, rtol=0)
+        torch.testing.assert_close(part, together[position], atol=1e-6, rtol=0)
+
+
+def test_no_cells_give_no_rows():
+    assert varlen_attention(*qkv(0), Segments.from_lengths([])).shape == (0, 3, 16)
+    assert varlen_attention(*qkv(0), Segments.from_lengths([0, 0])).shape == (0, 3, 16)
+
+
+def test_flops_of_the_reference_are_counted():
+    segments = Segments.from_lengths((10, 30))
+    with FlopCounterMode(display=False) as counter:  # counts nothing for a CPU's scaled_dot_product_attention
+        varlen_attention(*qkv(40), segments, implementation="reference")
+    assert counter.get_total_flops() == 4 * 3 * 16 * (10**2 + 30**2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_auto_is_sdpa_on_a_cpu(monkeypatch, dtype):
+    forms = inspect.unwrap(varlen_attention).__globals__["_FORMS"]
+    monkeypatch.setitem(forms, "sdpa", lambda query, key, value, segments: torch.full_like(value, 7))
+    out = varlen_attention(*(rows.to(dtype) for rows in qkv(4)), Segments.from_lengths([4]))
+    assert (out == 7).all()
+
+
+@pytest.mark.parametrize("implementation", ["torch_varlen", "flash_attn"])
+def test_gpu_forms_refuse_a_cpu(implementation):
+    with pytest.raises(ValueError, match=r"needs bfloat16 or float16 on CUDA, not torch.float32 on cpu"):
+        varlen_attention(*qkv(4), Segments.from_lengths([4]), implementation=implementation)
+
+
+def test_missing_flash_attn_says_how_to_get_it(monkeypatch):
+    from xtrimogene_kernels.varlen_attention import flash_attn
+
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    with pytest.raises(ImportError, match="pip install flash-attn"):
+        flash_attn.varlen_attention(*qkv(4), Segments.from_lengths([4]))
+
+
+def test_disagreeing_arguments_are_refused():
+    unchecked = inspect.unwrap(varlen_attention)  # without the shape checks that only tests switch on
+    query, key, value = qkv(6)
+    segments = Segments.from_lengths([2, 4])
+    with pytest.raises(ValueError, match="query has 6 rows but its segments hold 5"):
+        unchecked(query, key, value, Segments.from_lengths([2, 3]))
+    with pytest.raises(ValueError, match=r"key must have shape \(N, H, d\) = \(6, 3, 16\), not \(5, 3, 16\)"):
+        unchecked(query, key[:5], value, segments)
+    with pytest.raises(ValueError, match=r"value must be torch.float32 on cpu like query, not torch.float64"):
+        unchecked(query, key, value.double(), segments)
+    with pytest.raises(ValueError, match=r"query must have shape \(N, H, d\), not \(6, 48\)"):
+        unchecked(query.flatten(1), key, value, segments)
+    with pytest.raises(ValueError, match="query must be floating point"):
+        unchecked(query.long(), key.long(), value.long(), segments)
+    with pytest.raises(ValueError, match="implementation must be one of auto, reference, sdpa"):
+        unchecked(query, key, value, segments, implementation="fast")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", [(1,), (17, 1, 33, 64), (127, 5, 1500)])
+def test_auto_matches_reference_on_cuda(assert_parity, lengths, dtype):
+    segments = Segments.from_lengths(lengths, "cuda")
+    assert_parity(
+        with_segments(varlen_attention, segments),
+        with_segments(reference.varlen_attention, segments),
+        qkv(segments.num_rows, width=64, device="cuda"),
+        dtype,
+    )
