@@ -222,7 +222,7 @@ class GeneMatch:
         return report
 
     def _advice(self, report: GeneReport, counts: Real[np.ndarray, "columns"] | None, min_genes: int) -> str:
-        if report.num_columns < min_genes:
+        if report.num_columns < min_genes and report.num_matched_columns >= report.num_columns / 2:
             return f"\nThe data has only {report.num_columns:,} genes: give the matrix from before genes were selected."
         if not report.unmatched:
             return ""
