@@ -84,7 +84,9 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         place = Path(scratch) / "checkpoint"
         place.mkdir()
-        state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.network.state_dict().items()}
+        state = {
+            name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.network.state_dict().items()
+        }
         save_file(state, place / WEIGHTS)
         model.genes.write(place / GENES)
         config = {
@@ -115,7 +117,9 @@ def _load_folder(folder: Path, name: str) -> PretrainedModel:
         config = from_dict(ModelConfig, config_file["model"], "model")
         expected = {part: str(config_file["sha256"][part]) for part in (WEIGHTS, GENES)}
     except (KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is not a configuration of ours ({error}). Fetch the checkpoint again.") from None
+        raise CheckpointError(
+            f"{folder / CONFIG} is not a configuration of ours ({error}). Fetch the checkpoint again."
+        ) from None
     for part, digest in expected.items():
         found = file_sha256(folder / part)
         if found != digest:
@@ -126,11 +130,14 @@ def _load_folder(folder: Path, name: str) -> PretrainedModel:
     genes = GeneVocabulary.read(folder / GENES)
     if len(genes) != config.num_genes:
         raise CheckpointError(
-            f"{folder / GENES} lists {len(genes):,} genes and the model has {config.num_genes:,}. Fetch the checkpoint again."
+            f"{folder / GENES} lists {len(genes):,} genes and the model has {config.num_genes:,}. "
+            "Fetch the checkpoint again."
         )
     network = XTrimoGene(config)
     load_weights(network, _read_weights(folder / WEIGHTS), folder / WEIGHTS)
-    return PretrainedModel(network.eval().requires_grad_(False), genes, _read_json(folder / CARD), name, expected[WEIGHTS])
+    return PretrainedModel(
+        network.eval().requires_grad_(False), genes, _read_json(folder / CARD), name, expected[WEIGHTS]
+    )
 
 
 def load_weights(network: XTrimoGene, state: Mapping[str, Tensor], where: Path) -> None:
@@ -144,11 +151,13 @@ def load_weights(network: XTrimoGene, state: Mapping[str, Tensor], where: Path) 
     own = network.state_dict()
     for kind, names in (("misses", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
         if names:
-            raise CheckpointError(f"{where} {kind} {min(names)!r} (and {len(names) - 1} more): it belongs to another model.")
+            raise CheckpointError(
+                f"{where} {kind} {min(names)!r} (and {len(names) - 1} more): it belongs to another model."
+            )
     for name, tensor in own.items():
         if state[name].shape != tensor.shape:
             raise CheckpointError(
-                f"{where}: {name!r} has shape {tuple(state[name].shape)}, the configuration needs {tuple(tensor.shape)}."
+                f"{where}: {name!r} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)} as configured."
             )
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
 
@@ -156,8 +165,13 @@ def load_weights(network: XTrimoGene, state: Mapping[str, Tensor], where: Path) 
 def _check_complete(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(
-            f"No model at {str(folder)!r}: a folder with {CONFIG}, {WEIGHTS}, {GENES} and {CARD} is needed, or the name 'demo'."
-            + (f" A scFoundation file is read by `xtrimogene convert scfoundation {folder}`." if folder.is_file() else "")
+            f"No model at {str(folder)!r}: a folder with {CONFIG}, {WEIGHTS}, {GENES} and {CARD} is needed, "
+            "or the name 'demo'."
+            + (
+                f" A scFoundation file is read by `xtrimogene convert scfoundation {folder}`."
+                if folder.is_file()
+                else ""
+            )
         )
     missing = [part for part in (CONFIG, WEIGHTS, GENES, CARD) if not (folder / part).is_file()]
     if missing:

@@ -103,7 +103,8 @@ class MaskingConfig:
         _require(self.nonzero_fraction < 1.0, "masking: nonzero_fraction=1 leaves the encoder nothing to read.")
         _require(
             self.replace_fraction + self.random_fraction <= 1.0,
-            f"masking: replace_fraction={self.replace_fraction} and random_fraction={self.random_fraction} exceed 1 together.",
+            f"masking: replace_fraction={self.replace_fraction} and random_fraction={self.random_fraction} "
+            "exceed 1 together.",
         )
         _require(
             self.max_visible is None or self.max_visible >= 1,

@@ -1,6 +1,6 @@
 """Sparse counts in, arrays out: cell embeddings, gene embeddings, expression.
 
-Cells are sorted by length and cut into batches by a token budget; each cell's result is independent of the batch it was in.
+Cells are sorted by length and cut into batches by a token budget; no result depends on the batch it was in.
 Letters: B cells, G genes of the model, A genes asked for, E decoder width.
 """
 
@@ -189,7 +189,7 @@ class Inference:
         """Rows of ``counts`` and the cells packed from them, T and S appended, on the device."""
         if counts.shape[1] != self.config.num_genes:
             raise ConfigError(
-                f"counts has {counts.shape[1]:,} columns and the model {self.config.num_genes:,} genes; match the genes first."
+                f"counts has {counts.shape[1]:,} columns, the model {self.config.num_genes:,} genes; match them first."
             )
         lengths = np.diff(counts.indptr)
         readable = np.flatnonzero(readable_cells(counts))

@@ -1,7 +1,7 @@
 """Read the released scFoundation checkpoint into a model of ours.
 
-The file is a torch pickle {cell | rde | gene} -> {config, state_dict}; it is opened with ``weights_only``, so it can hold
-nothing but tensors and plain values. Its weights are for non-commercial research only and must not be passed on.
+The file is a torch pickle {cell | rde | gene} -> {config, state_dict}. It is opened with ``weights_only``, so it can
+hold nothing but tensors and plain values. Its weights are for non-commercial research only and must not be passed on.
 """
 
 import os
@@ -100,11 +100,13 @@ def _read_entry(path: Path, key: str) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path} is a pickle that holds more than tensors and plain values, and such a file can run code when opened. "
+            f"{path} is a pickle that holds more than tensors and plain values; such a file can run code when opened. "
             "Only the released models.ckpt is read."
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, UnicodeDecodeError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a torch checkpoint ({str(error).splitlines()[0]}). Fetch it again.") from None
+        raise CheckpointError(
+            f"{path} is not a torch checkpoint ({str(error).splitlines()[0]}). Fetch it again."
+        ) from None
     if not isinstance(content, dict) or key not in content:
         has = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} holds {has or 'nothing'}; a model named {key!r} is needed.")

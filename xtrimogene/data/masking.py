@@ -1,6 +1,6 @@
 """Hide part of a cell: which genes the encoder does not see, what the decoder reads there, and what it should say.
 
-No masked gene enters the encoder. Strata are the zero and non-zero MEASURED genes of the (thinned) input; the targets are
+No masked gene enters the encoder. Strata are the zero and non-zero MEASURED genes of the (thinned) input; targets are
 the values of the cell as it was sequenced. Letters: B cells, M hidden genes of all cells together, G genes.
 """
 
@@ -19,7 +19,7 @@ from xtrimogene_kernels.segments import Segments
 
 @dataclass(frozen=True, slots=True)
 class HiddenGenes:
-    """Genes the encoder does not see, cell after cell, sorted by gene. ``shown`` is NaN where the decoder reads the mask row."""
+    """Genes the encoder does not see, cell after cell, sorted; ``shown`` is NaN where the decoder reads the mask."""
 
     gene_ids: Int64[Tensor, "M"]
     shown: Float32[Tensor, "M"]
@@ -32,22 +32,30 @@ class HiddenGenes:
             self.segments.to(device, non_blocking),
         )
 
+    def first(self, num_cells: int) -> "HiddenGenes":
+        """Return the batch cut to its first cells."""
+        segments = self.segments.first(num_cells)
+        return HiddenGenes(self.gene_ids[: segments.num_rows], self.shown[: segments.num_rows], segments)
+
 
 @dataclass(frozen=True, slots=True)
 class MaskedCells:
-    """A training batch. ``visible.totals`` are the input's totals (S), ``target_totals`` those of the raw cells (T)."""
+    """A training batch: what the encoder sees, what is hidden with its true values, and the cells as sequenced.
+
+    ``visible.totals`` are the input's totals (S), ``raw.totals`` those of the cells as sequenced (T).
+    """
 
     visible: PackedCells
     hidden: HiddenGenes
     targets: Float32[Tensor, "M"]
-    target_totals: Float32[Tensor, "B"]
+    raw: PackedCells
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MaskedCells":
         return MaskedCells(
             self.visible.to(device, non_blocking),
             self.hidden.to(device, non_blocking),
             self.targets.to(device, non_blocking=non_blocking),
-            self.target_totals.to(device, non_blocking=non_blocking),
+            self.raw.to(device, non_blocking),
         )
 
 
@@ -103,7 +111,7 @@ def mask_cells(
             segments=Segments.from_lengths(np.bincount(hidden_rows, minlength=num_cells).tolist()),
         ),
         targets=torch.from_numpy(_raw_values(raw, hidden_keys)),
-        target_totals=torch.from_numpy(np.asarray(raw.sum(axis=1), dtype=np.float32).ravel()),
+        raw=pack_cells(raw, measured=measured, panel=panel),
     )
 
 
@@ -124,7 +132,7 @@ def _masked_nonzeros(
 def _sample_zeros(
     nonzero_keys: np.ndarray, num_cells: int, num_genes: int, fraction: float, generator: np.random.Generator
 ) -> Int64[np.ndarray, "Z"]:
-    """Each zero of the batch with this probability, by geometric gaps: the cost is in the hits, not in cells x genes."""
+    """Each zero of the batch with this probability, by geometric gaps: the cost is in the hits alone."""
     size = num_cells * num_genes
     if fraction == 0.0 or size == 0:
         return np.zeros(0, dtype=np.int64)
@@ -139,7 +147,11 @@ def _sample_zeros(
 
 
 def _shown_values(
-    true_values: np.ndarray, rows: np.ndarray, packed: PackedCells, config: MaskingConfig, generator: np.random.Generator
+    true_values: np.ndarray,
+    rows: np.ndarray,
+    packed: PackedCells,
+    config: MaskingConfig,
+    generator: np.random.Generator,
 ) -> Float32[np.ndarray, "M"]:
     shown = true_values.copy()
     draws = generator.random(len(shown))

@@ -32,6 +32,10 @@ class PackedCells:
     def num_cells(self) -> int:
         return self.segments.num_segments
 
+    def cell_of_row(self) -> Int64[Tensor, "N"]:
+        """Return the cell each row belongs to."""
+        return self.segments.segment_of_row()
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedCells":
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=non_blocking)
@@ -43,6 +47,19 @@ class PackedCells:
             totals=move(self.totals),
             measured=move(self.measured),
             panel=move(self.panel),
+        )
+
+    def first(self, num_cells: int) -> "PackedCells":
+        """Return the batch cut to its first cells."""
+        segments = self.segments.first(num_cells)
+        rows = slice(segments.num_rows)
+        return PackedCells(
+            gene_ids=self.gene_ids[rows],
+            values=self.values[rows],
+            segments=segments,
+            totals=self.totals[:num_cells],
+            measured=self.measured,
+            panel=self.panel[:num_cells],
         )
 
 
@@ -64,7 +81,7 @@ def pack_cells(
     panel
         The row of ``measured`` of each cell. Default: the first.
     normalized
-        The values are log1p already and taken as given; a cell's total is their sum, as in the released scFoundation code.
+        The values are log1p already and taken as given; a cell's total is their sum, as in the released code.
 
     Raises
     ------
@@ -76,7 +93,7 @@ def pack_cells(
     lengths = np.diff(matrix.indptr)
     if num_cells and lengths.min() == 0:
         raise CountsError(
-            f"Each cell needs at least one count; cell {int(lengths.argmin())} of the batch has none. Leave empty cells out."
+            f"Each cell needs a count; cell {int(lengths.argmin())} of the batch has none. Leave empty cells out."
         )
     totals = np.add.reduceat(matrix.data.astype(np.float64), matrix.indptr[:-1]) if num_cells else np.zeros(0)
     values = matrix.data.astype(np.float32, copy=False)

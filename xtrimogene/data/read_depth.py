@@ -23,7 +23,7 @@ _PATTERN = re.compile(r"([tfa])(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True, slots=True)
 class ReadDepth:
-    """``t``: T = amount; ``f``: T = log10(total x amount); ``a``: T = log10(total) + amount. S is always log10(total)."""
+    """``t``: T = amount; ``f``: T = log10(total x amount); ``a``: T = log10(total) + amount. S = log10(total)."""
 
     kind: Literal["t", "f", "a"]
     amount: float
@@ -39,7 +39,9 @@ class ReadDepth:
         """
         found = _PATTERN.fullmatch(text)
         if found is None:
-            raise ConfigError(f"read_depth={text!r} is not one of t, f, a followed by a number, such as 't4', 'f1', 'a0.5'.")
+            raise ConfigError(
+                f"read_depth={text!r} is not one of t, f, a followed by a number, such as 't4', 'f1', 'a0.5'."
+            )
         kind, amount = found.group(1), float(found.group(2))
         if kind != "a" and amount == 0:
             raise ConfigError(f"read_depth={text!r}: the number after {kind!r} must be positive.")
@@ -56,7 +58,7 @@ class ReadDepth:
         if bool((totals <= 1).any()):
             row = int((totals <= 1).nonzero()[0])
             raise CountsError(
-                f"Cell {row} of the batch has {float(totals[row]):g} counts in the model's genes; more than 1 is needed. "
+                f"Cell {row} of the batch has {float(totals[row]):g} counts in the model's genes, not more than 1. "
                 "Leave such cells out."
             )
         source = totals.log10()
@@ -81,7 +83,9 @@ def downsample_counts(
     rates[generator.random(num_cells) < config.unchanged_probability] = 1.0
     lengths = np.diff(counts.indptr)
     kept = generator.binomial(counts.data.astype(np.int64), np.repeat(rates, lengths)).astype(np.float32)
-    emptied = np.flatnonzero(np.add.reduceat(kept, counts.indptr[:-1]) == 0) if num_cells else np.zeros(0, dtype=np.int64)
+    emptied = (
+        np.flatnonzero(np.add.reduceat(kept, counts.indptr[:-1]) == 0) if num_cells else np.zeros(0, dtype=np.int64)
+    )
     for cell in emptied:
         kept[counts.indptr[cell] + generator.integers(lengths[cell])] = 1.0
     thinned = sparse.csr_matrix((kept, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)

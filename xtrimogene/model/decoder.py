@@ -1,6 +1,6 @@
 """The decoder: light, reads every gene, answers where it is asked.
 
-Letters: B cells; G genes; P = G + 2 positions of a cell, BP of all; M positions asked for; D encoder width; E decoder width.
+Letters: B cells; G genes; P = G + 2 positions of a cell, BP of all; M positions asked for; D, E encoder, decoder width.
 """
 
 from jaxtyping import Float, Int64

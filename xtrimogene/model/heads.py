@@ -1,11 +1,12 @@
 """What is read off the network besides gene embeddings: an expression value, and a latent cell vector.
 
-The latent head is ours, not the paper's: hidden values are predicted THROUGH one vector a cell, so that vector has to hold
-what the cell is. It costs next to nothing beside the decoder. Letters: B cells, M positions, D encoder width, L latent width.
+The latent head is ours, not the paper's: all values of a cell are predicted THROUGH one vector, so that vector has to
+hold what the cell is. It costs next to nothing beside the decoder.
+Letters: B cells, M positions, G genes, D encoder width, W = 4 D, E decoder width, L latent width.
 """
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -20,22 +21,24 @@ class ExpressionHead(nn.Linear):
 
 
 class LatentHead(nn.Module):
-    """A cell's pooled tokens to its latent vector, and that vector with a gene's row to a predicted value."""
+    """A cell's pooled tokens to its latent vector, and that vector to the value of every gene.
 
-    def __init__(self, dim: int, latent_dim: int) -> None:
+    A value is the product of the mixed latent vector and the gene's query, plus the gene's bias: a factor model whose
+    cell factors the encoder infers and whose gene factors come from the gene table.
+    """
+
+    def __init__(self, dim: int, latent_dim: int, num_genes: int) -> None:
         super().__init__()
-        self.to_latent = nn.Linear(4 * dim, latent_dim)
+        self.to_latent = nn.Linear(5 * dim, latent_dim)
+        self.expand = nn.Linear(latent_dim, 2 * latent_dim)
+        self.contract = nn.Linear(2 * latent_dim, latent_dim)
         self.gene_query = nn.Linear(dim, latent_dim)
-        self.expand = nn.Linear(3 * latent_dim, latent_dim)
-        self.to_value = nn.Linear(latent_dim, 1)
+        self.gene_bias = nn.Parameter(torch.empty(num_genes))
 
-    def latent(self, pooled: Float[Tensor, "B 4D"]) -> Float[Tensor, "B L"]:
-        return self.to_latent(pooled)  # type: ignore[no-any-return]
+    def latent(self, pooled: Float[Tensor, "B W"], weighted: Float[Tensor, "B D"]) -> Float[Tensor, "B L"]:
+        """From pooling "all" and the mean of the gene tokens weighted by their values."""
+        return self.to_latent(torch.cat([pooled, weighted], dim=-1))  # type: ignore[no-any-return]
 
-    def forward(
-        self, latent: Float[Tensor, "B L"], cells: Int64[Tensor, "M"], gene_rows: Float[Tensor, "M D"]
-    ) -> Float[Tensor, "M"]:
-        queries = self.gene_query(gene_rows)  # (M, L)
-        cell = latent[cells]  # (M, L)
-        hidden = nn.functional.gelu(self.expand(torch.cat([cell, queries, cell * queries], dim=-1)))  # (M, L)
-        return self.to_value(hidden).squeeze(-1)  # type: ignore[no-any-return]
+    def forward(self, latent: Float[Tensor, "B L"], gene_table: Float[Tensor, "G D"]) -> Float[Tensor, "B G"]:
+        mixed = self.contract(nn.functional.gelu(self.expand(latent)))  # (B, L)
+        return torch.addmm(self.gene_bias, mixed, self.gene_query(gene_table).T)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from xtrimogene.model.attention import LinearAttention
 from xtrimogene.model.gene_embedding import GeneEmbedding
+from xtrimogene.model.heads import LatentHead
 from xtrimogene.model.value_embedding import ValueEmbedding
 
 
@@ -21,11 +22,13 @@ def initialize(network: nn.Module, seed: int) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, GeneEmbedding):
             nn.init.normal_(module.table, std=0.5, generator=generator)
+        elif isinstance(module, LatentHead):
+            nn.init.zeros_(module.gene_bias)
         elif isinstance(module, ValueEmbedding):
             nn.init.normal_(module.bins, std=1.0, generator=generator)
             nn.init.normal_(module.mask, std=1.0, generator=generator)
         elif isinstance(module, LinearAttention):
-            module.projection.copy_(draw_projection(*module.projection.shape, generator))
+            module.projection.copy_(draw_projection(*module.projection.shape, generator=generator))
     for module in network.modules():
         if isinstance(module, ValueEmbedding):
             # log1p values run from 0 to ~9: spread the kinks of the first layer over that range
@@ -37,10 +40,10 @@ def redraw_projections(network: nn.Module, generator: torch.Generator) -> None:
     """Draw fresh FAVOR+ features, as training does now and then."""
     for module in network.modules():
         if isinstance(module, LinearAttention):
-            module.projection.copy_(draw_projection(*module.projection.shape, generator))
+            module.projection.copy_(draw_projection(*module.projection.shape, generator=generator))
 
 
-def draw_projection(num_features: int, dim: int, generator: torch.Generator) -> Float[Tensor, "m d"]:
+def draw_projection(num_features: int, dim: int, *, generator: torch.Generator) -> Float[Tensor, "m d"]:
     """Orthogonal Gaussian features: orthogonal in blocks of ``dim`` rows, each row as long as a Gaussian vector.
 
     Source: Choromanski et al., Rethinking Attention with Performers, 2021.

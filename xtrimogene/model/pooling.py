@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xtrimogene.data.packed_cells import PackedCells
 from xtrimogene_kernels.segment_pool import segment_pool
 from xtrimogene_kernels.segments import Segments
 
@@ -18,10 +19,20 @@ def pool_mean(tokens: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor,
     return _over_genes(tokens, segments)[1]
 
 
-def pool_all(tokens: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "B 4D"]:
+def pool_all(tokens: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "B 4*D"]:
     """S token, T token, maximum over genes, mean over genes, side by side."""
     last = segments.cu_seqlens[1:].long() - 1
     return torch.cat([tokens[last], tokens[last - 1], *_over_genes(tokens, segments)], dim=-1)
+
+
+def pool_weighted(tokens: Float[Tensor, "N D"], packed: PackedCells) -> Float[Tensor, "B D"]:
+    """Mean over the genes weighted by their values; T and S are left out."""
+    last = packed.segments.cu_seqlens[1:].long() - 1
+    weights = packed.values.index_fill(0, torch.cat([last, last - 1]), 0.0)  # (N,)
+    cells = packed.cell_of_row()  # (N,)
+    totals = weights.new_zeros(packed.num_cells).index_add(0, cells, weights)  # (B,)
+    weighted = tokens * (weights / totals[cells])[:, None].to(tokens.dtype)
+    return tokens.new_zeros(packed.num_cells, tokens.shape[1]).index_add(0, cells, weighted)
 
 
 def _over_genes(tokens: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """xTrimoGene: the one file that joins the parts.
 
 The encoder reads the genes a cell expresses; the decoder reads every gene and predicts the rest.
-Letters: B cells; N visible tokens of all cells, packed; M positions asked for; G genes; P = G + 2, BP of all cells; D, E widths.
+Letters: B cells; N visible tokens of all cells, packed; M positions asked for; G genes; P = G + 2, BP of all cells;
+D, E encoder, decoder width; L latent width.
 Source: xTrimoGene (NeurIPS 2023, arXiv 2311.15156), scFoundation (Nature Methods 2024).
 """
 
@@ -20,7 +21,7 @@ from xtrimogene.model.encoder import Encoder
 from xtrimogene.model.gene_embedding import GeneEmbedding
 from xtrimogene.model.heads import ExpressionHead, LatentHead
 from xtrimogene.model.initialization import initialize
-from xtrimogene.model.pooling import pool_all, pool_max, pool_mean
+from xtrimogene.model.pooling import pool_all, pool_max, pool_mean, pool_weighted
 from xtrimogene.model.value_embedding import ValueEmbedding
 from xtrimogene_kernels.segments import Segments
 
@@ -37,7 +38,7 @@ class XTrimoGene(nn.Module):
         self.encoder = Encoder(config.encoder)
         self.decoder = Decoder(dim, config.decoder)
         self.head = ExpressionHead(config.decoder.dim)
-        self.latent_head = None if config.latent_dim is None else LatentHead(dim, config.latent_dim)
+        self.latent_head = None if config.latent_dim is None else LatentHead(dim, config.latent_dim, config.num_genes)
         with torch.no_grad():
             initialize(self, seed)
 
@@ -45,12 +46,10 @@ class XTrimoGene(nn.Module):
         self, packed: PackedCells, target: Float32[Tensor, "B"], source: Float32[Tensor, "B"]
     ) -> PackedCells:
         """End each cell with the tokens T and S (log10 of a total); everything below takes cells ended so."""
-        cells = torch.arange(packed.num_cells, device=packed.values.device)
-        lengths = torch.tensor(packed.segments.lengths, device=packed.values.device)
         segments = Segments.from_lengths([length + 2 for length in packed.segments.lengths], packed.values.device)
         last = segments.cu_seqlens[1:].long() - 1
         rows = torch.arange(len(packed.values), device=packed.values.device)
-        rows = rows + 2 * cells.repeat_interleave(lengths, output_size=len(packed.values))
+        rows = rows + 2 * packed.cell_of_row()
         gene_ids = packed.gene_ids.new_empty(segments.num_rows)
         values = packed.values.new_empty(segments.num_rows)
         gene_ids[rows], values[rows] = packed.gene_ids, packed.values
@@ -63,22 +62,22 @@ class XTrimoGene(nn.Module):
         x = self.value_embedding(packed.values) + self.gene_embedding(packed.gene_ids)  # (N, D)
         return self.encoder(x, packed.segments)  # type: ignore[no-any-return]
 
-    def pool(self, tokens: Float[Tensor, "N D"], segments: Segments, pool: Pool) -> Float[Tensor, "B _"]:
+    def pool(self, tokens: Float[Tensor, "N D"], packed: PackedCells, pool: Pool) -> Float[Tensor, "B _"]:
         """Pool the encoder's tokens: "max" is D wide, "mean" D, "all" 4 D, "latent" the latent head's width."""
         if pool == "max":
-            return pool_max(tokens, segments)
+            return pool_max(tokens, packed.segments)
         if pool == "mean":
-            return pool_mean(tokens, segments)
-        pooled = pool_all(tokens, segments)
+            return pool_mean(tokens, packed.segments)
+        pooled = pool_all(tokens, packed.segments)
         if pool == "all":
             return pooled
         if self.latent_head is None:
             raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
-        return self.latent_head.latent(pooled)
+        return self.latent_head.latent(pooled, pool_weighted(tokens, packed))  # type: ignore[no-any-return]
 
     def embed_cells(self, packed: PackedCells, pool: Pool | None = None) -> Float[Tensor, "B _"]:
         """Return one vector per cell."""
-        return self.pool(self.encode(packed), packed.segments, pool or self.config.pool)
+        return self.pool(self.encode(packed), packed, pool or self.config.pool)
 
     def decode(
         self,
@@ -108,16 +107,14 @@ class XTrimoGene(nn.Module):
 
     def forward(self, batch: MaskedCells) -> Float[Tensor, "M"]:
         """Predict the hidden values of a training batch through the decoder: log1p of counts per 10,000."""
-        packed = self.append_read_depth(batch.visible, batch.target_totals.log10(), batch.visible.totals.log10())
+        packed = self.append_read_depth(batch.visible, batch.raw.totals.log10(), batch.visible.totals.log10())
         hidden = batch.hidden
         return self.head(self.decode(self.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden))  # type: ignore[no-any-return]
 
-    def predict_from_latent(
-        self, latent: Float[Tensor, "B L"], gene_ids: Int64[Tensor, "M"], segments: Segments
-    ) -> Float[Tensor, "M"]:
-        """Predict values through the latent cell vector alone."""
+    def predict_from_latent(self, latent: Float[Tensor, "B L"]) -> Float[Tensor, "B G"]:
+        """Predict every gene's value through the latent cell vector alone."""
         assert self.latent_head is not None
-        return self.latent_head(latent, _cell_of_row(segments, gene_ids.device), self.gene_embedding(gene_ids))  # type: ignore[no-any-return]
+        return self.latent_head(latent, self.gene_embedding.table[: self.config.num_genes])  # type: ignore[no-any-return]
 
     def _decoder_input(
         self, tokens: Float[Tensor, "N D"], packed: PackedCells, hidden: HiddenGenes | None
@@ -141,10 +138,5 @@ class XTrimoGene(nn.Module):
         return x.index_copy(0, _flat_positions(hidden.gene_ids, hidden.segments, num_positions), shown)
 
 
-def _cell_of_row(segments: Segments, device: torch.device) -> Int64[Tensor, "N"]:
-    lengths = torch.tensor(segments.lengths, device=device)
-    return torch.arange(len(lengths), device=device).repeat_interleave(lengths, output_size=segments.num_rows)
-
-
 def _flat_positions(gene_ids: Int64[Tensor, "N"], segments: Segments, num_positions: int) -> Int64[Tensor, "N"]:
-    return _cell_of_row(segments, gene_ids.device) * num_positions + gene_ids
+    return segments.segment_of_row() * num_positions + gene_ids

@@ -1,0 +1,137 @@
+"""One pre-training run, from a config to a checkpoint folder."""
+
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from xtrimogene.checkpoint import PretrainedModel, file_sha256, save
+from xtrimogene.config import PretrainConfig, from_dict, to_dict
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.errors import ConfigError
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.presets import model_config
+from xtrimogene.training.data_module import CellDataModule, TrainingCells, read_training_cells
+from xtrimogene.training.lightning_module import Pretraining
+
+LAST = "last.ckpt"
+
+
+def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
+    """Read a run's TOML; file names in it are relative to the TOML's folder.
+
+    Raises
+    ------
+    ConfigError
+        No such file, no TOML, an unknown setting or a wrong value.
+    """
+    file = Path(path)
+    try:
+        values = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"No file {str(file)!r}; a TOML with at least `files` and `output` is needed.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}.") from None
+    for name in ("files", "output"):
+        if name not in values:
+            raise ConfigError(f"{file}: `{name}` is missing.")
+    values["files"] = [str(file.parent / entry) for entry in values["files"]]
+    values["output"] = str(file.parent / values["output"])
+    return from_dict(PretrainConfig, values, file.name)
+
+
+def pretrain(config: PretrainConfig) -> PretrainedModel:
+    """Train, resuming where an earlier run of the same config stopped, and write ``output/model``.
+
+    The loss log is ``output/log/metrics.csv``; checkpoints of the run are in ``output/checkpoints``.
+
+    Raises
+    ------
+    ConfigError
+        ``output`` holds a run of another config.
+    """
+    output = Path(config.output)
+    _claim(output, config)
+    genes = GeneVocabulary.human()
+    cells = read_training_cells(config.files, genes, min_genes=config.min_genes)
+    network = XTrimoGene(model_config(config.preset, len(genes)), seed=config.seed)
+    module = Pretraining(network, config)
+    trainer = build_trainer(config)
+    last = output / "checkpoints" / LAST
+    trainer.fit(
+        module,
+        datamodule=CellDataModule(cells, config),
+        ckpt_path=last if last.is_file() else None,
+        weights_only=True,
+    )
+    if trainer.global_step < config.num_steps:
+        raise KeyboardInterrupt
+    card = training_card(config, cells, {name: float(value) for name, value in trainer.callback_metrics.items()})
+    model = PretrainedModel(network.eval().requires_grad_(False), genes, card, name=config.preset)
+    save(model, output / "model", dtype=torch.float16)
+    return model
+
+
+def build_trainer(config: PretrainConfig) -> Trainer:
+    """Build the Lightning trainer of this run: one process, CSV log, a rolling checkpoint."""
+    on_cuda = torch.cuda.is_available()
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and on_cuda)
+    output = Path(config.output)
+    checkpoints = ModelCheckpoint(
+        dirpath=output / "checkpoints",
+        filename="last",
+        every_n_train_steps=config.checkpoint_every,
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+    return Trainer(
+        accelerator="gpu" if on_cuda else "cpu",
+        devices=1,
+        precision="bf16-mixed" if bfloat16 else "32-true",
+        max_steps=config.num_steps,
+        gradient_clip_val=config.optimizer.gradient_clip,
+        callbacks=[checkpoints],
+        logger=CSVLogger(output, name="log", version="", flush_logs_every_n_steps=config.log_every),
+        log_every_n_steps=config.log_every,
+        enable_model_summary=False,
+    )
+
+
+def training_card(config: PretrainConfig, cells: TrainingCells, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What a model was trained on and with, for card.json."""
+    sources = [
+        {**source, "sha256": file_sha256(Path(file)) if Path(file).is_file() else None}
+        for source, file in zip(cells.sources, config.files, strict=True)
+    ]
+    settings = to_dict(config)
+    del settings["files"], settings["output"]
+    return {
+        "name": config.preset,
+        "trained_on": sources,
+        "cells": int(cells.counts.shape[0]),
+        "cells_seen": config.num_steps * config.batch_size,
+        "training": settings,
+        "final_losses": dict(metrics),
+        "seed": config.seed,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def _claim(output: Path, config: PretrainConfig) -> None:
+    """A folder belongs to one config: resuming under another would mix two runs."""
+    output.mkdir(parents=True, exist_ok=True)
+    record = output / "config.txt"
+    text = repr(config) + "\n"
+    if record.is_file() and record.read_text() != text:
+        raise ConfigError(f"{output} holds a run of another config; name another output, or remove the folder.")
+    if (output / "model").exists():
+        raise ConfigError(f"{output / 'model'} is finished already; name another output, or remove the folder.")
+    record.write_text(text)
