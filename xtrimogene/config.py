@@ -159,7 +159,6 @@ class PretrainConfig:
     log_every: int = 50
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float32 elsewhere
-    max_seconds: float | None = None
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     read_depth: ReadDepthConfig = field(default_factory=ReadDepthConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -167,7 +167,8 @@ class Inference:
             for rows, packed in self._batches(counts, depth, normalized, measured, self.config.num_genes):
                 segments = Segments.from_lengths([num_asked] * len(rows), self.device)
                 decoded = self.network.decode(self.network.encode(packed), packed, asked.repeat(len(rows)), segments)
-                values = finish(decoded).unflatten(0, (len(rows), num_asked)).float().cpu().numpy()
+                finished = finish(decoded)  # (b A, ...)
+                values = finished.view(len(rows), num_asked, *finished.shape[1:]).float().cpu().numpy()
                 if out is None:
                     out = np.full((counts.shape[0], *values.shape[1:]), np.nan, dtype=np.float32)
                 out[rows] = values

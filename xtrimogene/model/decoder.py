@@ -32,4 +32,4 @@ class Decoder(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x, segments)
         x = self.blocks[-1](x, segments, rows, row_segments)
-        return self.outer_norm(self.inner_norm(x))  # type: ignore[no-any-return]
+        return self.outer_norm(self.inner_norm(x))

@@ -17,4 +17,4 @@ class Encoder(nn.Module):
     def forward(self, x: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "N D"]:
         for block in self.blocks:
             x = block(x, segments)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)

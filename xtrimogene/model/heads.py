@@ -37,7 +37,7 @@ class LatentHead(nn.Module):
 
     def latent(self, pooled: Float[Tensor, "B W"], weighted: Float[Tensor, "B D"]) -> Float[Tensor, "B L"]:
         """From pooling "all" and the mean of the gene tokens weighted by their values."""
-        return self.to_latent(torch.cat([pooled, weighted], dim=-1))  # type: ignore[no-any-return]
+        return self.to_latent(torch.cat([pooled, weighted], dim=-1))
 
     def forward(self, latent: Float[Tensor, "B L"], gene_table: Float[Tensor, "G D"]) -> Float[Tensor, "B G"]:
         mixed = self.contract(nn.functional.gelu(self.expand(latent)))  # (B, L)

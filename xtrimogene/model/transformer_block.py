@@ -27,10 +27,10 @@ class EncoderBlock(nn.Module):
             x = x + self._drop(self.attention(self.attention_norm(x), segments))
             return x + self._drop(self._feed_forward(self.feed_forward_norm(x)))
         x = self.attention_norm(x + self._drop(self.attention(x, segments)))
-        return self.feed_forward_norm(x + self._drop(self._feed_forward(x)))  # type: ignore[no-any-return]
+        return self.feed_forward_norm(x + self._drop(self._feed_forward(x)))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.contract(self._drop(F.relu(self.expand(x), inplace=True)))  # type: ignore[no-any-return]
+        return self.contract(self._drop(F.relu(self.expand(x), inplace=True)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -57,4 +57,4 @@ class DecoderBlock(nn.Module):
         """Return the layer's output at ``rows`` (default: all)."""
         attended = self.attention(self.attention_norm(x), segments, rows, row_segments)
         x = attended + (x if rows is None else x[rows])  # (M, D)
-        return x + self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))  # type: ignore[no-any-return]
+        return x + self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))

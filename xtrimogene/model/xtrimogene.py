@@ -60,7 +60,7 @@ class XTrimoGene(nn.Module):
     def encode(self, packed: PackedCells) -> Float[Tensor, "N D"]:
         """Return one context vector per visible token."""
         x = self.value_embedding(packed.values) + self.gene_embedding(packed.gene_ids)  # (N, D)
-        return self.encoder(x, packed.segments)  # type: ignore[no-any-return]
+        return self.encoder(x, packed.segments)
 
     def pool(self, tokens: Float[Tensor, "N D"], packed: PackedCells, pool: Pool) -> Float[Tensor, "B _"]:
         """Pool the encoder's tokens: "max" is D wide, "mean" D, "all" 4 D, "latent" the latent head's width."""
@@ -73,7 +73,7 @@ class XTrimoGene(nn.Module):
             return pooled
         if self.latent_head is None:
             raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
-        return self.latent_head.latent(pooled, pool_weighted(tokens, packed))  # type: ignore[no-any-return]
+        return self.latent_head.latent(pooled, pool_weighted(tokens, packed))
 
     def embed_cells(self, packed: PackedCells, pool: Pool | None = None) -> Float[Tensor, "B _"]:
         """Return one vector per cell."""
@@ -103,18 +103,18 @@ class XTrimoGene(nn.Module):
         x = self._decoder_input(tokens, packed, hidden)  # (B P, E)
         segments = Segments.from_lengths([num_positions] * packed.num_cells, x.device)
         rows = _flat_positions(asked, asked_segments, num_positions)
-        return self.decoder(x, segments, rows, asked_segments)  # type: ignore[no-any-return]
+        return self.decoder(x, segments, rows, asked_segments)
 
     def forward(self, batch: MaskedCells) -> Float[Tensor, "M"]:
         """Predict the hidden values of a training batch through the decoder: log1p of counts per 10,000."""
         packed = self.append_read_depth(batch.visible, batch.raw.totals.log10(), batch.visible.totals.log10())
         hidden = batch.hidden
-        return self.head(self.decode(self.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden))  # type: ignore[no-any-return]
+        return self.head(self.decode(self.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden))
 
     def predict_from_latent(self, latent: Float[Tensor, "B L"]) -> Float[Tensor, "B G"]:
         """Predict every gene's value through the latent cell vector alone."""
         assert self.latent_head is not None
-        return self.latent_head(latent, self.gene_embedding.table[: self.config.num_genes])  # type: ignore[no-any-return]
+        return self.latent_head(latent, self.gene_embedding.table[: self.config.num_genes])
 
     def _decoder_input(
         self, tokens: Float[Tensor, "N D"], packed: PackedCells, hidden: HiddenGenes | None

@@ -1,10 +1,10 @@
 """Pre-training as a LightningModule: masked regression through the decoder and, where there is one, the latent head."""
 
 import math
-from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from xtrimogene.config import PretrainConfig
@@ -30,12 +30,10 @@ class Pretraining(LightningModule):
 
     def training_step(self, batch: MaskedCells, batch_index: int) -> Tensor:
         losses = self.losses(batch)
-        total = sum(
-            (losses.get("decoder", 0.0), self.config.latent_weight * losses.get("latent", 0.0)), torch.zeros(())
-        )
+        weights = {"decoder": 1.0, "latent": self.config.latent_weight}
         self.log_dict({f"{name}_loss": value.detach() for name, value in losses.items()}, prog_bar=True)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return total
+        return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
     def losses(self, batch: MaskedCells) -> dict[str, Tensor]:
         """Mean squared errors: "decoder" at the hidden genes of its share of cells, "latent" at all genes of all."""
@@ -62,7 +60,7 @@ class Pretraining(LightningModule):
     def transfer_batch_to_device(self, batch: MaskedCells, device: torch.device, dataloader_index: int) -> MaskedCells:
         return batch.to(device, non_blocking=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = build_optimizer(self.network, self.config.optimizer)
         schedule = build_schedule(optimizer, self.config.optimizer, self.config.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

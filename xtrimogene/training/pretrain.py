@@ -1,5 +1,6 @@
 """One pre-training run, from a config to a checkpoint folder."""
 
+import json
 import os
 import platform
 import tomllib
@@ -128,8 +129,8 @@ def training_card(config: PretrainConfig, cells: TrainingCells, metrics: Mapping
 def _claim(output: Path, config: PretrainConfig) -> None:
     """A folder belongs to one config: resuming under another would mix two runs."""
     output.mkdir(parents=True, exist_ok=True)
-    record = output / "config.txt"
-    text = repr(config) + "\n"
+    record = output / "config.json"
+    text = json.dumps(to_dict(config), indent=1) + "\n"
     if record.is_file() and record.read_text() != text:
         raise ConfigError(f"{output} holds a run of another config; name another output, or remove the folder.")
     if (output / "model").exists():
