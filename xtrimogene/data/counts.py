@@ -1,5 +1,6 @@
 """Find the counts of an AnnData or file, say why these, and turn each block into counts, checked again."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,7 +10,6 @@ from scipy.sparse import csr_matrix
 
 from xtrimogene.data.blocks import CellBlocks
 from xtrimogene.data.value_checks import (
-    LARGEST_LOG,
     Findings,
     common_total,
     drop_zeros,
@@ -69,6 +69,11 @@ def find_counts(
         No matrix qualifies; the message says what was found and what to do.
     FieldError
         `layer` is not there.
+
+    Warns
+    -----
+    UserWarning
+        With input_kind="log1p", values that do not look like logarithms.
     """
     for name, value, allowed in (("input_kind", input_kind, InputKind), ("kind", kind, SampleKind)):
         if value not in get_args(allowed):
@@ -120,8 +125,6 @@ def to_counts(block: csr_matrix, choice: CountsChoice, first_row: int = 0) -> cs
                 f"{choice.matrix} is log1p of counts elsewhere, but cell row {row:,} is not: no multiples "
                 f"of its smallest value; {GIVE_COUNTS}."
             )
-    elif choice.input_kind == "values" and block.data.max(initial=0) > LARGEST_LOG:
-        raise CountsError(f"{choice.matrix} holds {block.data.max():.6g}, too large for a log1p value; {GIVE_COUNTS}.")
     return block
 
 
@@ -187,7 +190,10 @@ class _Looked:
     def choose_values(self) -> CountsChoice:
         matrix = self.first(lambda found: found.is_log1p)
         if matrix is None:
-            raise self._refusal(describe_as_log)
+            matrix = self.first(lambda found: found.fault is None and not found.is_empty)
+            if matrix is None:
+                raise self._refusal(describe)
+            warnings.warn(f"{matrix} {describe_as_log(self.at(matrix))[0]}; taken as log1p, as asked.", stacklevel=3)
         return CountsChoice(matrix=matrix, input_kind="values", reason=f"{matrix} is taken as log1p values, as asked")
 
     def choose_bulk(self) -> CountsChoice:
