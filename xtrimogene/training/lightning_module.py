@@ -17,7 +17,7 @@ from xtrimogene.training.optimizer import build_optimizer, build_schedule
 
 
 class Pretraining(LightningModule):
-    """The loss is the decoder's plus ``latent_weight`` times the latent head's."""
+    """The loss is ``decoder_share`` times the decoder's plus ``latent_weight`` times the latent head's."""
 
     def __init__(self, network: XTrimoGene, config: PretrainConfig) -> None:
         super().__init__()
@@ -30,7 +30,8 @@ class Pretraining(LightningModule):
 
     def training_step(self, batch: MaskedCells, batch_index: int) -> Tensor:
         losses = self.losses(batch)
-        weights = {"decoder": 1.0, "latent": self.config.latent_weight}
+        # the decoder sees a share of the cells, so its mean counts for that share: else a few cells would rule the encoder
+        weights = {"decoder": self.config.decoder_share, "latent": self.config.latent_weight}
         self.log_dict({f"{name}_loss": value.detach() for name, value in losses.items()}, prog_bar=True)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
