@@ -92,7 +92,7 @@ def name_index(symbols: tuple[str, ...], ensembl_ids: tuple[str, ...]) -> NameIn
             (gene.aliases, index.aliases),
             (gene.previous_symbols, index.previous_symbols),
         ):
-            others.update((name, place) for name in names if name not in index.symbols)
+            others.update((name, place) for name in names)
     return index
 
 
