@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.metrics import (
     ClusterScores,
     accuracy,
@@ -33,6 +34,7 @@ def test_per_class_by_hand() -> None:
     assert np.mean([row.f1 for row in (a, b, c)]) == pytest.approx(macro_f1(TRUTH, PREDICTED))
 
 
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1, max_size=40), st.randoms())
 def test_scores_do_not_depend_on_the_order_of_cells_or_the_names_of_labels(cells: list, random) -> None:  # type: ignore[no-untyped-def]
     shuffled = random.sample(cells, len(cells))
@@ -68,7 +70,7 @@ def test_cells_without_an_embedding_are_left_out() -> None:
 
 
 def test_batch_mixing_by_hand() -> None:
-    # one label, k = 1: 0 -> 1 (other), 1 -> 0 (other), 5 -> 6 (same), 6 -> 5 (same); by chance 2 of 3 are of the other batch
+    # nearest cell: 0 -> 1 (other batch), 1 -> 0 (other), 5 -> 6 (same), 6 -> 5 (same)
     embedding, labels = np.array([[0.0], [1.0], [5.0], [6.0]]), np.array(["a"] * 4)
     batches = np.array(["x", "y", "x", "x"])
     # cell 0 (x): other 1, chance 1/3 -> 3; cell 1 (y): other 1, chance 3/3 -> 1; cells 2, 3: 0
@@ -99,3 +101,8 @@ def test_mean_scores() -> None:
     scores = [ClusterScores(ari=0.0, nmi=0.2, silhouette=-1.0), ClusterScores(ari=1.0, nmi=0.4, silhouette=0.0)]
     mean = mean_scores(scores)
     assert (mean.ari, mean.nmi, mean.silhouette) == pytest.approx((0.5, 0.3, -0.5))
+
+
+def test_one_label_has_no_clusters() -> None:
+    with pytest.raises(ConfigError, match="3 cells have 1 labels"):
+        cluster_scores(np.zeros((3, 2)), np.array(["a"] * 3))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtrimogene.errors import ConfigError
@@ -50,6 +50,7 @@ def test_no_group_is_on_both_sides_and_every_cell_is_tested_once(cells: list[tup
         np.testing.assert_array_equal(np.sort(np.concatenate([split.test for split in splits])), np.arange(len(groups)))
 
 
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from("aaaabbc"), min_size=5, max_size=80), st.integers(2, 5), st.integers(0, 9))
 def test_folds_by_cell_share_labels_and_keep_rare_ones(labels: list[str], num_folds: int, seed: int) -> None:
     names = np.array(labels)

@@ -6,7 +6,6 @@ counts, never at their labels.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -54,7 +53,7 @@ class HvgPca:
     components: Float[np.ndarray, "C H"]
 
     @classmethod
-    def fit(cls, counts: csr_matrix, *, num_genes: int = 2000, num_components: int = 50, seed: int = 0) -> Self:
+    def fit(cls, counts: csr_matrix, *, num_genes: int = 2000, num_components: int = 50, seed: int = 0) -> "HvgPca":
         values = log_normalize(counts)
         genes = highly_variable_genes(values, num_genes)
         dense = values[:, genes].toarray()

@@ -23,7 +23,7 @@ from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Task
 
 Predictions = tuple[Shaped[np.ndarray, " T"], ...]  # one for each seed
-Embedding = Float[np.ndarray, "N P"]
+Embedding = Float[np.ndarray, "_ P"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

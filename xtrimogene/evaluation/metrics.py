@@ -15,6 +15,8 @@ from sklearn.metrics import (
 )
 from sklearn.neighbors import NearestNeighbors
 
+from xtrimogene.errors import ConfigError
+
 Labels = Shaped[np.ndarray, " N"]
 Embedding = Float[np.ndarray, "N P"]
 
@@ -72,6 +74,10 @@ def cluster_scores(embedding: Embedding, labels: Labels, *, seed: int = 0, num_r
     known = np.isfinite(embedding).all(axis=1)
     embedding, labels = embedding[known], labels[known]
     num_labels = len(np.unique(labels))
+    if not 1 < num_labels < len(labels):
+        raise ConfigError(
+            f"{len(labels)} cells have {num_labels} labels; clusters need two labels and more cells than that."
+        )
     clusters = KMeans(num_labels, n_init=num_restarts, random_state=seed).fit_predict(embedding)
     return ClusterScores(
         ari=float(adjusted_rand_score(labels, clusters)),
