@@ -1,0 +1,206 @@
+"""The command line: it parses, calls the library, and prints. Heavy imports wait until a command runs."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+
+import typer
+
+from xtrimogene.errors import ConfigError, FileFormatError, XTrimoGeneError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+app = typer.Typer(
+    name="xtrimogene",
+    help="Single-cell foundation models of the xTrimoGene / scFoundation family.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="Start with:  xtrimogene demo",
+)
+convert = typer.Typer(
+    name="convert", help="Turn other people's weights into a checkpoint folder.", no_args_is_help=True
+)
+app.add_typer(convert)
+
+Cells = Annotated[Path, typer.Argument(metavar="FILE", help="Cells: an .h5ad file or a .zarr directory.")]
+Model = Annotated[str, typer.Option("--model", "-m", help='"demo", a checkpoint folder, or hf://owner/name@revision.')]
+Layer = Annotated[str | None, typer.Option(help='Read this layer ("X" and "raw" too) instead of looking for counts.')]
+Kind = Annotated[
+    Literal["auto", "counts", "log1p"], typer.Option("--input-kind", help="log1p: take the values as they are.")
+]
+Sample = Annotated[Literal["single_cell", "bulk"], typer.Option("--kind", help="bulk: accept TPM and the like.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. [default: a GPU where there is one]")]
+MinGenes = Annotated[int, typer.Option(help="Refuse cells with fewer genes in common with the model.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and leave with its exit code: 0, 2 for an error that was explained, 130 for Ctrl-C."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _print_warning
+        try:
+            app(arguments, prog_name="xtrimogene")
+        except XTrimoGeneError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, UserWarning):  # the others speak to programmers
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"xtrimogene {version('xtrimogene')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command(epilog="Example:  xtrimogene demo --out demo_output")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the picture, the table and the cells.")] = Path("demo_output"),
+) -> None:
+    """Embed and annotate real cells with the bundled model, beside PCA (a minute or two)."""
+    from xtrimogene.demo import run
+
+    run(out, say=typer.echo)
+
+
+@app.command(epilog="Example:  xtrimogene check cells.h5ad")
+def check(
+    file: Cells,
+    model: Model = "demo",
+    layer: Layer = None,
+    input_kind: Kind = "auto",
+    kind: Sample = "single_cell",
+    device: Device = None,
+    min_genes: MinGenes = 200,
+) -> None:
+    """Say what a file holds, what of it would be used, and what embedding it costs."""
+    from xtrimogene import pp
+
+    report = pp.check(file, model, layer=layer, input_kind=input_kind, kind=kind, min_genes=min_genes, device=device)
+    typer.echo(report.findings)
+    if report.problem is not None:
+        raise FileFormatError(report.problem)
+
+
+@app.command(epilog="Example:  xtrimogene embed cells.h5ad embedded.h5ad --model demo")
+def embed(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Cells: an .h5ad file or a .zarr directory.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .h5ad to write: obs, obsm and uns, without X.")],
+    model: Model = "demo",
+    layer: Layer = None,
+    input_kind: Kind = "auto",
+    kind: Sample = "single_cell",
+    pool: Annotated[
+        Literal["all", "max", "mean", "latent"] | None,
+        typer.Option(help="How genes become one vector. [default: the model's]"),
+    ] = None,
+    read_depth: Annotated[str | None, typer.Option(help="As t4, f1 or a0.5. [default: the model's]")] = None,
+    key_added: Annotated[str, typer.Option(help="Where in obsm the vectors go.")] = "X_xtrimogene",
+    device: Device = None,
+    token_budget: Annotated[int | None, typer.Option(help="Genes read at once: memory for speed.")] = None,
+    min_genes: MinGenes = 200,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Write one vector per cell, reading the file in blocks of bounded memory."""
+    _check_target(source, out, overwrite)
+    from xtrimogene import tl
+
+    cells = tl.embed(
+        source,
+        model,
+        layer=layer,
+        input_kind=input_kind,
+        kind=kind,
+        pool=pool,
+        read_depth=read_depth,
+        key_added=key_added,
+        device=device,
+        token_budget=token_budget,
+        min_genes=min_genes,
+    )
+    _write(cells, out)
+    width = cells.obsm[key_added].shape[1]
+    typer.echo(f"{out}: {cells.n_obs:,} cells x {width:,} in obsm[{key_added!r}]")
+
+
+@convert.command(
+    epilog="Example:  xtrimogene convert scfoundation models.ckpt --genes genes.tsv --key cell --out scfoundation-cell"
+)
+def scfoundation(
+    checkpoint: Annotated[Path, typer.Argument(metavar="MODELS.ckpt", help="The released file, from its authors.")],
+    genes: Annotated[Path, typer.Option(help="The gene list released with it (gene_name, index).")],
+    out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
+    key: Annotated[
+        Literal["cell", "rde", "gene"], typer.Option(help="Which model: cells, read-depth enhancement, genes.")
+    ] = "cell",
+) -> None:
+    """Convert one of the three models of the released scFoundation file."""
+    from xtrimogene.checkpoint import save
+    from xtrimogene.scfoundation import read_scfoundation
+
+    model = read_scfoundation(checkpoint, genes, key=key)
+    save(model, out)
+    typer.echo(f"{out}: {len(model.genes):,} genes, for model={str(out)!r}; {model.card['licence']}")
+
+
+@app.command(epilog="Example:  xtrimogene pretrain run.toml")
+def pretrain(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The run: files, output, preset and settings.")],
+) -> None:
+    """Pre-train a model; the same command continues a run that was stopped."""
+    from xtrimogene.training.pretrain import pretrain as train
+    from xtrimogene.training.pretrain import read_config
+
+    run = read_config(config)
+    try:
+        train(run)
+    except KeyboardInterrupt:
+        print(f"Stopped; `xtrimogene pretrain {config}` continues from the last checkpoint.", file=sys.stderr)
+        raise
+    typer.echo(f"{Path(run.output) / 'model'}: trained")
+
+
+def _check_target(source: Path, out: Path, overwrite: bool) -> None:
+    """Refuse before hours of work what would fail, or destroy the input, after them."""
+    if out.suffix != ".h5ad":
+        raise ConfigError(f"OUT is {str(out)!r}; a name that ends in .h5ad is needed.")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ConfigError(f"OUT is the input {source}, and OUT has no X; name another file.")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} exists already; name another file, or add --overwrite.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"The folder {out.parent} does not exist; make it, or name another file.")
+
+
+def _write(cells: "AnnData", out: Path) -> None:
+    from anndata import settings
+
+    from xtrimogene.long_work import whole_file
+
+    with whole_file(out) as place, settings.override(allow_write_nullable_strings=True):
+        cells.write_h5ad(place, compression="gzip")
