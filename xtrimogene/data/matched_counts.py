@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -32,7 +31,7 @@ class MatchedCounts:
         layer: str | None = None,
         input_kind: InputKind = "auto",
         kind: SampleKind = "single_cell",
-    ) -> Self:
+    ) -> "MatchedCounts":
         """Choose the matrix and match its columns.
 
         Raises
