@@ -137,11 +137,13 @@ def test_asking_for_some_rows_gives_those_rows(data):
     torch.testing.assert_close(out, full[rows], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("sizes", [(0.01, 12.0), (12.0, 0.01)])
-def test_streamed_stays_exact_when_the_maximum_moves_far(assert_parity, sizes):
-    """Keys that grow along the cell rescale the state at every chunk; keys that shrink, only at the first."""
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("sizes", [(0.01, 12.0), (12.0, 0.01), (3.0, 6.0)])
+def test_streamed_stays_exact_when_the_maximum_moves_far(assert_parity, sizes, sign):
+    """Exponents above (or below) zero throughout, so that the maximum rises at every chunk, or stands at the first."""
     *tensors, projection = inputs(60, 60)
-    tensors[1] = tensors[1] * torch.linspace(*sizes, 60)[:, None, None]
+    tensors[1] = tensors[1].abs() * torch.linspace(*sizes, 60)[:, None, None]
+    projection = sign * projection.abs()
     segments = Segments.from_lengths([60])
     assert_parity(
         bound(streamed.linear_attention, projection, segments, segments, chunk_rows=7),
