@@ -14,11 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from xtrimogene.checkpoint import PretrainedModel, file_sha256, load_weights
+from xtrimogene.checkpoint import PretrainedModel, build_network, file_sha256
 from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import CheckpointError
-from xtrimogene.model.xtrimogene import XTrimoGene
 
 Key = Literal["cell", "rde", "gene"]
 
@@ -70,50 +69,58 @@ def read_scfoundation(
         Not a plain state dict, another layout, or a gene list of another length.
     """
     path = Path(checkpoint)
-    entry = _read_entry(path, key)
-    released = {name.removeprefix("model."): tensor for name, tensor in entry["state_dict"].items()}
+    settings, released = _read_entry(path, key)
     vocabulary = GeneVocabulary.read(Path(genes))
     try:
-        config = _model_config(entry["config"], released)
+        config = _model_config(settings, released)
         state = _rename(released, config)
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing; this is not the released scFoundation layout.") from None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error} This is not the released scFoundation layout.") from None
     if len(vocabulary) != config.num_genes:
         raise CheckpointError(
             f"{genes} lists {len(vocabulary):,} genes and the model of {path} has {config.num_genes:,}; "
             "use the gene list that was released with it."
         )
-    network = XTrimoGene(config)
-    load_weights(network, state, path)
+    network = build_network(config, state, path)
     card = {
         "name": f"scFoundation ({key})",
         "source": {"file": path.name, "sha256": file_sha256(path), "key": key},
         "licence": "non-commercial research only, no redistribution (scFoundation's terms for its weights)",
     }
-    return PretrainedModel(network.eval().requires_grad_(False), vocabulary, card, name=f"scfoundation-{key}")
+    return PretrainedModel(network, vocabulary, card, name=f"scfoundation-{key}")
 
 
-def _read_entry(path: Path, key: str) -> Mapping[str, Any]:
+def _read_entry(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    content = _read_pickle(path)
+    if not isinstance(content, dict) or key not in content:
+        has = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"{path} holds {has or 'nothing'}; a model named {key!r} is needed.")
+    entry = content[key] if isinstance(content[key], dict) else {}
+    config, state = entry.get("config"), entry.get("state_dict")
+    if not isinstance(config, dict) or not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        raise CheckpointError(f"{path}: {key!r} must hold 'config' and 'state_dict'; this is not the released layout.")
+    return config, {str(name).removeprefix("model."): tensor for name, tensor in state.items()}
+
+
+def _read_pickle(path: Path) -> object:
     if not path.is_file():
         raise CheckpointError(f"No file {str(path)!r}; the released models.ckpt is needed.")
+    with path.open("rb") as stream:
+        start = stream.read(2)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if start not in (b"PK", b"\x80\x02"):  # a zip archive, or a pickle of torch before 1.6
+            raise ValueError("it begins like another kind of file")
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path} is a pickle that holds more than tensors and plain values; such a file can run code when opened. "
             "Only the released models.ckpt is read."
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, UnicodeDecodeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a torch checkpoint ({str(error).splitlines()[0]}). Fetch it again."
-        ) from None
-    if not isinstance(content, dict) or key not in content:
-        has = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path} holds {has or 'nothing'}; a model named {key!r} is needed.")
-    entry = content[key]
-    if not isinstance(entry, dict) or not {"config", "state_dict"} <= entry.keys():
-        raise CheckpointError(f"{path}: {key!r} must hold 'config' and 'state_dict'; this is not the released layout.")
-    return entry
+        reason = str(error).partition("\n")[0] or "it ends early"
+        raise CheckpointError(f"{path} is not a torch checkpoint ({reason}). Fetch it again.") from None
 
 
 def _model_config(released: Mapping[str, Any], state: Mapping[str, Tensor]) -> ModelConfig:
