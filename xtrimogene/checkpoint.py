@@ -133,21 +133,20 @@ def _load_folder(folder: Path, name: str) -> PretrainedModel:
             f"{folder / GENES} lists {len(genes):,} genes and the model has {config.num_genes:,}. "
             "Fetch the checkpoint again."
         )
-    network = XTrimoGene(config)
-    load_weights(network, _read_weights(folder / WEIGHTS), folder / WEIGHTS)
-    return PretrainedModel(
-        network.eval().requires_grad_(False), genes, _read_json(folder / CARD), name, expected[WEIGHTS]
-    )
+    network = build_network(config, _read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    return PretrainedModel(network, genes, _read_json(folder / CARD), name, expected[WEIGHTS])
 
 
-def load_weights(network: XTrimoGene, state: Mapping[str, Tensor], where: Path) -> None:
-    """Copy weights in; every name and shape must fit.
+def build_network(config: ModelConfig, state: Mapping[str, Tensor], where: Path) -> XTrimoGene:
+    """Build a network around these weights, ready for inference; every name and shape must fit.
 
     Raises
     ------
     CheckpointError
         The first name or shape that does not.
     """
+    with torch.device("meta"):  # no weight is drawn, and none is allocated that the file does not hold
+        network = XTrimoGene(config, seed=None)
     own = network.state_dict()
     for kind, names in (("misses", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
         if names:
@@ -159,7 +158,8 @@ def load_weights(network: XTrimoGene, state: Mapping[str, Tensor], where: Path) 
             raise CheckpointError(
                 f"{where}: {name!r} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)} as configured."
             )
-    network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    return network.eval().requires_grad_(False)
 
 
 def _check_complete(folder: Path) -> None:

@@ -180,8 +180,9 @@ def to_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
-def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     """Build a config of this kind; an unknown name or a wrong type is a ConfigError that says where it stands."""
+    _require(isinstance(values, Mapping), f"{where}: a table of settings is needed, got {values!r}.")
     hints = get_type_hints(kind)
     known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
@@ -196,7 +197,6 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
-        _require(isinstance(value, Mapping), f"{where}: a table of settings is needed, got {value!r}.")
         return from_dict(hint, value, where)
     options = get_args(hint)
     if get_origin(hint) is Literal:

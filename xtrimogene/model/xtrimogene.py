@@ -27,9 +27,9 @@ from xtrimogene_kernels.segments import Segments
 
 
 class XTrimoGene(nn.Module):
-    """``XTrimoGene(config, seed=0)``; keeps no activation between calls."""
+    """``XTrimoGene(config, seed=0)``; keeps no activation between calls. Without a seed no weight is drawn."""
 
-    def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
+    def __init__(self, config: ModelConfig, *, seed: int | None = 0) -> None:
         super().__init__()
         self.config = config
         dim = config.encoder.dim
@@ -39,8 +39,9 @@ class XTrimoGene(nn.Module):
         self.decoder = Decoder(dim, config.decoder)
         self.head = ExpressionHead(config.decoder.dim)
         self.latent_head = None if config.latent_dim is None else LatentHead(dim, config.latent_dim, config.num_genes)
-        with torch.no_grad():
-            initialize(self, seed)
+        if seed is not None:
+            with torch.no_grad():
+                initialize(self, seed)
 
     def append_read_depth(
         self, packed: PackedCells, target: Float32[Tensor, "B"], source: Float32[Tensor, "B"]
