@@ -35,7 +35,6 @@ def test_pretrain_config_survives_json() -> None:
         masking=MaskingConfig(max_visible=300),
         read_depth=ReadDepthConfig(beta_a=1.0),
         optimizer=OptimizerConfig(betas=(0.8, 0.9)),
-        max_seconds=60.0,
     )
     assert from_dict(PretrainConfig, json.loads(json.dumps(to_dict(config)))) == config
 
@@ -81,7 +80,6 @@ def test_a_wrong_model_setting_says_where(values: Mapping[str, Any], message: st
         ({"files": []}, r"files is empty"),
         ({"precision": "float16"}, r"config\.precision: one of .* is needed, got 'float16'"),
         ({"optimizer": {"betas": [0.9]}}, r"config\.optimizer\.betas: 2 values are needed"),
-        ({"max_seconds": "1 h"}, r"config\.max_seconds: float is needed"),
         ({"num_steps": 0}, r"num_steps=0 must be at least 1"),
         ({"seed": -1}, r"seed=-1 must not be negative"),
         ({"decoder_share": 0.0}, r"leave nothing to train"),
