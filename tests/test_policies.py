@@ -1,9 +1,11 @@
 """What the project promises about itself: public names, light imports, layers, what the wheel holds."""
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,18 @@ def test_arrays_need_no_annotated_data() -> None:
 
 def test_imports_point_one_way() -> None:
     run(sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache")
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    """The packages that other dependencies happen to bring may go with them."""
+    declared = {re.split(r"[^\w.-]", line)[0].lower() for line in requires("xtrimogene") or []}
+    homes = packages_distributions()
+    sources = [*ROOT.glob("xtrimogene/**/*.py"), *ROOT.glob("kernels/**/*.py")]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"xtrimogene", "xtrimogene_kernels"}
+    assert {top for top in tops if not declared & {*homes.get(top, []), top.replace("_", "-")}} == set()
 
 
 def test_wheel_holds_the_two_packages_only(tmp_path: Path) -> None:
