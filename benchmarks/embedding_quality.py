@@ -11,7 +11,7 @@ The Markdown report goes to the standard output, the numbers to --out.
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,10 @@ def main() -> None:
     options = read_options()
     model = None if options.model == "none" else checkpoint.load(options.model)
     genes = GeneVocabulary.human() if model is None else model.genes
-    embedders = {} if model is None else model_and_random_weights(model, options.name, options.device)
+    embedders: dict[str, Sequence[Embed]] = {} if model is None else {options.name: [embed_with(model, options.device)]}
+    if model is not None and not options.no_random_weights:
+        fresh = [PretrainedModel(XTrimoGene(model.config, seed=seed), model.genes) for seed in SEEDS]
+        embedders["random weights"] = [embed_with(one, options.device) for one in fresh]
     plans = [plan for plan in (TEST if options.test else VALIDATION) if options.task in plan.name]
     began = time.perf_counter()
     results = evaluate(embedders, genes, plans, options.shared / "data", options.cache)
@@ -51,7 +54,11 @@ def main() -> None:
 
 
 def evaluate(
-    embedders: dict[str, Sequence[Embed]], genes: GeneVocabulary, plans: Sequence[TaskPlan], folder: Path, cache: Path
+    embedders: Mapping[str, Sequence[Embed]],
+    genes: GeneVocabulary,
+    plans: Sequence[TaskPlan],
+    folder: Path,
+    cache: Path,
 ) -> list[TaskResult]:
     """Run the plans; each embedder reads each study once. The first name is judged, the others are baselines."""
     names = dict.fromkeys(source.study for plan in plans for source in plan.sources)
@@ -84,13 +91,8 @@ def read_study(path: Path, genes: GeneVocabulary) -> Study:
     return Study(name=path.stem, counts=counts, measured=match.measured, obs=obs)
 
 
-def model_and_random_weights(model: PretrainedModel, name: str, device: str | None) -> dict[str, Sequence[Embed]]:
-    """Return the model, and its network with fresh weights from each seed."""
-    fresh = [PretrainedModel(XTrimoGene(model.config, seed=seed), model.genes) for seed in SEEDS]
-    return {
-        name: [Inference(model, device=device).cell_embeddings],
-        "random weights": [Inference(one, device=device).cell_embeddings for one in fresh],
-    }
+def embed_with(model: PretrainedModel, device: str | None) -> Embed:
+    return Inference(model, device=device).cell_embeddings
 
 
 def read_options() -> argparse.Namespace:
@@ -103,6 +105,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--task", default="", help="only tasks whose name contains this")
     parser.add_argument("--name", default="model", help="what the report calls the model")
     parser.add_argument("--device", default=None)
+    parser.add_argument("--no-random-weights", action="store_true", help="leave out the network with random weights")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "embedding_quality")
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args()

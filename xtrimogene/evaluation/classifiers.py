@@ -13,6 +13,8 @@ from xtrimogene.errors import ConfigError
 Classifier = Literal["linear", "knn"]
 CLASSIFIERS: tuple[Classifier, ...] = ("linear", "knn")
 NO_LABEL = ""
+# Mean macro-F1 of PCA on the validation sets at 0.01, 0.1 and 1: .762, .756, .747; without weights .609, .713, .730.
+C = 0.01
 
 
 def classify(
@@ -24,7 +26,7 @@ def classify(
 ) -> Shaped[np.ndarray, " B"]:
     """Predict the label of each test cell.
 
-    "linear": multinomial logistic regression (L2, C = 1, labels weighted to equal total weight) on the embedding
+    "linear": multinomial logistic regression (L2, C = 0.01, labels weighted to equal total weight) on the embedding
     standardised with the mean and deviation of the training cells. "knn": the 15 nearest training cells vote,
     Euclidean on the embedding as given. A training cell without an embedding (a NaN row) is not used; a test cell
     without one gets no label (""), which counts as wrong.
@@ -42,7 +44,7 @@ def classify(
     match classifier:
         case "linear":
             scaler = StandardScaler().fit(train_embedding)
-            model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000).fit(
+            model = LogisticRegression(C=C, class_weight="balanced", max_iter=1000).fit(
                 scaler.transform(train_embedding), train_labels
             )
             predicted[known] = model.predict(scaler.transform(test_embedding[known]))

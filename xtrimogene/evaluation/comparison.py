@@ -164,7 +164,7 @@ def embedding_space(task: Task, embeddings: Sequence[Embedding]) -> Space:
         for seed in range(len(task.splits))
     ]
     mixing = [batch_mixing(embedding, labels, task.groups) for embedding in embeddings] if task.mixing else []
-    return Space(clusters=mean_scores(clusters), mixing=float(np.mean(mixing)) if mixing else None)
+    return Space(clusters=mean_scores(clusters), mixing=float(np.mean(mixing)) if np.isfinite(mixing).any() else None)
 
 
 def _classify_placed(

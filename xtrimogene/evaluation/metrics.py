@@ -75,9 +75,7 @@ def cluster_scores(embedding: Embedding, labels: Labels, *, seed: int = 0, num_r
     embedding, labels = embedding[known], labels[known]
     num_labels = len(np.unique(labels))
     if not 1 < num_labels < len(labels):
-        raise ConfigError(
-            f"{len(labels)} cells have {num_labels} labels; clusters need two labels and more cells than that."
-        )
+        raise ConfigError(f"{len(labels)} cells have {num_labels} labels; clusters need two labels and more cells.")
     clusters = KMeans(num_labels, n_init=num_restarts, random_state=seed).fit_predict(embedding)
     return ClusterScores(
         ari=float(adjusted_rand_score(labels, clusters)),
@@ -112,9 +110,7 @@ def batch_mixing(embedding: Embedding, labels: Labels, batches: Labels, *, num_n
         if len(np.unique(batch)) < 2:
             continue
         k = min(num_neighbors, len(points) - 1)
-        neighbors = (
-            NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)
-        )  # without the cell itself
+        neighbors = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # not itself
         other = (batch[neighbors] != batch[:, None]).mean(axis=1)
         expected = (batch[None, :] != batch[:, None]).sum(axis=1) / (len(points) - 1)
         scores.append(np.mean(other / expected))
