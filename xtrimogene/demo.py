@@ -5,6 +5,7 @@ tested in the other five, L1 to L5.
 """
 
 import json
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -130,7 +131,8 @@ def verdicts(result: TaskResult) -> Iterator[str]:
             names = [f"{d.baseline.features} ({d.macro_f1.mean:+.2f})" for d in met if d.verdict == verdict]
             if names:
                 parts.append(f"{word} {', '.join(names)}")
-        yield f"With {_CLASSIFIER_NAMES[classifier]} {OURS} {'; '.join(parts)}."
+        sentence = f"With {_CLASSIFIER_NAMES[classifier]}, {OURS} {'; '.join(parts)}."
+        yield textwrap.fill(sentence, 80, break_on_hyphens=False)
 
 
 def _interval(interval: Interval) -> str:

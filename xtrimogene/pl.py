@@ -1,5 +1,6 @@
 """Plots: they read an AnnData and draw; nothing is written into it."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; more labels than these get matplotlib's tab20
 _FEW_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+_WHEEL = (*range(0, 14, 2), *range(16, 20, 2), *range(1, 14, 2), *range(17, 20, 2))  # without its greys
 _GREY = "#D8D8D8"
 _MOST_LABELS = 60
 
@@ -23,14 +25,16 @@ def umap_coordinates(embedding: Float[np.ndarray, "cells width"], *, seed: int =
 
     Distances on the plane are for looking only: what is near is alike, what is far says little.
     """
-    import umap
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # it would like Tensorflow for a part that is not used
+        from umap import UMAP
 
     known = np.isfinite(embedding).all(axis=1)
     plane = np.full((len(embedding), 2), np.nan, np.float32)
     num_known = int(known.sum())
     if num_known < 5:
         raise FieldError(f"{num_known} cells have an embedding; at least 5 are needed for a UMAP.")
-    layout = umap.UMAP(n_neighbors=min(15, num_known - 1), min_dist=0.3, random_state=seed, n_jobs=1)
+    layout = UMAP(n_neighbors=min(15, num_known - 1), min_dist=0.3, random_state=seed, n_jobs=1)
     plane[known] = layout.fit_transform(embedding[known])
     return plane
 
@@ -83,7 +87,6 @@ def embedding(
         ax = pyplot.subplots(figsize=(7.0, 5.0), layout="constrained")[1]
     _draw(ax, plane, None if color is None else adata.obs[color])
     ax.set(xticks=[], yticks=[], title=title if title is not None else (color or ""))
-    ax.set_aspect("equal", adjustable="datalim")
     ax.spines[:].set_visible(False)
     return ax
 
@@ -138,8 +141,8 @@ def _colours(number: int) -> list[Any]:
 
     if number <= len(_FEW_COLOURS):
         return list(_FEW_COLOURS[:number])
-    if number <= 20:
+    if number <= len(_WHEEL):
         wheel = matplotlib.colormaps["tab20"]
-        return [wheel(place) for place in (*range(0, 20, 2), *range(1, 20, 2))][:number]
+        return [wheel(place) for place in _WHEEL[:number]]
     wheel = matplotlib.colormaps["gist_rainbow"]
     return [wheel(place / number) for place in range(number)]
