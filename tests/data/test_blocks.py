@@ -104,6 +104,12 @@ def test_csc_in_many_small_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ranges = [(0, 5), (20, 31), (55, 60)]
         together = sp.vstack(list(cells.read_blocks("X", ranges)))
         assert_same(together, sp.vstack([matrix[start:stop] for start, stop in ranges]))
+    for place, row in ((0, 59), (-1, 0)):  # indices that change after they were counted
+        changing = as_anndata(matrix.tocsc())
+        with open_cells(changing) as cells, pytest.raises(FileFormatError, match="changed while"):
+            for start, stop in cells.row_blocks("X", 20):
+                changing.X.indices[place] = row
+                cells.block("X", start, stop)
     monkeypatch.setattr(block_readers, "MAX_CSC_PASSES", 2)
     with open_cells(source) as cells, pytest.raises(FileFormatError, match="tocsr"):
         cells.block("X", 0, 1)

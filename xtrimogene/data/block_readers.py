@@ -126,10 +126,14 @@ class CscReader:
             kept = kept[np.argsort(target[kept], kind="stable")]  # columns stay ascending within a row
             target = target[kept]
             number = np.bincount(target, minlength=len(rows))
+            if (free + number > offsets[1:]).any():
+                raise damaged(self.where, "changed while it was read")
             rank = np.arange(len(kept)) - (number.cumsum() - number)[target]
             columns[free[target] + rank] = np.searchsorted(self.indptr, kept + low, side="right") - 1
             values[free[target] + rank] = as_float32(read_slice(self.where, self.data, low, high)[kept])
             free += number
+        if (free != offsets[1:]).any():  # else parts of the block were never written
+            raise damaged(self.where, "changed while it was read")
         return canonical(values, columns, offsets, self.num_columns)
 
 
