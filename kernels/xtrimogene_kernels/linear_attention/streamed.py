@@ -56,13 +56,13 @@ class _Streamed(torch.autograd.Function):
         epsilon: float,
         chunk_rows: int,
     ) -> Tensor:
-        maps = _FeatureMaps(query, projection)
+        maps = _FeatureMaps(query, projection, chunk_rows)
         output = torch.empty_like(query)
         normalizers = query.new_empty(query.shape[:2], dtype=maps.dtype)  # (M, H)
         states, maxima = [], []
         for q_rows, k_rows in _cells(*lengths):
-            state, maximum = _key_state(key[k_rows], value[k_rows], maps, epsilon, chunk_rows)
-            _read_state(query[q_rows], state, maps, epsilon, chunk_rows, output[q_rows], normalizers[q_rows])
+            state, maximum = _key_state(key[k_rows], value[k_rows], maps, epsilon)
+            _read_state(query[q_rows], state, maps, epsilon, output[q_rows], normalizers[q_rows])
             states.append(state)
             maxima.append(maximum)
         ctx.save_for_backward(query, key, value, projection, output, normalizers, *states, *maxima)
@@ -74,21 +74,22 @@ class _Streamed(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, projection, output, normalizers, *cells = ctx.saved_tensors
         states, maxima = cells[: len(cells) // 2], cells[len(cells) // 2 :]
-        maps = _FeatureMaps(query, projection)
+        maps = _FeatureMaps(query, projection, ctx.chunk_rows)
         grad_query, grad_key, grad_value = (torch.empty_like(rows) for rows in (query, key, value))
         for (q_rows, k_rows), state, maximum in zip(_cells(*ctx.lengths), states, maxima, strict=True):
             upstream = (query[q_rows], output[q_rows], normalizers[q_rows], grad_output[q_rows])
-            grad_state = _query_backward(*upstream, state, maps, ctx.epsilon, ctx.chunk_rows, grad_query[q_rows])
+            grad_state = _query_backward(*upstream, state, maps, ctx.epsilon, grad_query[q_rows])
             grads = (grad_key[k_rows], grad_value[k_rows])
-            _key_backward(key[k_rows], value[k_rows], maximum, grad_state, maps, ctx.epsilon, ctx.chunk_rows, *grads)
+            _key_backward(key[k_rows], value[k_rows], maximum, grad_state, maps, ctx.epsilon, *grads)
         return grad_query, grad_key, grad_value, None, None, None, None
 
 
 class _FeatureMaps:
     """Rows to exponentials; d^-1/4 of both factors stands in the projection, so rows are read as they come."""
 
-    def __init__(self, rows: Float[Tensor, "N H d"], projection: Float[Tensor, "m d"]) -> None:
+    def __init__(self, rows: Float[Tensor, "N H d"], projection: Float[Tensor, "m d"], chunk_rows: int) -> None:
         self.dtype = torch.promote_types(rows.dtype, torch.float32)
+        self.chunk_rows = chunk_rows
         width = rows.shape[-1]
         self.projection = projection.to(self.dtype) * width**-0.25  # (m, d)
         self.scale = width**-0.5
@@ -130,25 +131,26 @@ def _key_state(
     value: Float[Tensor, "n H d"],
     maps: _FeatureMaps,
     epsilon: float,
-    chunk_rows: int,
 ) -> tuple[Float[Tensor, "H m d+1"], Float[Tensor, ""]]:
     """Sum features x [value, 1] over the keys of a cell; also return the stabilizer."""
     num_rows, num_heads, width = value.shape
-    state = value.new_zeros((num_heads, maps.projection.shape[0], width + 1), dtype=maps.dtype)
+    # Two tensors until the end: a batched GEMM into a slice would become one GEMM per head.
+    sums = value.new_zeros((num_heads, maps.projection.shape[0], width), dtype=maps.dtype)
+    totals = value.new_zeros((num_heads, maps.projection.shape[0]), dtype=maps.dtype)
     value_sum = value.new_zeros((num_heads, 1, width), dtype=maps.dtype)
     maximum = value.new_full((), float("-inf"), dtype=maps.dtype)
-    for rows in _chunks(num_rows, chunk_rows):
+    for rows in _chunks(num_rows, maps.chunk_rows):
         u, g = maps.exponents(maps.heads_first(key[rows]))
         previous, maximum = maximum, torch.maximum(maximum, u.amax())
         features = u.sub_(g.add_(maximum)).exp_()  # (H, c, m), epsilon left out
         v = maps.heads_first(value[rows])
-        state.mul_((previous - maximum).exp_())
-        state[..., :-1].baddbmm_(features.mT, v)
-        state[..., -1].add_(features.sum(1))
+        rescale = (previous - maximum).exp_()
+        sums.mul_(rescale).baddbmm_(features.mT, v)
+        totals.mul_(rescale).add_(features.sum(1))
         value_sum.add_(v.sum(1, keepdim=True))
-    state[..., :-1].add_(value_sum, alpha=epsilon)
-    state[..., -1].add_(epsilon * num_rows)
-    return state, maximum
+    sums.add_(value_sum, alpha=epsilon)
+    totals.add_(epsilon * num_rows)
+    return torch.cat([sums, totals[..., None]], -1), maximum
 
 
 def _read_state(
@@ -156,17 +158,17 @@ def _read_state(
     state: Float[Tensor, "H m d+1"],
     maps: _FeatureMaps,
     epsilon: float,
-    chunk_rows: int,
     output: Float[Tensor, "n H d"],
     normalizers: Float[Tensor, "n H"],
 ) -> None:
     """Write the attention of a cell's queries into ``output`` and their denominators into ``normalizers``."""
+    key_sums, key_totals = state[..., :-1].contiguous(), state[:, None, :, -1]  # (H, m, d), (H, 1, m)
     shared = state.sum(1, keepdim=True).mul_(epsilon)  # (H, 1, d+1), what epsilon adds to every row
-    for rows in _chunks(len(query), chunk_rows):
+    for rows in _chunks(len(query), maps.chunk_rows):
         features = maps.query(maps.heads_first(query[rows]))  # (H, c, m), epsilon left out
-        sums = (features @ state[..., :-1]).add_(shared[..., :-1])  # (H, c, d)
+        sums = (features @ key_sums).add_(shared[..., :-1])  # (H, c, d)
         # A one-column GEMM would cost as much as sixty-four columns.
-        normalizer = features.mul_(state[:, None, :, -1]).sum(-1, keepdim=True).add_(shared[..., -1:])  # (H, c, 1)
+        normalizer = features.mul_(key_totals).sum(-1, keepdim=True).add_(shared[..., -1:])  # (H, c, 1)
         output[rows] = sums.div_(normalizer).transpose(0, 1)
         normalizers[rows] = normalizer[..., 0].T
 
@@ -179,13 +181,12 @@ def _query_backward(
     state: Float[Tensor, "H m d+1"],
     maps: _FeatureMaps,
     epsilon: float,
-    chunk_rows: int,
     grad_query: Float[Tensor, "n H d"],
 ) -> Float[Tensor, "H m d+1"]:
     """Write the gradient of a cell's queries and return that of its state."""
     grad_state = torch.zeros_like(state)
     grad_sum = state.new_zeros((state.shape[0], 1, state.shape[2]))  # (H, 1, d+1)
-    for rows in _chunks(len(query), chunk_rows):
+    for rows in _chunks(len(query), maps.chunk_rows):
         q = maps.heads_first(query[rows])
         features = maps.query(q)  # (H, c, m), epsilon left out
         grad = maps.heads_first(grad_output[rows])  # (H, c, d)
@@ -204,14 +205,13 @@ def _key_backward(
     grad_state: Float[Tensor, "H m d+1"],
     maps: _FeatureMaps,
     epsilon: float,
-    chunk_rows: int,
     grad_key: Float[Tensor, "n H d"],
     grad_value: Float[Tensor, "n H d"],
 ) -> None:
     """Write the gradients of a cell's keys and values."""
     of_sums, of_totals = grad_state[..., :-1].contiguous(), grad_state[:, None, :, -1]  # (H, m, d), (H, 1, m)
     shared = of_sums.sum(1, keepdim=True).mul_(epsilon)  # (H, 1, d)
-    for rows in _chunks(len(key), chunk_rows):
+    for rows in _chunks(len(key), maps.chunk_rows):
         k = maps.heads_first(key[rows])
         features = maps.key(k, maximum)  # (H, c, m), epsilon left out
         grad_value[rows] = (features @ of_sums).add_(shared).transpose(0, 1)
