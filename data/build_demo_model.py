@@ -1,0 +1,61 @@
+"""Turn a finished pre-training run into the demo model of the package: its card, its defaults, float16 weights.
+
+xtrimogene pretrain data/demo_model.toml
+python benchmarks/embedding_quality.py runs/demo/model --validation --out benchmarks/results/demo_validation.json
+python data/build_demo_model.py runs/demo/model --pool all --read-depth f1   # choices made on the validation sets
+python benchmarks/embedding_quality.py demo --test --out benchmarks/results/demo_test.json
+python data/build_demo_model.py runs/demo/model --pool all --read-depth f1   # again: the card takes up the test figures
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xtrimogene.checkpoint import PretrainedModel, load, save
+from xtrimogene.model.xtrimogene import XTrimoGene
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "xtrimogene" / "assets" / "demo"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def main() -> None:
+    options = read_options()
+    trained = load(options.model)
+    network = XTrimoGene(replace(trained.config, pool=options.pool, read_depth=options.read_depth))
+    network.load_state_dict(trained.network.state_dict())
+    card = {
+        "name": "xtrimogene demo",
+        "description": "A small xTrimoGene model of human cells, trained on two CPU cores to show what the package does.",
+        "licence": "BSD-3-Clause",
+        "intended_use": "Demonstration, tests and teaching. Not for clinical use.",
+        **{key: value for key, value in trained.card.items() if key != "name"},
+        "git_commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip(),
+        "metrics": {sets: read_metrics(RESULTS / f"demo_{sets}.json") for sets in ("validation", "test")},
+    }
+    shutil.rmtree(DEMO, ignore_errors=True)
+    save(PretrainedModel(network, trained.genes, card), DEMO, dtype=torch.float16)
+    print(f"{DEMO}: {sum(file.stat().st_size for file in DEMO.iterdir()) / 1e6:.1f} MB")
+
+
+def read_metrics(path: Path) -> Any:
+    """The figures as the benchmark wrote them, or a word where it has not run."""
+    return json.loads(path.read_text()) if path.is_file() else "not measured"
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--pool", required=True, choices=["all", "max", "mean", "latent"])
+    parser.add_argument("--read-depth", required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
