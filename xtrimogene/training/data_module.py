@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Int64
 from lightning import LightningDataModule
 from scipy import sparse
@@ -105,3 +106,6 @@ class CellDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[MaskedCells]:
         assert self.trainer is not None
         return DataLoader(TrainingBatches(self.cells, self.config, self.trainer.global_step), batch_size=None)
+
+    def transfer_batch_to_device(self, batch: MaskedCells, device: torch.device, dataloader_idx: int) -> MaskedCells:
+        return batch.to(device, non_blocking=True)

@@ -30,7 +30,7 @@ class Pretraining(LightningModule):
 
     def training_step(self, batch: MaskedCells, batch_index: int) -> Tensor:
         losses = self.losses(batch)
-        # the decoder sees a share of the cells, so its mean counts for that share: else a few cells would rule the encoder
+        # the decoder reads a share of the cells and its mean counts for that share, or few cells would rule the encoder
         weights = {"decoder": self.config.decoder_share, "latent": self.config.latent_weight}
         self.log_dict({f"{name}_loss": value.detach() for name, value in losses.items()}, prog_bar=True)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -54,12 +54,12 @@ class Pretraining(LightningModule):
 
     def on_train_batch_start(self, batch: MaskedCells, batch_index: int) -> None:
         step = self.global_step
+        torch.manual_seed(
+            hash((self.config.seed, step)) % 2**63
+        )  # dropout of a resumed step is what it would have been
         if self.config.redraw_every and step and step % self.config.redraw_every == 0:
             generator = torch.Generator().manual_seed(self.config.seed + step)
             redraw_projections(self.network, generator)
-
-    def transfer_batch_to_device(self, batch: MaskedCells, device: torch.device, dataloader_index: int) -> MaskedCells:
-        return batch.to(device, non_blocking=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = build_optimizer(self.network, self.config.optimizer)

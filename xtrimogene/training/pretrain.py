@@ -5,13 +5,13 @@ import os
 import platform
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 
 from xtrimogene.checkpoint import PretrainedModel, file_sha256, save
 from xtrimogene.config import PretrainConfig, from_dict, to_dict
@@ -21,6 +21,7 @@ from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
 from xtrimogene.training.data_module import CellDataModule, TrainingCells, read_training_cells
 from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.loss_log import LossLog
 
 LAST = "last.ckpt"
 
@@ -43,9 +44,9 @@ def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
     for name in ("files", "output"):
         if name not in values:
             raise ConfigError(f"{file}: `{name}` is missing.")
-    values["files"] = [str(file.parent / entry) for entry in values["files"]]
-    values["output"] = str(file.parent / values["output"])
-    return from_dict(PretrainConfig, values, file.name)
+    config = from_dict(PretrainConfig, values, file.name)
+    files = tuple(str(file.parent / entry) for entry in config.files)
+    return replace(config, files=files, output=str(file.parent / config.output))
 
 
 def pretrain(config: PretrainConfig) -> PretrainedModel:
@@ -81,7 +82,7 @@ def pretrain(config: PretrainConfig) -> PretrainedModel:
 
 
 def build_trainer(config: PretrainConfig) -> Trainer:
-    """Build the Lightning trainer of this run: one process, CSV log, a rolling checkpoint."""
+    """Build the Lightning trainer of this run: one process, a loss log, a rolling checkpoint."""
     on_cuda = torch.cuda.is_available()
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and on_cuda)
     output = Path(config.output)
@@ -99,9 +100,8 @@ def build_trainer(config: PretrainConfig) -> Trainer:
         precision="bf16-mixed" if bfloat16 else "32-true",
         max_steps=config.num_steps,
         gradient_clip_val=config.optimizer.gradient_clip,
-        callbacks=[checkpoints],
-        logger=CSVLogger(output, name="log", version="", flush_logs_every_n_steps=config.log_every),
-        log_every_n_steps=config.log_every,
+        callbacks=[checkpoints, LossLog(output / "log" / "metrics.csv", config.log_every)],
+        logger=False,
         enable_model_summary=False,
     )
 
