@@ -88,7 +88,8 @@ def test_targets_are_the_raw_cells_values(batch: Batch, config: MaskingConfig, s
     values = np.log1p(dense / dense.sum(axis=1, keepdims=True, dtype=np.float64) * 1e4)
     expected = [values[cell, hidden] for cell, (_, hidden) in enumerate(cell_sets(masked))]
     np.testing.assert_allclose(masked.targets, np.concatenate(expected), rtol=1e-6)
-    np.testing.assert_array_equal(masked.target_totals, dense.sum(axis=1))
+    np.testing.assert_array_equal(masked.raw.totals, dense.sum(axis=1))
+    assert masked.raw.gene_ids.tolist() == batch.raw.indices.tolist()
     np.testing.assert_array_equal(masked.visible.totals, batch.inputs.toarray().sum(axis=1))
 
 

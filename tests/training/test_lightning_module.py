@@ -1,0 +1,106 @@
+"""A training step: which losses there are, over which cells, and that they fall."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from xtrimogene.config import DecoderConfig, EncoderConfig, MaskingConfig, ModelConfig, OptimizerConfig, PretrainConfig
+from xtrimogene.errors import ConfigError
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.training.data_module import TrainingCells, training_batch
+from xtrimogene.training.lightning_module import Pretraining
+
+NETWORK = ModelConfig(
+    num_genes=40,
+    encoder=EncoderConfig(dim=16, num_layers=1, num_heads=2),
+    decoder=DecoderConfig(dim=16, num_layers=1, num_heads=2, num_features=16),
+    num_bins=8,
+    latent_dim=8,
+)
+
+
+def make_cells(num_cells: int = 64) -> TrainingCells:
+    """Two kinds of cell with opposite programs: most of a hidden value can be told from the rest."""
+    random = np.random.default_rng(0)
+    programs = np.stack([np.repeat([9.0, 0.2], 20), np.repeat([0.2, 9.0], 20)])
+    counts = random.poisson(programs[random.integers(2, size=num_cells)]).astype(np.float32)
+    panel = np.zeros(num_cells, dtype=np.int64)
+    return TrainingCells(sparse.csr_matrix(counts), np.ones((1, 40), dtype=bool), panel, ())
+
+
+def config(**changes: object) -> PretrainConfig:
+    settings = {"files": ("a",), "output": "b", "batch_size": 8, "num_steps": 100, **changes}
+    return PretrainConfig(**settings)  # type: ignore[arg-type]
+
+
+def module(**changes: object) -> Pretraining:
+    return Pretraining(XTrimoGene(NETWORK, seed=0), config(**changes))
+
+
+@torch.no_grad()
+def test_losses_are_those_that_weigh() -> None:
+    batch = training_batch(make_cells(), config(), 0)
+    assert set(module().losses(batch)) == {"decoder"}
+    assert set(module(latent_weight=0.5).losses(batch)) == {"decoder", "latent"}
+    assert set(module(latent_weight=0.5, decoder_share=0.0).losses(batch)) == {"latent"}
+
+
+@torch.no_grad()
+def test_the_decoder_loss_is_the_models_own_forward() -> None:
+    batch = training_batch(make_cells(), config(), 0)
+    one = module()
+    expected = (one.network(batch) - batch.targets).square().mean()
+    torch.testing.assert_close(one.losses(batch)["decoder"], expected)
+
+
+@torch.no_grad()
+def test_a_share_of_the_cells_passes_the_decoder() -> None:
+    batch = training_batch(make_cells(), config(), 0)
+    one = module(decoder_share=0.3)
+    num_hidden = sum(batch.hidden.segments.lengths[:3])  # three of eight cells
+    expected = (one.network(batch) - batch.targets)[:num_hidden].square().mean()
+    torch.testing.assert_close(one.losses(batch)["decoder"], expected)
+
+
+def test_a_latent_loss_needs_a_latent_head() -> None:
+    network = XTrimoGene(ModelConfig(num_genes=5), seed=None)
+    with pytest.raises(ConfigError, match="needs a preset with latent_dim"):
+        Pretraining(network, config(latent_weight=1.0))
+
+
+def test_both_losses_fall() -> None:
+    cells = make_cells()
+    optimizer_config = OptimizerConfig(peak_lr=1e-2, warmup_steps=5)
+    settings = {"latent_weight": 1.0, "optimizer": optimizer_config, "masking": MaskingConfig(zero_fraction=0.1)}
+    one = module(**settings)
+    optimizer = one.configure_optimizers()["optimizer"]
+    history = []
+    for step in range(60):
+        losses = one.losses(training_batch(cells, one.config, step))
+        history.append([losses["decoder"].item(), losses["latent"].item()])
+        optimizer.zero_grad()
+        (losses["decoder"] + losses["latent"]).backward()
+        optimizer.step()
+    start, end = np.mean(history[:3], axis=0), np.mean(history[-10:], axis=0)
+    assert (end < [0.3, 0.7] * start).all(), (start, end)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("step", "every", "redrawn"), [(0, 10, False), (10, 10, True), (15, 10, False), (20, 10, True), (10, 0, False)]
+)
+def test_projections_are_redrawn_now_and_then(
+    step: int, every: int, redrawn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pretraining, "global_step", step)
+    batch = training_batch(make_cells(), config(), 0)
+
+    def draw() -> torch.Tensor:
+        one = module(redraw_every=every)
+        one.on_train_batch_start(batch, 0)
+        return one.network.decoder.blocks[0].attention.projection
+
+    before = module().network.decoder.blocks[0].attention.projection
+    assert torch.equal(draw(), before) is not redrawn
+    assert torch.equal(draw(), draw())  # a function of seed and step: a resumed run draws the same

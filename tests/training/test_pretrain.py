@@ -1,0 +1,202 @@
+"""A run from a config to a checkpoint: interrupted or not, the weights are the same."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from xtrimogene.checkpoint import file_sha256, load
+from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, OptimizerConfig, PretrainConfig
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.errors import ConfigError
+from xtrimogene.inference import Inference
+from xtrimogene.presets import PRESETS
+from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.pretrain import pretrain, read_config
+
+# Lightning's own: an outdated call, a folder to resume from, few workers (ours hold the cells in memory), and a loader that it cannot rewind
+# (ours begins at the trainer's step).
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*dataloader is not resumable"),
+]
+GENES = GeneVocabulary(tuple(f"GENE{i}" for i in range(250)), ("",) * 250)
+
+
+def tiny(num_genes: int) -> ModelConfig:
+    return ModelConfig(
+        num_genes=num_genes,
+        encoder=EncoderConfig(dim=8, num_layers=1, num_heads=2, dropout=0.1),
+        decoder=DecoderConfig(dim=4, num_layers=1, num_heads=1, num_features=4),
+        num_bins=4,
+        latent_dim=3,
+    )
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny model over few genes: a run takes a second."""
+    monkeypatch.setitem(PRESETS, "tiny", tiny)
+    monkeypatch.setattr(GeneVocabulary, "human", classmethod(lambda cls: GENES))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PretrainConfig:
+    counts = np.random.default_rng(0).poisson(0.8, (20, 250)).astype(np.float32)
+    var = pd.DataFrame(index=list(GENES.symbols))
+    for name, rows in (("a", slice(0, 12)), ("b", slice(12, 20))):
+        anndata.AnnData(sparse.csr_matrix(counts[rows]), var=var).write_h5ad(tmp_path / f"{name}.h5ad")
+    return PretrainConfig(
+        files=(str(tmp_path / "a.h5ad"), str(tmp_path / "b.h5ad")),
+        output=str(tmp_path / "run"),
+        preset="tiny",
+        num_steps=12,
+        batch_size=4,  # five steps an epoch: the run crosses epochs
+        min_genes=50,
+        latent_weight=0.5,
+        redraw_every=5,
+        checkpoint_every=3,
+        log_every=2,
+        optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=2),
+    )
+
+
+def interrupt_at(step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until this step, then as if someone pressed Ctrl-C."""
+    begin = Pretraining.on_train_batch_start
+
+    def stop(self: Pretraining, batch: object, batch_index: int) -> None:
+        if self.global_step == step:
+            raise KeyboardInterrupt
+        begin(self, batch, batch_index)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pretraining, "on_train_batch_start", stop)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            pretrain(config)
+
+
+def test_what_is_written_loads_and_embeds(config: PretrainConfig) -> None:
+    trained = pretrain(config)
+    output = Path(config.output)
+    model = load(output / "model")
+    assert model.genes == GENES and model.config == tiny(250)
+    for name, tensor in model.network.state_dict().items():
+        assert torch.equal(tensor, trained.network.state_dict()[name].half().float()), name
+    embedding = Inference(model, device="cpu").cell_embeddings(sparse.csr_matrix(np.ones((2, 250), dtype=np.float32)))
+    assert np.isfinite(embedding).all()
+
+    assert model.card["trained_on"] == [
+        {"file": "a.h5ad", "cells": 12, "cells_left_out": 0, "sha256": file_sha256(Path(config.files[0]))},
+        {"file": "b.h5ad", "cells": 8, "cells_left_out": 0, "sha256": file_sha256(Path(config.files[1]))},
+    ]
+    assert model.card["cells"] == 20 and model.card["cells_seen"] == 48 and model.card["seed"] == 0
+    assert str(output.parent) not in json.dumps(dict(model.card)), "a card names no folder of its maker"
+    with (output / "log" / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10, 12]
+    assert set(rows[0]) == {"step", "decoder_loss", "latent_loss", "learning_rate"}
+    assert float(rows[0]["learning_rate"]) == pytest.approx(1e-2) and float(rows[5]["learning_rate"]) < 1e-3
+
+
+@pytest.mark.parametrize("step", [4, 11])
+def test_a_run_that_was_interrupted_ends_with_the_same_weights(
+    step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pretrain(replace(config, output=config.output + "-whole"))
+    interrupt_at(step, config, monkeypatch)
+    assert not (Path(config.output) / "model").exists()
+    seen: list[int] = []
+    step_of = Pretraining.training_step
+
+    def record(self: Pretraining, batch: object, batch_index: int) -> torch.Tensor:
+        seen.append(self.global_step)
+        return step_of(self, batch, batch_index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Pretraining, "training_step", record)
+    resumed = pretrain(config)
+    assert seen == list(range(step // 3 * 3, 12)), "it went on from its last checkpoint"
+    for name, tensor in resumed.network.state_dict().items():
+        assert torch.equal(tensor, whole.network.state_dict()[name]), name
+    logs = [Path(output, "log", "metrics.csv").read_text() for output in (config.output, config.output + "-whole")]
+    assert logs[0] == logs[1]
+
+
+def test_a_run_that_is_interrupted_twice_goes_on(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pretrain(replace(config, output=config.output + "-whole"))
+    for step in (4, 10):
+        interrupt_at(step, config, monkeypatch)
+    resumed = pretrain(config).network.state_dict()
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.network.state_dict().items())
+
+
+def test_the_seed_decides(config: PretrainConfig) -> None:
+    one = pretrain(config).network.state_dict()
+    same = pretrain(replace(config, output=config.output + "2")).network.state_dict()
+    other = pretrain(replace(config, output=config.output + "3", seed=1)).network.state_dict()
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["gene_embedding.table"], other["gene_embedding.table"])
+
+
+def test_a_folder_belongs_to_one_config(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_at(4, config, monkeypatch)
+    with pytest.raises(ConfigError, match="holds a run of another config"):
+        pretrain(replace(config, seed=1))
+    pretrain(config)
+    with pytest.raises(ConfigError, match="is finished already"):
+        pretrain(config)
+
+
+TOML = """
+files = ["a.h5ad", "data/b.h5ad"]
+output = "run"
+preset = "3M"
+num_steps = 5
+[masking]
+zero_fraction = 0.1
+[optimizer]
+betas = [0.5, 0.6]
+"""
+
+
+def test_a_toml_is_read_and_its_paths_are_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(TOML)
+    config = read_config(tmp_path / "run.toml")
+    assert config.files == (str(tmp_path / "a.h5ad"), str(tmp_path / "data" / "b.h5ad"))
+    assert config.output == str(tmp_path / "run")
+    assert (config.preset, config.num_steps, config.masking.zero_fraction) == ("3M", 5, 0.1)
+    assert config.optimizer.betas == (0.5, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"files = [", "run.toml is not TOML"),
+        (b"\xff\xfe", "run.toml is not TOML"),
+        (b"output = 'run'", "`files` is missing"),
+        (b"files = ['a']", "`output` is missing"),
+        (b"files = 'a.h5ad'\noutput = 'run'", r"run.toml.files: a list is needed, got 'a.h5ad'"),
+        (b"files = [3]\noutput = 'run'", r"run.toml.files\[0\]: str is needed, got 3"),
+        (b"files = ['a']\noutput = 3", "run.toml.output: str is needed, got 3"),
+        (b"files = ['a']\noutput = 'b'\nsteps = 3", "run.toml: unknown setting 'steps'"),
+        (b"files = ['a']\noutput = 'b'\n[masking]\nzero = 3", "run.toml.masking: unknown setting 'zero'"),
+    ],
+)
+def test_a_wrong_toml_says_where(text: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(text)
+    with pytest.raises(ConfigError, match=message):
+        read_config(tmp_path / "run.toml")
+
+
+def test_a_missing_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"No file .*run\.toml"):
+        read_config(tmp_path / "run.toml")
