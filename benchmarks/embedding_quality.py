@@ -9,6 +9,8 @@ The Markdown report goes to the standard output, the numbers to --out.
 """
 
 import argparse
+import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse import csr_matrix
 
 from xtrimogene import checkpoint
 from xtrimogene.checkpoint import PretrainedModel
@@ -29,20 +30,21 @@ from xtrimogene.evaluation.comparison import TaskResult, compare
 from xtrimogene.evaluation.report import as_dict, to_markdown
 from xtrimogene.evaluation.tasks import SEEDS, Study, TaskPlan, build_task
 from xtrimogene.inference import Inference
+from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
 
-Embed = Callable[[csr_matrix], Float[np.ndarray, "B P"]]
+Embed = Callable[[Study], Float[np.ndarray, "B P"]]
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
     options = read_options()
-    model = None if options.model == "none" else checkpoint.load(options.model)
+    model = None if options.model == "none" else load(options)
     genes = GeneVocabulary.human() if model is None else model.genes
-    embedders: dict[str, Sequence[Embed]] = {} if model is None else {options.name: [embed_with(model, options.device)]}
+    embedders: dict[str, Sequence[Embed]] = {} if model is None else {options.name: [embed_with(model, options)]}
     if model is not None and not options.no_random_weights:
         fresh = [PretrainedModel(XTrimoGene(model.config, seed=seed), model.genes) for seed in SEEDS]
-        embedders["random weights"] = [embed_with(one, options.device) for one in fresh]
+        embedders["random weights"] = [embed_with(one, options) for one in fresh]
     plans = [plan for plan in (TEST if options.test else VALIDATION) if options.task in plan.name]
     began = time.perf_counter()
     results = evaluate(embedders, genes, plans, options.shared / "data", options.cache)
@@ -51,6 +53,15 @@ def main() -> None:
         facts = {"model": options.model, "sha256": model.sha256 if model else "", "genes": genes.sha256}
         facts |= {"sets": "test" if options.test else "validation", "seconds": round(time.perf_counter() - began, 1)}
         options.out.write_text(json.dumps(facts | as_dict(results), indent=1) + "\n")
+
+
+def load(options: argparse.Namespace) -> PretrainedModel:
+    """Load the model, with another pooling or read depth if asked, so that these can be chosen."""
+    model = checkpoint.load(options.model)
+    chosen = {name: getattr(options, name) for name in ("pool", "read_depth") if getattr(options, name)}
+    network = XTrimoGene(dataclasses.replace(model.config, **chosen))
+    network.load_state_dict(model.network.state_dict())
+    return dataclasses.replace(model, network=network.eval().requires_grad_(False))
 
 
 def evaluate(
@@ -64,7 +75,7 @@ def evaluate(
     names = dict.fromkeys(source.study for plan in plans for source in plan.sources)
     studies = {name: read_study(folder / f"{name}.h5ad", genes) for name in names}
     placed = {
-        (features, number, study.name): embed(study.counts)
+        (features, number, study.name): embed(study)
         for features, by_seed in embedders.items()
         for number, embed in enumerate(by_seed)
         for study in studies.values()
@@ -91,8 +102,23 @@ def read_study(path: Path, genes: GeneVocabulary) -> Study:
     return Study(name=path.stem, counts=counts, measured=match.measured, obs=obs)
 
 
-def embed_with(model: PretrainedModel, device: str | None) -> Embed:
-    return Inference(model, device=device).cell_embeddings
+def embed_with(model: PretrainedModel, options: argparse.Namespace) -> Embed:
+    """Embed a study once: deep cells take a while, so a stopped run goes on where it was."""
+    digest = hashlib.sha256(repr((model.config, model.genes.sha256)).encode())
+    for name, tensor in model.network.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    inference = Inference(model, device=options.device)
+
+    def embed(study: Study) -> Float[np.ndarray, "B P"]:
+        place = options.cache / "embeddings" / f"{digest.hexdigest()[:24]}-{study.name}.npy"
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            vectors = inference.cell_embeddings(study.counts)
+            with whole_file(place) as scratch:
+                np.save(scratch, vectors)
+        return np.load(place, allow_pickle=False)
+
+    return embed
 
 
 def read_options() -> argparse.Namespace:
@@ -105,6 +131,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--task", default="", help="only tasks whose name contains this")
     parser.add_argument("--name", default="model", help="what the report calls the model")
     parser.add_argument("--device", default=None)
+    parser.add_argument("--pool", default=None, help="default: the model's own")
+    parser.add_argument("--read-depth", default=None, help="default: the model's own")
     parser.add_argument("--no-random-weights", action="store_true", help="leave out the network with random weights")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "embedding_quality")
     parser.add_argument("--out", type=Path, default=None)

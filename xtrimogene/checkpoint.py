@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from xtrimogene.config import ModelConfig, from_dict, to_dict
@@ -87,7 +88,7 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
         state = {
             name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.network.state_dict().items()
         }
-        save_file(state, place / WEIGHTS)
+        (place / WEIGHTS).write_bytes(to_bytes(state))  # save_file makes it unreadable to others
         model.genes.write(place / GENES)
         config = {
             "format": FORMAT,
