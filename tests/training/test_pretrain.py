@@ -21,8 +21,8 @@ from xtrimogene.presets import PRESETS
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.pretrain import pretrain, read_config
 
-# Lightning's own: an outdated call, a folder to resume from, few workers (ours hold the cells in memory), and a loader that it cannot rewind
-# (ours begins at the trainer's step).
+# Lightning's own: an outdated call, a folder to resume from, few workers (ours hold the cells in memory), and a loader
+# that it cannot rewind (ours begins at the trainer's step).
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),

@@ -1,0 +1,95 @@
+"""The closed form of the operations against torch's own counter, at full size: on meta tensors nothing is computed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from xtrimogene.config import ModelConfig
+from xtrimogene.data.masking import HiddenGenes, MaskedCells
+from xtrimogene.data.packed_cells import PackedCells
+from xtrimogene.model import attention, value_embedding
+from xtrimogene.model.flops import cell_embedding_flops, dense_flops, gene_embedding_flops, training_step_flops
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.presets import PRESETS, model_config
+from xtrimogene_kernels.linear_attention import reference as linear_reference
+from xtrimogene_kernels.segments import Segments
+from xtrimogene_kernels.value_embedding import reference as value_reference
+from xtrimogene_kernels.varlen_attention import reference as varlen_reference
+
+NUM_GENES = 19_264
+
+
+@pytest.fixture(autouse=True)
+def reference_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "varlen_attention", varlen_reference.varlen_attention)
+    monkeypatch.setattr(attention, "linear_attention", linear_reference.linear_attention)
+    monkeypatch.setattr(value_embedding, "value_embedding", value_reference.value_embedding)
+
+
+def count(config: ModelConfig, run: Callable[[XTrimoGene], Tensor], *, backward: bool = False) -> int:
+    with torch.device("meta"):
+        network = XTrimoGene(config, seed=None)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        result = run(network)
+        if backward:
+            result.sum().backward()
+    return counter.get_total_flops()
+
+
+def cell(num_genes: int) -> PackedCells:
+    """A cell of so many expressed genes."""
+    return PackedCells(
+        gene_ids=torch.zeros(num_genes, dtype=torch.int64, device="meta"),
+        values=torch.zeros(num_genes, device="meta"),
+        segments=Segments.from_lengths([num_genes], "meta"),
+        totals=torch.ones(1, device="meta"),
+        measured=torch.ones(1, NUM_GENES, dtype=torch.bool, device="meta"),
+        panel=torch.zeros(1, dtype=torch.int64, device="meta"),
+    )
+
+
+def preset(name: str) -> ModelConfig:
+    return replace(model_config(name, NUM_GENES), unmeasured="zero")  # looks at no value: meta tensors have none
+
+
+@pytest.mark.parametrize("num_tokens", [500, 2002])
+@pytest.mark.parametrize("name", PRESETS)
+def test_cell_embedding(name: str, num_tokens: int) -> None:
+    config = preset(name)
+    counted = count(config, lambda network: network.embed_cells(cell(num_tokens)))
+    assert cell_embedding_flops(config, num_tokens) == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("num_asked", [100, NUM_GENES])
+@pytest.mark.parametrize("name", PRESETS)
+def test_gene_embedding(name: str, num_asked: int) -> None:
+    config, packed = preset(name), cell(1502)
+
+    def run(network: XTrimoGene) -> Tensor:
+        asked = torch.zeros(num_asked, dtype=torch.int64, device="meta")
+        return network.decode(network.encode(packed), packed, asked, Segments.from_lengths([num_asked], "meta"))
+
+    assert gene_embedding_flops(config, 1502, num_asked) == pytest.approx(count(config, run), rel=0.01)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_training_step(name: str) -> None:
+    config = preset(name)
+    segments = Segments.from_lengths([983], "meta")
+    hidden = HiddenGenes(torch.zeros(983, dtype=torch.int64, device="meta"), torch.zeros(983, device="meta"), segments)
+    batch = MaskedCells(cell(1050), hidden, torch.zeros(983, device="meta"), cell(1500))
+    counted = count(config, lambda network: network(batch), backward=True)
+    assert training_step_flops(config, 1052, 983) == pytest.approx(counted, rel=0.01)
+
+
+def test_figures_of_the_largest_model() -> None:
+    config = model_config("scfoundation", NUM_GENES)
+    embedding = [cell_embedding_flops(config, tokens) / 1e9 for tokens in (1000, 1502, 2002, 3002)]
+    assert embedding == pytest.approx([207, 339, 488, 843], rel=0.01)
+    assert gene_embedding_flops(config, 2002) / 1e9 == pytest.approx(1360, rel=0.01)
+    assert dense_flops(config, "softmax") / 1e9 == pytest.approx(17_000, rel=0.01)
+    assert dense_flops(config, "performer") / 1e9 == pytest.approx(3_650, rel=0.01)

@@ -1,0 +1,95 @@
+"""Floating-point operations of a cell, in closed form; a multiplication with its addition counts as two.
+
+Only matrix products are counted.
+"""
+
+from typing import Literal
+
+from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, Pool
+
+
+def cell_embedding_flops(config: ModelConfig, num_tokens: int, pool: Pool | None = None) -> int:
+    """Return the operations to embed a cell of so many tokens."""
+    dim = config.encoder.dim
+    latent = 2 * 5 * dim * (config.latent_dim or 0) if (pool or config.pool) == "latent" else 0
+    return _values(config, num_tokens) + _encoder(config.encoder, num_tokens) + latent
+
+
+def gene_embedding_flops(config: ModelConfig, num_tokens: int, num_asked: int | None = None) -> int:
+    """Return the operations to embed genes (default: all) in the context of a cell that goes alone."""
+    asked = config.num_genes if num_asked is None else num_asked
+    encoded = _values(config, num_tokens) + _encoder(config.encoder, num_tokens)
+    return encoded + _decoder_input(config, num_tokens) + _decoder(config.decoder, config.num_genes + 2, asked)
+
+
+def training_step_flops(config: ModelConfig, num_visible: int, num_hidden: int) -> int:
+    """Return the operations of a step, forward and backward, on a cell that goes alone through encoder and decoder.
+
+    Parameters
+    ----------
+    num_visible
+        Tokens the encoder reads, T and S included.
+    num_hidden
+        Genes whose values are predicted.
+    """
+    decoder, num_positions = config.decoder, config.num_genes + 2
+    forward = (
+        _values(config, num_visible + num_hidden)
+        + _encoder(config.encoder, num_visible)
+        + _decoder_input(config, num_visible + num_hidden)
+        + _decoder(decoder, num_positions, num_hidden)
+        + 2 * num_hidden * decoder.dim  # the head
+    )
+    # Values and random features want no gradient: what multiplies them goes back once, everything else twice.
+    once = 2 * config.num_bins * (num_visible + num_hidden + 1)
+    once += 2 * decoder.num_features * decoder.dim * _feature_rows(decoder, num_positions, num_hidden)
+    return 3 * forward - once
+
+
+def dense_flops(config: ModelConfig, attention: Literal["softmax", "performer"]) -> int:
+    """Return the operations of the same encoder over every gene, expressed or not: what this design avoids."""
+    num_tokens, encoder = config.num_genes + 2, config.encoder
+    if attention == "softmax":
+        return _values(config, num_tokens) + _encoder(encoder, num_tokens)
+    performer = DecoderConfig(
+        dim=encoder.dim,
+        num_layers=encoder.num_layers,
+        num_heads=encoder.num_heads,
+        num_features=config.decoder.num_features,
+    )
+    return _values(config, num_tokens) + _decoder(performer, num_tokens, num_tokens)
+
+
+def _values(config: ModelConfig, num_values: int) -> int:
+    bins = config.num_bins
+    return 2 * num_values * (bins + bins * bins + bins * config.encoder.dim)
+
+
+def _encoder(config: EncoderConfig, num_tokens: int) -> int:
+    linear = 24 * num_tokens * config.dim**2  # 4 D^2 weights in the attention, 8 D^2 in the feed-forward part
+    return config.num_layers * (linear + 4 * num_tokens**2 * config.dim)
+
+
+def _decoder_input(config: ModelConfig, num_shown: int) -> int:
+    """Every position as a zero, then those that are shown; the embedding of zero itself, too."""
+    return _values(config, 1) + 2 * (config.num_genes + 2 + num_shown) * config.encoder.dim * config.decoder.dim
+
+
+def _decoder(config: DecoderConfig, num_positions: int, num_asked: int) -> int:
+    """All layers at all positions but the last, which answers only where it is asked."""
+    whole = _decoder_layer(config, num_positions, num_positions)
+    return (config.num_layers - 1) * whole + _decoder_layer(config, num_positions, num_asked)
+
+
+def _decoder_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> int:
+    dim, features = config.dim, config.num_features
+    keys = 4 * dim**2 + 4 * features * dim  # key, value; features, state
+    queries = (
+        20 * dim**2 + 4 * features * dim + 2 * features * config.num_heads
+    )  # query, out, feed-forward; features ...
+    return num_keys * keys + num_queries * queries
+
+
+def _feature_rows(config: DecoderConfig, num_positions: int, num_asked: int) -> int:
+    """Queries and keys that are turned into features, over all layers."""
+    return (2 * config.num_layers - 1) * num_positions + num_asked
