@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import numpy as np
@@ -10,6 +11,11 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 from scipy.sparse import csr_matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from xtrimogene.checkpoint import PretrainedModel
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -46,5 +52,52 @@ def make_counts() -> Callable[..., csr_matrix]:
         random = np.random.default_rng(seed)
         expressed = random.random((num_cells, num_genes)) < density
         return csr_matrix(np.where(expressed, random.geometric(0.4, expressed.shape), 0).astype(np.float32))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> "PretrainedModel":
+    """Return a model of 400 human genes with random weights, with all parts that a real one has."""
+    from xtrimogene.checkpoint import PretrainedModel
+    from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+    from xtrimogene.data.gene_vocabulary import GeneVocabulary
+    from xtrimogene.model.xtrimogene import XTrimoGene
+
+    human = GeneVocabulary.human()
+    genes = GeneVocabulary(human.symbols[:400], human.ensembl_ids[:400])
+    config = ModelConfig(
+        num_genes=400,
+        encoder=EncoderConfig(dim=16, num_layers=2, num_heads=2),
+        decoder=DecoderConfig(dim=8, num_layers=1, num_heads=1, num_features=16),
+        num_bins=10,
+        latent_dim=12,
+        pool="latent",
+    )
+    return PretrainedModel(XTrimoGene(config).eval().requires_grad_(False), genes, {"name": "tiny"}, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_model: "PretrainedModel", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the checkpoint folder of ``tiny_model``."""
+    from xtrimogene.checkpoint import save
+
+    return save(tiny_model, tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def make_cells(tiny_model: "PretrainedModel", make_counts: Callable[..., csr_matrix]) -> Callable[..., "AnnData"]:
+    """Return a builder of an AnnData with counts over the genes of ``tiny_model``, in another order."""
+    import pandas as pd
+    from anndata import AnnData
+
+    def build(num_cells: int = 12, seed: int = 0, density: float = 0.2) -> AnnData:
+        order = np.random.default_rng(seed).permutation(400)
+        obs = pd.DataFrame(
+            {"cell_type": pd.Categorical([f"type {cell % 3}" for cell in range(num_cells)])},
+            index=[f"cell{cell}" for cell in range(num_cells)],
+        )
+        var = pd.DataFrame(index=[tiny_model.genes.symbols[gene] for gene in order])
+        return AnnData(make_counts(num_cells, 400, density, seed), obs=obs, var=var)
 
     return build

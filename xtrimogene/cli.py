@@ -34,7 +34,7 @@ Kind = Annotated[
     Literal["auto", "counts", "log1p"], typer.Option("--input-kind", help="log1p: take the values as they are.")
 ]
 Sample = Annotated[Literal["single_cell", "bulk"], typer.Option("--kind", help="bulk: accept TPM and the like.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. [default: a GPU where there is one]")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: a GPU where there is one.")]
 MinGenes = Annotated[int, typer.Option(help="Refuse cells with fewer genes in common with the model.")]
 
 
@@ -61,12 +61,13 @@ def _print_warning(
         print(f"warning: {message}", file=sys.stderr)
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import version
 
         typer.echo(f"xtrimogene {version('xtrimogene')}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -117,16 +118,16 @@ def embed(
     kind: Sample = "single_cell",
     pool: Annotated[
         Literal["all", "max", "mean", "latent"] | None,
-        typer.Option(help="How genes become one vector. [default: the model's]"),
+        typer.Option(help="How genes become one vector. Default: the model's."),
     ] = None,
-    read_depth: Annotated[str | None, typer.Option(help="As t4, f1 or a0.5. [default: the model's]")] = None,
+    read_depth: Annotated[str | None, typer.Option(help="As t4, f1 or a0.5. Default: the model's.")] = None,
     key_added: Annotated[str, typer.Option(help="Where in obsm the vectors go.")] = "X_xtrimogene",
     device: Device = None,
     token_budget: Annotated[int | None, typer.Option(help="Genes read at once: memory for speed.")] = None,
     min_genes: MinGenes = 200,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
 ) -> None:
-    """Write one vector per cell, reading the file in blocks of bounded memory."""
+    """Write one vector per cell; a file is read in blocks, so memory stays bounded."""
     _check_target(source, out, overwrite)
     from xtrimogene import tl
 

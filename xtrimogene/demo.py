@@ -66,6 +66,7 @@ def run(folder: Path, *, model: PretrainedModel | str = "demo", say: Say) -> Tas
     result = _compare(cells, loaded, held_out)
     number = f"{held_out.sum():,} cells (lanes L1-L5)"
     say(f"\nLabels of {number}, learned from {(~held_out).sum():,} cells (lanes E2L1-E2L8).")
+    say("Donors are not named and may be on both sides; new ones would be harder.")
     say("Macro-F1 and its 95 % interval:\n")
     say(score_table(result))
     say("")

@@ -1,0 +1,191 @@
+"""The command line: help, exit codes, what it writes and what it leaves behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anndata import AnnData, read_h5ad
+
+import xtrimogene as xt
+from xtrimogene import tl
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.cli import main
+
+MakeCells = Callable[..., AnnData]
+Run = Callable[..., tuple[int, str, str]]
+COMMANDS = [["demo"], ["check"], ["embed"], ["convert", "scfoundation"], ["pretrain"]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command as the entry point does: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def cells(make_cells: MakeCells, tmp_path: Path) -> Path:
+    make_cells().write_h5ad(tmp_path / "cells.h5ad")
+    return tmp_path / "cells.h5ad"
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_fits_and_shows_an_example(run: Run, command: list[str]) -> None:
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    text = re.sub(r"\s+", " ", out)
+    assert f"Example: xtrimogene {' '.join(command)}" in text
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_help_lists_the_commands_and_version_is_the_packages(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0 and all(command[0] in out for command in COMMANDS)
+    assert run("--version") == (0, f"xtrimogene {xt.__version__}\n", "")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, xtrimogene.cli; print({'torch', 'anndata', 'numpy', 'lightning'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_embed_writes_what_tl_embed_gives(
+    run: Run, cells: Path, tiny_folder: Path, tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    out = cells.parent / "out.h5ad"
+    code, said, warned = run("embed", cells, out, "--model", tiny_folder)
+    assert (code, warned) == (0, "")
+    assert said == f"{out}: 12 cells x 12 in obsm['X_xtrimogene']\n"
+    written = read_h5ad(out)
+    assert written.X is None and list(written.obs.columns) == ["cell_type"]
+    wanted = tl.embed(make_cells(), tiny_model).obsm["X_xtrimogene"]
+    np.testing.assert_allclose(written.obsm["X_xtrimogene"], wanted, rtol=0, atol=1e-5)
+    assert written.uns["xtrimogene"]["model"] == "tiny" and len(written.uns["xtrimogene"]["sha256"]) == 64
+    assert left_in(cells.parent) == {"cells.h5ad", "out.h5ad"}
+
+
+def test_options_reach_the_library(run: Run, cells: Path, tiny_folder: Path) -> None:
+    out = cells.parent / "out.h5ad"
+    options = ["--pool", "max", "--read-depth", "t4", "--key-added", "X_max", "--token-budget", "1", "--device", "cpu"]
+    assert run("embed", cells, out, "-m", tiny_folder, "--kind", "bulk", "--layer", "X", *options)[0] == 0
+    record = read_h5ad(out).uns["max"]["options"]
+    assert (record["pool"], record["read_depth"], record["kind"]) == ("max", "t4", "bulk")
+
+
+def test_an_existing_file_is_kept_unless_told(run: Run, cells: Path, tiny_folder: Path) -> None:
+    out = cells.parent / "out.h5ad"
+    out.write_text("precious")
+    code, _, said = run("embed", cells, out, "--model", tiny_folder)
+    assert code == 2 and "exists already" in said and "--overwrite" in said and out.read_text() == "precious"
+    assert run("embed", cells, out, "--model", tiny_folder, "--overwrite")[0] == 0
+    assert read_h5ad(out).n_obs == 12
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("cells.h5ad", "OUT is the input"), ("out.csv", "ends in .h5ad"), ("no/such/out.h5ad", "does not exist")],
+)
+def test_a_bad_target_is_refused_first(run: Run, cells: Path, tiny_folder: Path, out: str, said: str) -> None:
+    before = cells.read_bytes()
+    code, _, found = run("embed", cells, cells.parent / out, "--model", tiny_folder, "--overwrite")
+    assert code == 2 and said in found and found.startswith("error: ")
+    assert left_in(cells.parent) == {"cells.h5ad"} and cells.read_bytes() == before
+
+
+def test_a_full_disk_leaves_nothing(run: Run, cells: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: AnnData, place: Path, **options: object) -> None:
+        Path(place).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(AnnData, "write_h5ad", fail)
+    code, _, said = run("embed", cells, cells.parent / "out.h5ad", "--model", tiny_folder)
+    assert code == 2 and "No space left on device" in said
+    assert left_in(cells.parent) == {"cells.h5ad"}
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing(
+    run: Run, cells: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: AnnData, place: Path, **options: object) -> None:
+        Path(place).write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AnnData, "write_h5ad", stop)
+    code, out, said = run("embed", cells, cells.parent / "out.h5ad", "--model", tiny_folder)
+    assert (code, out) == (130, "") and "Traceback" not in said
+    assert left_in(cells.parent) == {"cells.h5ad"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_real_process(make_cells: MakeCells, tiny_folder: Path, tmp_path: Path) -> None:
+    make_cells(4000).write_h5ad(tmp_path / "cells.h5ad")
+    command = ["embed", "cells.h5ad", "out.h5ad", "--model", str(tiny_folder), "--token-budget", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from xtrimogene.cli import main; main()", *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while process.poll() is None and "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert left_in(tmp_path) == {"cells.h5ad"}
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_one_line(run: Run, make_cells: MakeCells, tmp_path: Path, tiny_folder: Path) -> None:
+    cells = make_cells()
+    cells.var_names = [f"LINC{9000 + gene}" if gene < 120 else name for gene, name in enumerate(cells.var_names)]
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    code, _, said = run("embed", tmp_path / "cells.h5ad", tmp_path / "out.h5ad", "--model", tiny_folder)
+    assert code == 0 and said.startswith("warning: ") and "below 80 %" in said and "UserWarning" not in said
+
+
+def test_check_prints_the_report(run: Run, cells: Path, tiny_folder: Path) -> None:
+    code, out, said = run("check", cells, "--model", tiny_folder)
+    assert (code, said) == (0, "")
+    assert "12 in cells.h5ad" in out and "about" in out and max(map(len, out.splitlines())) <= 80
+
+
+def test_check_of_what_cannot_be_embedded_reports_and_exits_2(
+    run: Run, make_cells: MakeCells, tmp_path: Path, tiny_folder: Path
+) -> None:
+    cells = make_cells()
+    cells.X = cells.X * np.float32(0.37)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    code, out, said = run("check", tmp_path / "cells.h5ad", "--model", tiny_folder)
+    assert code == 2 and "neither counts nor log1p" in said and "400 genes" in out
+
+
+def test_usage_errors_exit_2(run: Run) -> None:
+    assert run("embed")[0] == run("embed", "a", "b", "--pool", "median")[0] == run("no-such-command")[0] == 2
+
+
+def test_pretrain_says_what_its_config_lacks(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('files = ["cells.h5ad"]\n')
+    code, _, said = run("pretrain", tmp_path / "run.toml")
+    assert code == 2 and "`output` is missing" in said
+    code, _, said = run("pretrain", tmp_path / "none.toml")
+    assert code == 2 and "No file" in said

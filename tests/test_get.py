@@ -1,0 +1,96 @@
+"""`get`: arrays of the decoder, in the order that was asked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+
+import xtrimogene as xt
+from xtrimogene import get
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.errors import ConfigError, GeneMatchError
+
+MakeCells = Callable[..., AnnData]
+
+
+def close(found: np.ndarray, wanted: np.ndarray) -> None:
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_shapes_and_the_order_asked_for(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(5)
+    everything, values = xt.get.gene_embeddings(cells, tiny_model), xt.get.expression(cells, tiny_model)
+    assert everything.shape == (5, 400, 8) and values.shape == (5, 400)
+    assert everything.dtype == values.dtype == np.float32
+    places = [310, 7, 7, 12]
+    names = [
+        tiny_model.genes.symbols[310],
+        tiny_model.genes.ensembl_ids[7],
+        tiny_model.genes.symbols[7],
+        tiny_model.genes.ensembl_ids[12] + ".3",
+    ]
+    close(xt.get.gene_embeddings(cells, tiny_model, genes=names), everything[:, places])
+    close(xt.get.expression(cells, tiny_model, genes=names), values[:, places])
+
+
+def test_nothing_is_written(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(3)
+    xt.get.expression(cells, tiny_model)
+    assert not cells.obsm and not cells.uns and not cells.layers
+
+
+def test_blocks_and_files_do_not_change_the_numbers(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = make_cells(7)
+    wanted = xt.get.gene_embeddings(cells, tiny_model)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.setattr(get, "_BLOCK_BYTES", 2 * 400 * 8 * 4)
+    close(xt.get.gene_embeddings(tmp_path / "cells.h5ad", tiny_model, token_budget=1), wanted)
+    close(xt.get.gene_embeddings(cells[[4, 1]].copy(), tiny_model), wanted[[4, 1]])
+
+
+def test_a_gene_that_was_not_measured_is_not_a_zero(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(4, density=0.3)
+    kept = np.arange(400) >= 100
+    fewer = cells[:, kept].copy()
+    zeros = cells.copy()
+    zeros.X = csr_matrix(cells.X.toarray() * kept)
+    difference = np.abs(xt.get.expression(fewer, tiny_model) - xt.get.expression(zeros, tiny_model))
+    assert difference.max() > 1e-3
+
+
+def test_cells_without_counts_are_nan(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(4)
+    dense = cells.X.toarray()
+    dense[1] = 0
+    cells.X = csr_matrix(dense)
+    with pytest.warns(UserWarning, match="1 of 4 cells have no counts"):
+        found = xt.get.expression(cells, tiny_model)
+    assert np.isnan(found[1]).all() and np.isfinite(found[[0, 2, 3]]).all()
+
+
+def test_read_depth_changes_the_prediction(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(3)
+    deeper = xt.get.expression(cells, tiny_model, read_depth="f10")
+    assert np.abs(deeper - xt.get.expression(cells, tiny_model)).max() > 1e-4
+
+
+def test_unknown_genes_are_named(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    with pytest.raises(GeneMatchError, match=r"no gene 'Cd3d', 'NOPE' among its 400"):
+        xt.get.expression(make_cells(2), tiny_model, genes=["Cd3d", tiny_model.genes.symbols[0], "NOPE"])
+    with pytest.raises(GeneMatchError, match="a list of symbols"):
+        xt.get.expression(make_cells(2), tiny_model, genes="CD3D")
+    with pytest.raises(GeneMatchError, match="a list of symbols"):
+        xt.get.expression(make_cells(2), tiny_model, genes=[])
+
+
+def test_a_result_that_would_fill_the_machine_is_refused(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(10)
+    with pytest.raises(ConfigError, match=r"10 x 400 x 8 numbers, 0.0 GB.*genes="):
+        xt.get.gene_embeddings(cells, tiny_model, max_gigabytes=1e-4)
+    names = list(tiny_model.genes.symbols[:3])
+    assert xt.get.gene_embeddings(cells, tiny_model, genes=names, max_gigabytes=1e-4).shape == (10, 3, 8)
