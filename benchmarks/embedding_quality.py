@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def main() -> None:
     if model is not None and not options.no_random_weights:
         fresh = [PretrainedModel(XTrimoGene(model.config, seed=seed), model.genes) for seed in SEEDS]
         embedders["random weights"] = [embed_with(one, options) for one in fresh]
-    plans = [plan for plan in (TEST if options.test else VALIDATION) if options.task in plan.name]
+    plans = [plan for plan in (TEST if options.test else VALIDATION) if re.search(options.task, plan.name)]
     began = time.perf_counter()
     results = evaluate(embedders, genes, plans, options.shared / "data", options.cache)
     print(to_markdown(results))
@@ -128,7 +129,7 @@ def read_options() -> argparse.Namespace:
     sets.add_argument("--validation", action="store_true", help="training studies only (the default)")
     sets.add_argument("--test", action="store_true", help="the test studies")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder that holds data/")
-    parser.add_argument("--task", default="", help="only tasks whose name contains this")
+    parser.add_argument("--task", default="", help="only tasks whose name fits this regular expression")
     parser.add_argument("--name", default="model", help="what the report calls the model")
     parser.add_argument("--device", default=None)
     parser.add_argument("--pool", default=None, help="default: the model's own")

@@ -32,7 +32,7 @@ def main() -> None:
     network.load_state_dict(trained.network.state_dict())
     card = {
         "name": "xtrimogene demo",
-        "description": "A small xTrimoGene model of human cells, trained on one CPU core to show what the package does.",
+        "description": "A small xTrimoGene of human cells, made on one CPU core to show what the package does.",
         "licence": "BSD-3-Clause",
         "intended_use": "Demonstration, tests and teaching. Not for clinical use.",
         **{key: value for key, value in trained.card.items() if key != "name"},
