@@ -55,7 +55,7 @@ def test_tokens(text: str, target: list[float]) -> None:
 
 @pytest.mark.parametrize("total", [1.0, 0.5, 0.0])
 def test_a_cell_without_depth_is_named(total: float) -> None:
-    with pytest.raises(CountsError, match=r"Cell 1 of the batch has .* counts .*more than 1 is needed"):
+    with pytest.raises(CountsError, match=r"Cell 1 has .* counts .*more than 1 is needed"):
         ReadDepth.parse("f1").tokens(torch.tensor([5.0, total]))
 
 

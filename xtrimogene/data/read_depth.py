@@ -58,7 +58,7 @@ class ReadDepth:
         if bool((totals <= 1).any()):
             row = int((totals <= 1).nonzero()[0])
             raise CountsError(
-                f"Cell {row} of the batch has {float(totals[row]):g} counts in the model's genes, not more than 1. "
+                f"Cell {row} has {float(totals[row]):g} counts in the model's genes; more than 1 is needed. "
                 "Leave such cells out."
             )
         source = totals.log10()
