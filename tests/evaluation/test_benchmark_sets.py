@@ -19,7 +19,7 @@ def test_validation_never_opens_a_test_study_and_no_test_learns_from_one_alone()
 
 def test_names_are_unique_and_short_enough_for_the_report() -> None:
     names = [plan.name for plan in (*VALIDATION, *TEST)]
-    assert len(set(names)) == len(names) and max(map(len, names)) <= 40
+    assert len(set(names)) == len(names) and max(map(len, names)) <= 28
 
 
 def test_every_test_label_can_be_learned_between_two_studies() -> None:

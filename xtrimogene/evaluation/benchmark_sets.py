@@ -126,7 +126,7 @@ ZILIONIS_IMMUNE = _map(
 )
 
 VALIDATION: tuple[TaskPlan, ...] = (
-    TaskPlan(name="pbmc3k, folds by cell", sources=(Source(study="pbmc3k"),), grouping="cell"),
+    TaskPlan(name="pbmc3k by cell", sources=(Source(study="pbmc3k"),), grouping="cell"),
     TaskPlan(name="baron_h1 by library", sources=(Source(study="baron_h1"),), grouping="library"),
     TaskPlan(
         name="zilionis_lung by donor", sources=(Source(study="zilionis_lung_300", rename=ZILIONIS),), grouping="donor"
@@ -135,7 +135,7 @@ VALIDATION: tuple[TaskPlan, ...] = (
         name="darmanis_brain by donor", sources=(Source(study="darmanis_brain_466"),), grouping="donor", num_folds=5
     ),
     TaskPlan(
-        name="wu2021_breast minor, folds by cell",
+        name="wu2021 breast minor, by cell",
         sources=(Source(study="wu2021_breast_CID4465", label_key="cell_type_minor"),),
         grouping="cell",
     ),
@@ -148,7 +148,7 @@ VALIDATION: tuple[TaskPlan, ...] = (
         mixing=True,
     ),
     TaskPlan(
-        name="wu2021_breast -> zilionis tumour",
+        name="wu2021 -> zilionis tumour",
         sources=(
             Source(study="wu2021_breast_CID4465", rename=WU2021_BREAST),
             Source(study="zilionis_lung_300", rename=ZILIONIS_TUMOUR),
@@ -163,7 +163,7 @@ TEST: tuple[TaskPlan, ...] = (
         sources=(Source(study="pbmc3k", rename=PBMC3K_COARSE), Source(study="hao_pbmc_1336", rename=HAO_COARSE)),
     ),
     TaskPlan(
-        name="pbmc3k -> hao, CD4 and CD8 apart",
+        name="pbmc3k -> hao, finer",
         sources=(Source(study="pbmc3k", rename=PBMC3K_T_SPLIT), Source(study="hao_pbmc_1336", rename=HAO_T_SPLIT)),
     ),
     TaskPlan(
@@ -171,11 +171,11 @@ TEST: tuple[TaskPlan, ...] = (
         sources=(Source(study="pbmc3k", rename=PBMC3K_COARSE), Source(study="kang_ifnb_832", rename=KANG_COARSE)),
     ),
     TaskPlan(
-        name="pbmc3k -> kang, T and Mono types apart",
+        name="pbmc3k -> kang, finer",
         sources=(Source(study="pbmc3k", rename=PBMC3K_FINE), Source(study="kang_ifnb_832", rename=KANG_FINE)),
     ),
     TaskPlan(
-        name="wu2021_breast -> scdeconr_breast",
+        name="wu2021 -> scdeconr breast",
         sources=(
             Source(study="wu2021_breast_CID4465", rename=WU2021_BREAST),
             Source(study="scdeconr_breast_260", rename=SCDECONR_BREAST),
@@ -199,7 +199,7 @@ TEST: tuple[TaskPlan, ...] = (
         joined_by="batch",
     ),
     TaskPlan(name="camp_fetalcortex by sample", sources=(Source(study="camp_fetalcortex_220"),), grouping="sample"),
-    TaskPlan(name="camp_fetalcortex, folds by cell", sources=(Source(study="camp_fetalcortex_220"),), grouping="cell"),
-    TaskPlan(name="hao, folds by cell", sources=(Source(study="hao_pbmc_1336"),), grouping="cell"),
-    TaskPlan(name="kang, folds by cell", sources=(Source(study="kang_ifnb_832"),), grouping="cell"),
+    TaskPlan(name="camp_fetalcortex by cell", sources=(Source(study="camp_fetalcortex_220"),), grouping="cell"),
+    TaskPlan(name="hao by cell", sources=(Source(study="hao_pbmc_1336"),), grouping="cell"),
+    TaskPlan(name="kang by cell", sources=(Source(study="kang_ifnb_832"),), grouping="cell"),
 )
