@@ -14,7 +14,7 @@
 # # Embed cells
 #
 # From an AnnData of raw counts to one vector per cell, what to do with it, and what can go wrong. It runs on a laptop
-# without a GPU and without a download: the small demo model and a few hundred real blood cells (Hao 2021) are in the
+# without a GPU and without a download: the small demo model and real blood cells (Hao 2021) are in the
 # package.
 
 # %%
@@ -27,7 +27,7 @@ from xtrimogene.demo import sample_cells
 
 warnings.simplefilter("ignore", FutureWarning)
 adata = sample_cells()
-adata = adata[np.random.default_rng(0).permutation(adata.n_obs)[:600]].copy()
+adata = adata[np.random.default_rng(0).permutation(adata.n_obs)[:300]].copy()
 adata
 
 # %% [markdown]
