@@ -63,8 +63,7 @@ print("largest difference:", np.abs(alone - adata.obsm["X_xtrimogene"][7]).max()
 # The vectors go wherever scanpy takes a representation: neighbours, UMAP, Leiden.
 
 # %%
-xt.pl.embedding(adata, color="cell_type");
-
+xt.pl.embedding(adata, color="cell_type")
 # %% [markdown]
 # ## Give labels to new cells
 #
@@ -79,7 +78,9 @@ from sklearn.preprocessing import StandardScaler
 
 known = adata.obs["lane"].astype(str).str.startswith("E2").to_numpy()
 vectors, labels = adata.obsm["X_xtrimogene"], adata.obs["cell_type"].astype(str).to_numpy()
-classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(vectors[known], labels[known])
+classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(
+    vectors[known], labels[known]
+)
 predicted = classifier.predict(vectors[~known])
 print(f"macro-F1 on {(~known).sum()} cells of unseen lanes: {f1_score(labels[~known], predicted, average='macro'):.2f}")
 
