@@ -111,7 +111,7 @@ def test_a_model_is_frozen(model: PretrainedModel) -> None:
         model.name = "other"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("part", ["save_file", "json"])
+@pytest.mark.parametrize("part", ["weights", "json"])
 def test_nothing_half_written_is_seen(
     part: str, model: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,10 +121,14 @@ def test_nothing_half_written_is_seen(
     if part == "json":
         monkeypatch.setattr(checkpoint.json, "dumps", fail)
     else:
-        monkeypatch.setattr(checkpoint, "save_file", fail)
+        monkeypatch.setattr(checkpoint, "to_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save(model, tmp_path / "small")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_is_as_readable_as_the_others(folder: Path) -> None:
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
 
 
 def test_a_folder_that_holds_something_is_left_alone(model: PretrainedModel, folder: Path, tmp_path: Path) -> None:
