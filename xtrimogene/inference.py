@@ -44,6 +44,11 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
+def default_token_budget(device: torch.device, dim: int) -> int:
+    """Tokens of a batch: on a CPU the widest activations, 4 x dim floats a token, then fill 16 MiB of cache."""
+    return 2**20 // dim if device.type == "cpu" else 262_144
+
+
 class Inference:
     """A model on a device, ready to read counts.
 
@@ -59,8 +64,7 @@ class Inference:
         self.device = choose_device(device)
         if token_budget is not None and token_budget < 1:
             raise ConfigError(f"token_budget={token_budget} must be at least 1.")
-        # on a CPU a batch that stays in the caches is the fastest
-        self.token_budget = token_budget or (8_192 if self.device.type == "cpu" else 262_144)
+        self.token_budget = token_budget or default_token_budget(self.device, model.config.encoder.dim)
         self.network = model.network.to(self.device)
         self.config = model.config
 

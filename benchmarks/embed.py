@@ -1,0 +1,286 @@
+"""How fast is a cell embedded on a CPU? Ours beside PyTorch's own encoder, cell by cell and in padded batches.
+
+python benchmarks/embed.py            # the 100M shape, all layers: about half an hour on a quiet core
+python benchmarks/embed.py --quick    # two layers, fewer cells: a few minutes
+
+One thread, process CPU time, minimum of interleaved rounds, a GEMM probe between them. All three encoders have the same
+weights and their outputs are compared. GFLOP/s count the operations of the real tokens only, so padding earns nothing.
+Preparation (counts to what the encoder reads) is timed beside a loop over rows of a pandas frame.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy import sparse
+from torch import Tensor, nn
+
+from xtrimogene.config import ModelConfig
+from xtrimogene.data.packed_cells import PackedCells, pack_cells
+from xtrimogene.inference import default_token_budget
+from xtrimogene.model.flops import cell_embedding_flops
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.presets import PRESETS, model_config
+
+RESULT = Path(__file__).parent / "results" / "embed.json"
+NUM_GENES = 19_264
+GEMM_ROWS = 1_500
+TARGETS = {"of GEMM": 0.70, "cell by cell": 1.15, "padded batches": 1.70, "preparation": 100.0}
+
+
+def main() -> None:
+    options = read_options()
+    torch.set_num_threads(1)
+    torch.backends.mha.set_fastpath_enabled(False)  # takes nested tensors on a CPU, more than ten times slower
+    full = model_config(options.preset, NUM_GENES)
+    config = replace(full, encoder=replace(full.encoder, num_layers=options.layers or full.encoder.num_layers))
+    counts = make_counts(options.cells, seed=0)
+    report = {
+        "preset": options.preset,
+        "layers": config.encoder.num_layers,
+        "cells": options.cells,
+        "rounds": options.rounds,
+        "tokens": describe_lengths(counts),
+        "encoder": time_encoders(config, counts, options.rounds, options.batch_size),
+        "preparation": time_preparation(make_counts(options.preparation_cells, seed=1)),
+        "targets": TARGETS,
+        "machine": describe_machine(),
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    show(report)
+
+
+def make_counts(num_cells: int, seed: int) -> sparse.csr_matrix:
+    """Cells whose numbers of expressed genes are lognormal: median 1,500, between 500 and 4,000."""
+    random = np.random.default_rng(seed)
+    lengths = np.clip(1_500 * np.exp(0.45 * random.standard_normal(num_cells)), 500, 4_000).astype(int)
+    genes = [np.sort(random.choice(NUM_GENES, size=length, replace=False)) for length in lengths]
+    values = random.geometric(0.4, size=lengths.sum()).astype(np.float32)
+    return sparse.csr_matrix(
+        (values, np.concatenate(genes), np.concatenate([[0], np.cumsum(lengths)])), shape=(num_cells, NUM_GENES)
+    )
+
+
+def time_encoders(config: ModelConfig, counts: sparse.csr_matrix, rounds: int, batch_size: int) -> dict[str, object]:
+    network = XTrimoGene(config).eval().requires_grad_(False)
+    theirs = as_torch_encoder(network)
+    source = torch.from_numpy(np.asarray(counts.sum(axis=1)).ravel()).log10()
+    packed = network.append_read_depth(pack_cells(counts), source, source)
+    embedded = network.value_embedding(packed.values) + network.gene_embedding(packed.gene_ids)  # theirs gets it free
+    cells = list(torch.split(embedded, list(packed.segments.lengths)))
+    batches = ours_in_batches(network, counts)
+
+    def ours() -> Tensor:
+        return torch.cat([network.embed_cells(batch, "all") for batch in batches])
+
+    def cell_by_cell() -> Tensor:
+        return torch.stack([pool(theirs(cell[None])[0]) for cell in cells])
+
+    def padded_batches() -> Tensor:
+        return torch.cat([padded(theirs, cells[i : i + batch_size]) for i in range(0, len(cells), batch_size)])
+
+    runs: dict[str, Callable[[], Tensor]] = {
+        "ours": ours,
+        "cell by cell": cell_by_cell,
+        "padded batches": padded_batches,
+    }
+    probe, results = gemm_probe(config.encoder.dim), {}
+    seconds: dict[str, list[float]] = {name: [] for name in ["GEMM", *runs]}
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for name, run in runs.items():
+                seconds["GEMM"].append(min(timed(probe)[0] for _ in range(3)))
+                elapsed, results[name] = timed(run)
+                seconds[name].append(elapsed)
+    # each method gives the cells in the order of its own batches
+    order = np.argsort(np.diff(counts.indptr), kind="stable")
+    difference = (results["ours"] - results["cell by cell"][order]).abs().max().item()
+    assert difference < 1e-3, difference
+    assert (results["padded batches"] - results["cell by cell"]).abs().max() < 1e-3
+
+    flops = sum(cell_embedding_flops(config, length) for length in packed.segments.lengths)
+    gemm = gemm_flops(config.encoder.dim) / min(seconds["GEMM"]) / 1e9
+    rows = {
+        name: {
+            "seconds_per_cell": min(seconds[name]) / len(cells),
+            "gflops": flops / min(seconds[name]) / 1e9,
+            "of_gemm": flops / min(seconds[name]) / 1e9 / gemm,
+            "ours_is_faster_by": min(seconds[name]) / min(seconds["ours"]),
+        }
+        for name in runs
+    }
+    return {"gemm_gflops": gemm, "gflop_per_cell": flops / len(cells) / 1e9, "largest_difference": difference} | rows
+
+
+def ours_in_batches(network: XTrimoGene, counts: sparse.csr_matrix) -> list[PackedCells]:
+    """As Inference does: by length, up to a budget of tokens."""
+    token_budget = default_token_budget(torch.device("cpu"), network.config.encoder.dim)
+    lengths = np.diff(counts.indptr)
+    batches, rows, used = [], [], 0
+    for row in np.argsort(lengths, kind="stable"):
+        if rows and used + lengths[row] > token_budget:
+            batches.append(rows)
+            rows, used = [], 0
+        rows, used = [*rows, row], used + int(lengths[row])
+    packed = [pack_cells(counts[rows]) for rows in [*batches, rows]]
+    return [network.append_read_depth(batch, batch.totals.log10(), batch.totals.log10()) for batch in packed]
+
+
+def as_torch_encoder(network: XTrimoGene) -> nn.TransformerEncoder:
+    """PyTorch's encoder with the same weights."""
+    config = network.config.encoder
+    layer = nn.TransformerEncoderLayer(
+        config.dim, config.num_heads, 4 * config.dim, dropout=0.0, batch_first=True, norm_first=config.norm_first
+    )
+    encoder = nn.TransformerEncoder(layer, config.num_layers, nn.LayerNorm(config.dim), enable_nested_tensor=False)
+    names = {
+        "self_attn.in_proj_": "attention.qkv.",
+        "self_attn.out_proj.": "attention.out.",
+        "linear1.": "expand.",
+        "linear2.": "contract.",
+        "norm1.": "attention_norm.",
+        "norm2.": "feed_forward_norm.",
+        "layers.": "blocks.",
+    }
+    own, state = network.encoder.state_dict(), {}
+    for name in encoder.state_dict():
+        ours = name
+        for old, new in names.items():
+            ours = ours.replace(old, new)
+        state[name] = own[ours]
+    encoder.load_state_dict(state)
+    return encoder.eval().requires_grad_(False)
+
+
+def padded(encoder: nn.TransformerEncoder, cells: list[Tensor]) -> Tensor:
+    x = nn.utils.rnn.pad_sequence(cells, batch_first=True)
+    lengths = torch.tensor([len(cell) for cell in cells])
+    tokens = encoder(x, src_key_padding_mask=torch.arange(x.shape[1]) >= lengths[:, None])
+    return torch.stack([pool(cell[:length]) for cell, length in zip(tokens, lengths, strict=True)])
+
+
+def pool(tokens: Tensor) -> Tensor:
+    return torch.cat([tokens[-1], tokens[-2], tokens[:-2].amax(0), tokens[:-2].mean(0)])
+
+
+def gemm_probe(dim: int) -> Callable[[], Tensor]:
+    """The four matrix products of a layer at 1,500 rows: what this core can do at best."""
+    shapes = [(dim, 3 * dim), (dim, dim), (dim, 4 * dim), (4 * dim, dim)]
+    operands = [(torch.randn(GEMM_ROWS, k), torch.randn(n, k)) for k, n in shapes]
+    outputs = [torch.empty(GEMM_ROWS, n) for _, n in shapes]
+
+    def run() -> Tensor:
+        for (rows, weight), output in zip(operands, outputs, strict=True):
+            torch.mm(rows, weight.T, out=output)
+        return outputs[0]
+
+    return run
+
+
+def gemm_flops(dim: int) -> int:
+    return 24 * GEMM_ROWS * dim**2
+
+
+def time_preparation(counts: sparse.csr_matrix) -> dict[str, float]:
+    """Counts to genes and values: packed, and row by row from a frame, as a notebook does it."""
+    genes = [f"GENE{i}" for i in range(NUM_GENES)]
+    order = np.random.default_rng(2).permutation(NUM_GENES)[: NUM_GENES - 1_000]  # another order, some genes missing
+    frame = pd.DataFrame(counts[:, order].toarray(), columns=[genes[i] for i in order])
+    num_cells = counts.shape[0]
+
+    def ours() -> PackedCells:
+        return pack_cells(counts)
+
+    def row_loop() -> list[tuple[Tensor, Tensor]]:
+        cells = []
+        for row in range(num_cells):
+            cell = frame.iloc[row].reindex(genes, fill_value=0.0)
+            total = cell.sum()
+            values = np.log1p(cell / total * 1e4).tolist()
+            tokens = torch.tensor([*values, math.log10(total), math.log10(total)])
+            shown = tokens > 0
+            cells.append((shown.nonzero().squeeze(1), tokens[shown]))
+        return cells
+
+    packed = min(timed(ours)[0] for _ in range(20)) / num_cells
+    looped = min(timed(row_loop)[0] for _ in range(3)) / num_cells
+    return {"packed_us": packed * 1e6, "row_loop_us": looped * 1e6, "ours_is_faster_by": looped / packed}
+
+
+def timed(run: Callable[[], object]) -> tuple[float, object]:
+    start = time.process_time()
+    result = run()
+    return time.process_time() - start, result
+
+
+def describe_lengths(counts: sparse.csr_matrix) -> dict[str, float]:
+    lengths = np.diff(counts.indptr) + 2
+    return {"median": float(np.median(lengths)), "shortest": int(lengths.min()), "longest": int(lengths.max())}
+
+
+def describe_machine() -> dict[str, object]:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "pandas": pd.__version__,
+    }
+
+
+def show(report: dict[str, object]) -> None:
+    encoder, preparation = report["encoder"], report["preparation"]
+    title = f"{report['preset']}, {report['layers']} layers, {report['cells']} cells, one thread, CPU time"
+    table = Table("", "s a cell", "GFLOP/s", "of GEMM", "ours is faster by", "target", title=title)
+    table.add_row("GEMM", "", f"{encoder['gemm_gflops']:.0f}", "1.00", "", "")
+    for name in ("ours", "cell by cell", "padded batches"):
+        row = encoder[name]
+        target = f">= {TARGETS['of GEMM']:.2f} of GEMM" if name == "ours" else f">= {TARGETS[name]:.2f}"
+        figures = (f"{row['seconds_per_cell']:.3f}", f"{row['gflops']:.0f}", f"{row['of_gemm']:.3f}")
+        table.add_row(name, *figures, f"{row['ours_is_faster_by']:.2f}", target)
+    Console().print(table)
+    packed, looped = preparation["packed_us"], preparation["row_loop_us"]
+    Console().print(
+        f"Preparation: {packed:.0f} us a cell packed, {looped:,.0f} us in a row loop: "
+        f"{preparation['ours_is_faster_by']:.0f} x (target {TARGETS['preparation']:.0f} x)"
+    )
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=PRESETS, default="100M")
+    parser.add_argument("--layers", type=int, help="default: the preset's; fewer are quicker and each costs the same")
+    parser.add_argument("--cells", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32, help="of the padded batches")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--preparation-cells", type=int, default=300)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    if options.quick:
+        options.layers, options.cells, options.rounds, options.preparation_cells = options.layers or 2, 32, 2, 50
+    return options
+
+
+if __name__ == "__main__":
+    main()
