@@ -188,7 +188,7 @@ def _probe(counts: MatchedCounts, looked: _Looked, inference: Inference) -> Cost
     inference.cell_embeddings(looked.few[:1], normalized=counts.normalized)  # the first call also loads code
     available = looked.few.shape[0]
     number, seconds = 0, 0.0
-    while number < available and seconds < _PROBE_SECONDS:
+    while number < available and seconds < (_PROBE_SECONDS if number >= 16 else 4 * _PROBE_SECONDS):
         number = min(max(4, 4 * number), available)
         rows = np.linspace(0, available - 1, number).astype(int)
         started = time.perf_counter()
