@@ -27,7 +27,7 @@ from xtrimogene.demo import sample_cells
 
 warnings.simplefilter("ignore", FutureWarning)
 adata = sample_cells()
-adata = adata[np.random.default_rng(0).permutation(adata.n_obs)[:300]].copy()
+adata = adata[np.random.default_rng(0).permutation(adata.n_obs)[:150]].copy()
 adata
 
 # %% [markdown]
