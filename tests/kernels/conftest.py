@@ -34,7 +34,9 @@ def outputs_and_gradients(kernel: Kernel, tensors: Sequence[Tensor]) -> list[Ten
 
 @pytest.fixture(scope="session")
 def assert_parity() -> Callable[..., None]:
-    """Error against float64 at most twice the reference's own in the same dtype, plus one rounding step.
+    """Error against float64 at most twice the reference's own in the same dtype, plus four rounding steps.
+
+    The reference's own error is one draw, at times a lucky one; every kernel here is a chain of some four products.
 
     A gradient that should vanish is a difference of numbers of the size of the others, so the rounding step is that of
     the largest number among the outputs and gradients. In float64 the reference is the truth; 1e-13 of it is allowed.
@@ -55,7 +57,7 @@ def assert_parity() -> Callable[..., None]:
             assert by_candidate.shape == true.shape
             if true.numel() == 0:
                 continue
-            allowed = 2 * (by_reference - true).abs().max() + rounding_step
+            allowed = 2 * (by_reference - true).abs().max() + 4 * rounding_step
             error = (by_candidate - true).abs().max()  # NaN compares false
             assert error <= allowed, f"tensor {i}: {error:.2e} > {allowed:.2e}"
 

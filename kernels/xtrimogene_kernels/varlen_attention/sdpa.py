@@ -20,6 +20,7 @@ def varlen_attention(
     outputs = []
     for cell in zip(*(torch.split(rows, list(segments.lengths)) for rows in (query, key, value)), strict=True):
         q, k, v = (rows.transpose(0, 1)[None] for rows in cell)  # (1, H, n, d), views
+        k, v = k.contiguous(), v.contiguous()  # every block of queries reads them again: a head's rows side by side
         outputs.append(scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))  # (n, H, d)
     if len(outputs) == 1:
         return outputs[0]
