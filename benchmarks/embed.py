@@ -3,8 +3,9 @@
 python benchmarks/embed.py            # the 100M shape, all layers: about half an hour on a quiet core
 python benchmarks/embed.py --quick    # two layers, fewer cells: a few minutes
 
-One thread, process CPU time, minimum of interleaved rounds, a GEMM probe between them. All three encoders have the same
+One thread, process CPU time, minimum of interleaved rounds, a GEMM probe between them. All encoders have the same
 weights and their outputs are compared. GFLOP/s count the operations of the real tokens only, so padding earns nothing.
+PyTorch's encoder runs cell by cell as it is shipped (its "fast path") and with that path off, which suits long cells.
 Preparation (counts to what the encoder reads) is timed beside a loop over rows of a pandas frame.
 """
 
@@ -16,6 +17,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +45,6 @@ TARGETS = {"of GEMM": 0.70, "cell by cell": 1.15, "padded batches": 1.70, "prepa
 def main() -> None:
     options = read_options()
     torch.set_num_threads(1)
-    torch.backends.mha.set_fastpath_enabled(False)  # takes nested tensors on a CPU, more than ten times slower
     full = model_config(options.preset, NUM_GENES)
     config = replace(full, encoder=replace(full.encoder, num_layers=options.layers or full.encoder.num_layers))
     counts = make_counts(options.cells, seed=0)
@@ -86,15 +87,18 @@ def time_encoders(config: ModelConfig, counts: sparse.csr_matrix, rounds: int, b
     def ours() -> Tensor:
         return torch.cat([network.embed_cells(batch, "all") for batch in batches])
 
-    def cell_by_cell() -> Tensor:
+    def cell_by_cell(fast_path: bool) -> Tensor:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
         return torch.stack([pool(theirs(cell[None])[0]) for cell in cells])
 
     def padded_batches() -> Tensor:
+        torch.backends.mha.set_fastpath_enabled(False)  # takes nested tensors here, more than ten times slower
         return torch.cat([padded(theirs, cells[i : i + batch_size]) for i in range(0, len(cells), batch_size)])
 
     runs: dict[str, Callable[[], Tensor]] = {
         "ours": ours,
-        "cell by cell": cell_by_cell,
+        "cell by cell": partial(cell_by_cell, fast_path=True),
+        "cell by cell, fast path off": partial(cell_by_cell, fast_path=False),
         "padded batches": padded_batches,
     }
     probe, results = gemm_probe(config.encoder.dim), {}
@@ -109,7 +113,8 @@ def time_encoders(config: ModelConfig, counts: sparse.csr_matrix, rounds: int, b
     order = np.argsort(np.diff(counts.indptr), kind="stable")
     difference = (results["ours"] - results["cell by cell"][order]).abs().max().item()
     assert difference < 1e-3, difference
-    assert (results["padded batches"] - results["cell by cell"]).abs().max() < 1e-3
+    for name in ("cell by cell, fast path off", "padded batches"):
+        assert (results[name] - results["cell by cell"]).abs().max() < 1e-3, name
 
     flops = sum(cell_embedding_flops(config, length) for length in packed.segments.lengths)
     gemm = gemm_flops(config.encoder.dim) / min(seconds["GEMM"]) / 1e9
@@ -253,9 +258,11 @@ def show(report: dict[str, object]) -> None:
     title = f"{report['preset']}, {report['layers']} layers, {report['cells']} cells, one thread, CPU time"
     table = Table("", "s a cell", "GFLOP/s", "of GEMM", "ours is faster by", "target", title=title)
     table.add_row("GEMM", "", f"{encoder['gemm_gflops']:.0f}", "1.00", "", "")
-    for name in ("ours", "cell by cell", "padded batches"):
+    for name in ("ours", "cell by cell", "cell by cell, fast path off", "padded batches"):
         row = encoder[name]
-        target = f">= {TARGETS['of GEMM']:.2f} of GEMM" if name == "ours" else f">= {TARGETS[name]:.2f}"
+        target = f">= {TARGETS[name]:.2f}" if name in TARGETS else ""
+        if name == "ours":
+            target = f">= {TARGETS['of GEMM']:.2f} of GEMM"
         figures = (f"{row['seconds_per_cell']:.3f}", f"{row['gflops']:.0f}", f"{row['of_gemm']:.3f}")
         table.add_row(name, *figures, f"{row['ours_is_faster_by']:.2f}", target)
     Console().print(table)
