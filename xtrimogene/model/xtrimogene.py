@@ -125,12 +125,12 @@ class XTrimoGene(nn.Module):
         num_positions = len(table)
         zero = self.value_embedding(packed.values.new_zeros(1))  # (1, D)
         project = self.decoder.project
-        base = project(table + zero)[None]  # (1, P, E)
+        x = project(table + zero).expand(packed.num_cells, -1, -1)  # (B, P, E)
         if self.config.unmeasured == "mask" and not bool(packed.measured.all()):
-            known = nn.functional.pad(packed.measured, (0, 2), value=True)  # (R, P)
+            known = nn.functional.pad(packed.measured, (0, 2), value=True)[packed.panel]  # (B, P)
             unknown = project(table + self.value_embedding.mask)  # (P, E)
-            base = torch.where(known[..., None], base, unknown)  # (R, P, E)
-        x = base[packed.panel if len(base) > 1 else torch.zeros_like(packed.panel)].flatten(0, 1)  # (B P, E)
+            x = torch.where(known[..., None], x, unknown)  # (B, P, E)
+        x = x.flatten(0, 1)  # (B P, E)
         seen = project(tokens + self.gene_embedding(packed.gene_ids)).to(x.dtype)  # (N, E)
         x = x.index_copy(0, _flat_positions(packed.gene_ids, packed.segments, num_positions), seen)
         if hidden is None:
