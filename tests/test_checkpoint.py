@@ -46,6 +46,7 @@ MODULES = [
     "encoder.norm",
     "head",
     "latent_head.contract",
+    "latent_head.depth",
     "latent_head.expand",
     "latent_head.gene_query",
     "latent_head.to_latent",
@@ -104,6 +105,13 @@ def test_loading_draws_no_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("xtrimogene.model.xtrimogene.initialize", fail)
     load(folder)
+
+
+def test_a_model_is_shown_in_a_line(folder: Path) -> None:
+    found = load(folder)
+    shown = repr(found)
+    assert len(shown) < 120
+    assert "'small'" in shown and f"{sum(p.numel() for p in found.network.parameters()):,} parameters" in shown
 
 
 def test_a_model_is_frozen(model: PretrainedModel) -> None:

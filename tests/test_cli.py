@@ -17,6 +17,7 @@ import xtrimogene as xt
 from xtrimogene import tl
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.cli import main
+from xtrimogene.config import PretrainConfig
 
 MakeCells = Callable[..., AnnData]
 Run = Callable[..., tuple[int, str, str]]
@@ -189,3 +190,17 @@ def test_pretrain_says_what_its_config_lacks(run: Run, tmp_path: Path) -> None:
     assert code == 2 and "`output` is missing" in said
     code, _, said = run("pretrain", tmp_path / "none.toml")
     assert code == 2 and "No file" in said
+
+
+def test_pretrain_takes_seed_and_output_instead_of_the_configs(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.toml").write_text('files = ["cells.h5ad"]\noutput = "first"\nseed = 5\n')
+    runs: list[PretrainConfig] = []
+    monkeypatch.setattr("xtrimogene.training.pretrain.pretrain", runs.append)
+    run("pretrain", tmp_path / "run.toml")
+    code, said, _ = run("pretrain", tmp_path / "run.toml", "--seed", 0, "--output", tmp_path / "second")
+    assert code == 0 and f"{tmp_path / 'second' / 'model'}: trained" in said
+    assert [(one.seed, one.output) for one in runs] == [(5, str(tmp_path / "first")), (0, str(tmp_path / "second"))]
+    code, _, said = run("pretrain", tmp_path / "run.toml", "--seed", -1)
+    assert code == 2 and "seed=-1 must not be negative" in said

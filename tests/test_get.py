@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 import xtrimogene as xt
 from xtrimogene import get
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.errors import ConfigError, GeneMatchError
+from xtrimogene.errors import ConfigError, FieldError, GeneMatchError
 
 MakeCells = Callable[..., AnnData]
 
@@ -61,6 +61,28 @@ def test_a_gene_that_was_not_measured_is_not_a_zero(tiny_model: PretrainedModel,
     zeros.X = csr_matrix(cells.X.toarray() * kept)
     difference = np.abs(xt.get.expression(fewer, tiny_model) - xt.get.expression(zeros, tiny_model))
     assert difference.max() > 1e-3
+
+
+def test_batches_of_an_outer_join_measured_genes_of_their_own(
+    tiny_model: PretrainedModel, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = make_cells(6, density=0.6)
+    halves = [cells[:3, :300].copy(), cells[3:, 100:].copy()]
+    counts = cells.X.toarray()
+    counts[:3, 300:] = 0
+    counts[3:, :100] = 0
+    joined = AnnData(csr_matrix(counts), var=cells.var, obs={"batch": [0, 0, 0, 1, 1, 1]})
+    for half in halves:  # a gene that no cell of a batch expresses is taken for unmeasured there
+        half._inplace_subset_var(np.asarray(half.X.sum(0)).ravel() > 0)
+    wanted = np.concatenate([xt.get.expression(half, tiny_model) for half in halves])
+    monkeypatch.setattr(get, "_BLOCK_BYTES", 2 * 400 * 4)
+    close(xt.get.expression(joined, tiny_model, joined_by="batch"), wanted)
+    assert np.abs(xt.get.expression(joined, tiny_model) - wanted).max() > 1e-3
+    with pytest.raises(FieldError, match="no obs column 'lane'; it has batch"):
+        xt.get.expression(joined, tiny_model, joined_by="lane")
+    joined.obs["batch"] = ["a", None, "a", "b", "b", "b"]
+    with pytest.raises(FieldError, match="1 cells of .* have no 'batch' in obs; fill it in"):
+        xt.get.expression(joined, tiny_model, joined_by="batch")
 
 
 def test_cells_without_counts_are_nan(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:

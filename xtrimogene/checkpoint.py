@@ -42,6 +42,14 @@ class PretrainedModel:
     def config(self) -> ModelConfig:
         return self.network.config
 
+    def __repr__(self) -> str:
+        num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        encoder = self.config.encoder
+        return (
+            f"PretrainedModel({self.name!r}: {num_parameters:,} parameters, {len(self.genes):,} genes, "
+            f"encoder {encoder.num_layers} x {encoder.dim})"
+        )
+
 
 def load(name_or_path: str | os.PathLike[str] | PretrainedModel = "demo") -> PretrainedModel:
     """Load a model: ``"demo"`` (in the package), a folder, or ``"hf://owner/name@revision"``.

@@ -169,19 +169,24 @@ def scfoundation(
     typer.echo(f"{out}: {len(model.genes):,} genes, for model={str(out)!r}; {model.card['licence']}")
 
 
-@app.command(epilog="Example:  xtrimogene pretrain run.toml")
+@app.command(epilog="Example:  xtrimogene pretrain run.toml --seed 1 --output runs/second")
 def pretrain(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The run: files, output, preset and settings.")],
+    seed: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run, instead of the config's.")] = None,
 ) -> None:
     """Pre-train a model; the same command continues a run that was stopped."""
+    from dataclasses import replace
+
     from xtrimogene.training.pretrain import pretrain as train
     from xtrimogene.training.pretrain import read_config
 
     run = read_config(config)
+    run = replace(run, seed=run.seed if seed is None else seed, output=str(output or run.output))
     try:
         train(run)
     except KeyboardInterrupt:
-        print(f"Stopped; `xtrimogene pretrain {config}` continues from the last checkpoint.", file=sys.stderr)
+        print("Stopped; the same command continues from the last checkpoint.", file=sys.stderr)
         raise
     typer.echo(f"{Path(run.output) / 'model'}: trained")
 

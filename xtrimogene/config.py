@@ -9,6 +9,8 @@ from xtrimogene.errors import ConfigError
 
 Pool = Literal["all", "max", "mean", "latent"]
 Unmeasured = Literal["mask", "zero"]
+Start = Literal["random", "spectral"]
+Precision = Literal["auto", "float32", "bfloat16"]
 T = TypeVar("T")
 
 
@@ -119,11 +121,13 @@ class ReadDepthConfig:
     unchanged_probability: float = 0.5
     beta_a: float = 2.0
     beta_b: float = 2.0
+    gene_spread: float = 0.0  # deviation of a gene's log capture rate, drawn for each thinned cell: another chemistry
 
     def __post_init__(self) -> None:
         value = self.unchanged_probability
         _require(0.0 <= value <= 1.0, f"read_depth: unchanged_probability={value} must lie in [0, 1].")
         _require(self.beta_a > 0 and self.beta_b > 0, "read_depth: beta_a and beta_b must be positive.")
+        _require(self.gene_spread >= 0, f"read_depth: gene_spread={self.gene_spread} must not be negative.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +144,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require(self.peak_lr > 0, f"optimizer: peak_lr={self.peak_lr} must be positive.")
         _require(self.warmup_steps >= 0, f"optimizer: warmup_steps={self.warmup_steps} must not be negative.")
+        _require(all(0 <= beta < 1 for beta in self.betas), f"optimizer: betas={self.betas} must lie in [0, 1).")
+        _require(self.weight_decay >= 0, f"optimizer: weight_decay={self.weight_decay} must not be negative.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,30 +154,42 @@ class PretrainConfig:
 
     files: tuple[str, ...]
     output: str
+    joined_by: Mapping[str, str] = field(default_factory=dict)  # file: obs column of the batches it joins
     preset: str = "demo"
     num_steps: int = 10_000
     batch_size: int = 64
     min_genes: int = 200  # cells with fewer expressed genes are left out
     decoder_share: float = 1.0  # share of a batch's cells that pass through the gene decoder
     latent_weight: float = 0.0  # weight of the latent head's loss; needs a preset with latent_dim
+    latent_kl_weight: float = 0.0  # above 0 the latent vector is read with unit noise and costs its divergence from it
+    start: Start = "random"  # spectral: begin with what the training cells vary in
     redraw_every: int = 1000  # steps between two draws of the FAVOR+ projections; 0: never
     checkpoint_every: int = 500
     log_every: int = 50
     seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float32 elsewhere
+    precision: Precision = "auto"  # auto: bfloat16 on CUDA, float32 elsewhere
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     read_depth: ReadDepthConfig = field(default_factory=ReadDepthConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr to train on.")
+        strangers = sorted(set(self.joined_by) - set(self.files))
+        _require(not strangers, f"joined_by names {', '.join(map(repr, strangers))}, which is not among files.")
         for name in ("num_steps", "batch_size", "checkpoint_every", "log_every"):
             _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
         _require(self.seed >= 0, f"seed={self.seed} must not be negative.")
+        for name, kinds in (("start", Start), ("precision", Precision)):
+            value = getattr(self, name)
+            _require(value in get_args(kinds), f"{name}={value!r} is not one of {', '.join(get_args(kinds))}.")
         _require(0.0 <= self.decoder_share <= 1.0, f"decoder_share={self.decoder_share} must lie in [0, 1].")
         _require(
             self.decoder_share > 0 or self.latent_weight > 0,
             "decoder_share=0 and latent_weight=0 leave nothing to train; raise one of the two.",
+        )
+        _require(
+            self.latent_kl_weight == 0.0 or (self.latent_kl_weight > 0 and self.latent_weight > 0),
+            f"latent_kl_weight={self.latent_kl_weight} must be 0, or positive beside a positive latent_weight.",
         )
 
 
@@ -209,6 +227,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(
             _convert(kind, entry, f"{where}[{i}]") for i, (kind, entry) in enumerate(zip(kinds, value, strict=True))
         )
+    if get_origin(hint) is Mapping:
+        _require(isinstance(value, Mapping), f"{where}: a table is needed, got {value!r}.")
+        return {name: _convert(options[1], entry, f"{where}.{name}") for name, entry in value.items()}
     if get_origin(hint) is UnionType:  # X | None
         return None if value is None else _convert(options[0], value, where)
     if hint is float and type(value) is int:

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.counts import InputKind, SampleKind
+from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.data.read_depth import ReadDepth
@@ -32,6 +33,7 @@ def gene_embeddings(
     layer: str | None = None,
     input_kind: InputKind = "auto",
     kind: SampleKind = "single_cell",
+    joined_by: str | None = None,
     device: str | None = None,
     token_budget: int | None = None,
     min_genes: int = 200,
@@ -46,6 +48,9 @@ def gene_embeddings(
         As in `xtrimogene.tl.embed`.
     genes
         Symbols or Ensembl ids. Default: all genes of the model, in its order (``model.genes.symbols``).
+    joined_by
+        For cells of several batches that measured other genes each, joined with zeros: the column of obs that names
+        the batch. A gene without a count in a batch is then unknown there, not zero.
     max_gigabytes
         Refuse a larger result: all genes of a few thousand cells fill a machine.
 
@@ -57,6 +62,8 @@ def gene_embeddings(
     ------
     GeneMatchError
         A name in ``genes`` is none of the model's, or the data has too little in common with the model.
+    FieldError
+        There is no column ``joined_by``.
     ConfigError
         The result would be larger than ``max_gigabytes``.
     """
@@ -69,6 +76,7 @@ def gene_embeddings(
         layer=layer,
         input_kind=input_kind,
         kind=kind,
+        joined_by=joined_by,
         device=device,
         token_budget=token_budget,
         min_genes=min_genes,
@@ -86,6 +94,7 @@ def expression(
     layer: str | None = None,
     input_kind: InputKind = "auto",
     kind: SampleKind = "single_cell",
+    joined_by: str | None = None,
     device: str | None = None,
     token_budget: int | None = None,
     min_genes: int = 200,
@@ -106,6 +115,7 @@ def expression(
         layer=layer,
         input_kind=input_kind,
         kind=kind,
+        joined_by=joined_by,
         device=device,
         token_budget=token_budget,
         min_genes=min_genes,
@@ -124,6 +134,7 @@ def _decode(
     layer: str | None,
     input_kind: InputKind,
     kind: SampleKind,
+    joined_by: str | None,
     device: str | None,
     token_budget: int | None,
     min_genes: int,
@@ -141,6 +152,9 @@ def _decode(
         counts = MatchedCounts.find(cells, model.genes, layer=layer, input_kind=input_kind, kind=kind)
         _check_size((cells.num_cells, *shape), max_gigabytes)
         counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
+        measured, panel = counts.match.measured, np.zeros(cells.num_cells, dtype=np.int64)
+        if joined_by is not None:
+            measured, panel = panels_of_batches(counts.blocks(), measured, cells.obs_column(joined_by))
         result = np.full((cells.num_cells, *shape), np.nan, np.float32)
         num_unread = 0
         with progress_bar("Decoding cells", cells.num_cells, shown=progress) as advance:
@@ -148,7 +162,8 @@ def _decode(
                 result[start : start + block.shape[0]] = compute(
                     block,
                     genes=places,
-                    measured=counts.match.measured,
+                    measured=measured,
+                    panel=panel[start : start + block.shape[0]],
                     read_depth=depth,
                     normalized=counts.normalized,
                     progress=advance,

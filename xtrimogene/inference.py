@@ -5,6 +5,7 @@ Letters: B cells, G genes of the model, A genes asked for, E decoder width.
 """
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -65,7 +66,8 @@ class Inference:
         if token_budget is not None and token_budget < 1:
             raise ConfigError(f"token_budget={token_budget} must be at least 1.")
         self.token_budget = token_budget or default_token_budget(self.device, model.config.encoder.dim)
-        self.network = model.network.to(self.device)
+        on_device = next(model.network.parameters()).device == self.device
+        self.network = (model.network if on_device else deepcopy(model.network).to(self.device)).eval()
         self.config = model.config
 
     def cell_embeddings(
@@ -109,7 +111,8 @@ class Inference:
         counts: sparse.csr_matrix,
         *,
         genes: Int64[np.ndarray, "A"] | None = None,
-        measured: Bool[np.ndarray, "G"] | None = None,
+        measured: Bool[np.ndarray, "G"] | Bool[np.ndarray, "R G"] | None = None,
+        panel: Int64[np.ndarray, "B"] | None = None,
         read_depth: str | None = None,
         normalized: bool = False,
         progress: Progress | None = None,
@@ -118,23 +121,25 @@ class Inference:
 
         Parameters
         ----------
-        measured
-            Which of the model's genes the data has; the others are unknown, not zero. Default: all.
+        measured, panel
+            Which of the model's genes the data has; the others are unknown, not zero. For an outer join one row per
+            panel, and the row of each cell. Default: all.
         """
-        return self._decode(counts, genes, measured, read_depth, normalized, progress, lambda vectors: vectors)
+        return self._decode(counts, genes, measured, panel, read_depth, normalized, progress, lambda vectors: vectors)
 
     def expression(
         self,
         counts: sparse.csr_matrix,
         *,
         genes: Int64[np.ndarray, "A"] | None = None,
-        measured: Bool[np.ndarray, "G"] | None = None,
+        measured: Bool[np.ndarray, "G"] | Bool[np.ndarray, "R G"] | None = None,
+        panel: Int64[np.ndarray, "B"] | None = None,
         read_depth: str | None = None,
         normalized: bool = False,
         progress: Progress | None = None,
     ) -> Float32[np.ndarray, "B A"]:
         """Return the predicted expression, log1p of counts per 10,000, of genes (default: all of them) in each cell."""
-        return self._decode(counts, genes, measured, read_depth, normalized, progress, self.network.head)
+        return self._decode(counts, genes, measured, panel, read_depth, normalized, progress, self.network.head)
 
     def embedding_dim(self, pool: Pool | None = None) -> int:
         """Width of a cell's vector under this pooling."""
@@ -152,7 +157,8 @@ class Inference:
         self,
         counts: sparse.csr_matrix,
         genes: Int64[np.ndarray, "A"] | None,
-        measured: Bool[np.ndarray, "G"] | None,
+        measured: Bool[np.ndarray, "G"] | Bool[np.ndarray, "R G"] | None,
+        panel: Int64[np.ndarray, "B"] | None,
         read_depth: str | None,
         normalized: bool,
         progress: Progress | None,
@@ -168,7 +174,7 @@ class Inference:
         num_asked = len(asked)
         out: np.ndarray | None = None
         with torch.inference_mode():
-            for rows, packed in self._batches(counts, depth, normalized, measured, self.config.num_genes):
+            for rows, packed in self._batches(counts, depth, normalized, measured, panel, self.config.num_genes):
                 segments = Segments.from_lengths([num_asked] * len(rows), self.device)
                 decoded = self.network.decode(self.network.encode(packed), packed, asked.repeat(len(rows)), segments)
                 finished = finish(decoded)  # (b A, ...)
@@ -188,7 +194,8 @@ class Inference:
         counts: sparse.csr_matrix,
         depth: ReadDepth,
         normalized: bool,
-        measured: Bool[np.ndarray, "G"] | None = None,
+        measured: Bool[np.ndarray, "G"] | Bool[np.ndarray, "R G"] | None = None,
+        panel: Int64[np.ndarray, "B"] | None = None,
         tokens_per_cell: int = 0,
     ) -> Iterator[tuple[Int64[np.ndarray, "b"], PackedCells]]:
         """Rows of ``counts`` and the cells packed from them, T and S appended, on the device."""
@@ -200,9 +207,9 @@ class Inference:
         readable = np.flatnonzero(readable_cells(counts))
         order = readable[np.argsort(lengths[readable], kind="stable")]
         for rows in _cut(order, np.maximum(lengths, tokens_per_cell), self.token_budget):
-            packed = pack_cells(counts[rows], measured=measured, normalized=normalized).to(
-                self.device, non_blocking=True
-            )
+            own_panel = None if panel is None else panel[rows]
+            packed = pack_cells(counts[rows], measured=measured, panel=own_panel, normalized=normalized)
+            packed = packed.to(self.device, non_blocking=True)
             yield rows, self.network.append_read_depth(packed, *depth.tokens(packed.totals))
 
 

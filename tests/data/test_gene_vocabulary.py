@@ -33,6 +33,11 @@ def scfoundation(shared) -> GeneVocabulary:
     return GeneVocabulary.read(shared / "data" / "tables" / "scfoundation_genes_19264.tsv")
 
 
+def test_genes_are_shown_in_a_line():
+    assert repr(GeneVocabulary.human()) == "GeneVocabulary(20,092 genes: TSPAN6, TNMD, DPM1, ...)"
+    assert repr(GeneVocabulary(("A", "B"), ("", ""))) == "GeneVocabulary(2 genes: A, B)"
+
+
 def test_human_size():
     assert len(HUMAN) == 20_092
     assert all(HUMAN.ensembl_ids)

@@ -97,6 +97,19 @@ def test_thinning_is_binomial_inside_a_cell() -> None:
     assert abs(kept.var() - 2.5) < 0.3
 
 
+def test_genes_are_caught_at_rates_of_their_own_in_thinned_cells_alone() -> None:
+    counts = sparse.csr_matrix(np.full((400, 200), 1000, dtype=np.float32))
+    config = ReadDepthConfig(beta_a=5000.0, beta_b=5000.0, gene_spread=1.0)  # a cell's rate: one half
+    kept = downsample_counts(counts, config, np.random.default_rng(0)).toarray() / 1000
+    unchanged = (kept == 1).all(axis=1)
+    assert abs(unchanged.mean() - 0.5) < 5 * math.sqrt(0.25 / 400)
+    log_rates = np.log(2 * kept[~unchanged])
+    assert abs((log_rates > -0.1).mean() - 0.5398) < 0.01  # half of the genes lose nothing, 4 % less than a tenth
+    low = log_rates[log_rates < -1]
+    assert abs(len(low) / log_rates.size - 0.1587) < 0.01  # the normal's share beyond one deviation
+    assert abs(np.corrcoef(log_rates)[0, 1]) < 0.3  # another draw for each cell
+
+
 def test_thinning_is_a_function_of_its_generator() -> None:
     counts = counts_of(20, 30, 0)
     one, same, other = (downsample_counts(counts, ReadDepthConfig(), np.random.default_rng(seed)) for seed in (3, 3, 4))

@@ -66,8 +66,8 @@ def test_expression_head_is_one_linear_layer() -> None:
 def test_latent_head_is_a_factor_model() -> None:
     head = LatentHead(3, 2, num_genes=4)
     head.gene_bias.copy_(torch.arange(4.0))
-    latent, table = torch.randn(5, 2), torch.randn(4, 3)
-    cells = head.contract(gelu(head.expand(latent)))
+    latent, depth, table = torch.randn(5, 2), torch.randn(5), torch.randn(4, 3)
+    cells = head.contract(gelu(head.expand(latent))) + torch.stack([head.depth(one[None]) for one in depth])
     expected = [[cells[b] @ head.gene_query(table[g]) + g for g in range(4)] for b in range(5)]
-    torch.testing.assert_close(head(latent, table), torch.tensor(expected))
+    torch.testing.assert_close(head(latent, depth, table), torch.tensor(expected))
     assert head.latent(torch.randn(5, 12), torch.randn(5, 3)).shape == (5, 2)

@@ -171,7 +171,8 @@ def test_the_decoder_reads_the_mask_where_a_gene_was_not_measured() -> None:
 def test_the_gradient_reaches_every_parameter() -> None:
     network = XTrimoGene(CONFIG, seed=1)
     batch = mask(make_counts(6, 4), MaskingConfig(nonzero_fraction=0.4, zero_fraction=0.4), panel=1)
-    through_latent = network.predict_from_latent(network.embed_cells(with_depth(network, batch.visible), "latent"))
+    latent = network.embed_cells(with_depth(network, batch.visible), "latent")
+    through_latent = network.predict_from_latent(latent, batch.raw.totals.log10())
     assert through_latent.shape == (6, NUM_GENES)
     (network(batch).square().mean() + through_latent.square().mean()).backward()
     for name, parameter in network.named_parameters():

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from xtrimogene.config import MaskingConfig, PretrainConfig
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import CountsError, GeneMatchError
+from xtrimogene.errors import CountsError, FieldError, GeneMatchError
 from xtrimogene.training.data_module import (
     TrainingBatches,
     TrainingCells,
@@ -60,6 +60,31 @@ def test_cells_of_several_files_keep_what_each_measured(tmp_path: Path) -> None:
         {"file": "a.h5ad", "cells": 4, "cells_left_out": 1},
         {"file": "b.h5ad", "cells": 3, "cells_left_out": 1},
     )
+
+
+def test_each_batch_of_a_joined_file_is_a_study(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5ad", list(GENES.symbols), num_cells=4)
+    joined = anndata.read_h5ad(tmp_path / "a.h5ad")
+    counts = joined.X.toarray()
+    counts[1, 200:] = counts[2, 200:] = 0
+    joined.X = sparse.csr_matrix(counts)
+    joined.obs["chemistry"] = ["v3", "v2", "v2", "v3"]
+    joined.write_h5ad(tmp_path / "b.h5ad")
+    files = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"]
+    cells = read_training_cells(files, GENES, min_genes=10, joined_by={str(files[1]): "chemistry"})
+    assert cells.panel.tolist() == [0, 0, 0, 1, 1, 2] and cells.measured.shape == (3, 300)
+    assert cells.measured[0].all()  # of the file without batches
+    np.testing.assert_array_equal(cells.measured[1], (counts[1:3] > 0).any(axis=0))
+    np.testing.assert_array_equal(cells.measured[2], counts[3] > 0)  # a cell left out says nothing
+    assert cells.sources[1] == {
+        "file": "b.h5ad",
+        "cells": 3,
+        "cells_left_out": 1,
+        "joined_by": "chemistry",
+        "batches": 2,
+    }
+    with pytest.raises(FieldError, match="no obs column 'lane'"):
+        read_training_cells(files, GENES, min_genes=10, joined_by={str(files[0]): "lane"})
 
 
 def test_no_cell_with_enough_genes_is_an_error(tmp_path: Path) -> None:

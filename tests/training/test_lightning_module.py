@@ -1,5 +1,7 @@
 """A training step: which losses there are, over which cells, and that they fall."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def make_cells(num_cells: int = 64) -> TrainingCells:
     programs = np.stack([np.repeat([9.0, 0.2], 20), np.repeat([0.2, 9.0], 20)])
     counts = random.poisson(programs[random.integers(2, size=num_cells)]).astype(np.float32)
     panel = np.zeros(num_cells, dtype=np.int64)
-    return TrainingCells(sparse.csr_matrix(counts), np.ones((1, 40), dtype=bool), panel, ())
+    return TrainingCells(sparse.csr_matrix(counts), np.ones((2, 40), dtype=bool), panel, ())
 
 
 def config(**changes: object) -> PretrainConfig:
@@ -35,7 +37,7 @@ def config(**changes: object) -> PretrainConfig:
 
 
 def module(**changes: object) -> Pretraining:
-    return Pretraining(XTrimoGene(NETWORK, seed=0), config(**changes))
+    return Pretraining(XTrimoGene(NETWORK, seed=0), config(**changes), np.ones((2, 40), dtype=bool))
 
 
 @torch.no_grad()
@@ -63,10 +65,54 @@ def test_a_share_of_the_cells_passes_the_decoder() -> None:
     torch.testing.assert_close(one.losses(batch)["decoder"], expected)
 
 
+@torch.no_grad()
+def test_offsets_of_the_studies_are_added_and_cancel_over_studies() -> None:
+    cells = make_cells()
+    batch = training_batch(cells, config(), 0)
+    plain, one = module(latent_weight=1.0), module(latent_weight=1.0)
+    one.study_offsets[:] = 1.5  # the same for both studies: nothing that tells them apart
+    for name, loss in one.losses(batch).items():
+        torch.testing.assert_close(loss, plain.losses(batch)[name])
+    one.study_offsets[0] = 2.5  # half a unit above the mean of the two, and all cells are of this study
+    network = one.network
+    expected = (network(batch) + 0.5 - batch.targets).square().mean()
+    torch.testing.assert_close(one.losses(batch)["decoder"], expected)
+    other = training_batch(dataclasses.replace(cells, panel=np.ones_like(cells.panel)), config(), 0)
+    torch.testing.assert_close(one.losses(other)["decoder"], (network(batch) - 0.5 - batch.targets).square().mean())
+    assert one.losses(other)["latent"] != one.losses(batch)["latent"]
+
+
+@torch.no_grad()
+def test_offsets_hold_nothing_of_the_mean_of_the_studies_that_measured_a_gene() -> None:
+    measured = np.array([[True, True, False], [True, False, False], [True, True, False]])
+    one = Pretraining(XTrimoGene(ModelConfig(num_genes=3), seed=None), config(), measured)
+    one.study_offsets[:] = torch.tensor([[1.0, 5.0, 9.0], [2.0, 7.0, 9.0], [6.0, 1.0, 9.0]])
+    expected = torch.tensor([[-2.0, 2.0, 0.0], [-1.0, 0.0, 0.0], [3.0, -2.0, 0.0]])
+    torch.testing.assert_close(one.centred_offsets(), expected)
+
+
+@torch.no_grad()
+def test_the_latent_vector_is_read_with_noise_and_pays_for_its_size() -> None:
+    batch = training_batch(make_cells(), config(), 0)
+    quiet, noisy = module(latent_weight=1.0), module(latent_weight=1.0, latent_kl_weight=0.1)
+    torch.manual_seed(0)
+    first = noisy.losses(batch)
+    torch.manual_seed(1)
+    second = noisy.losses(batch)
+    assert set(first) == {"decoder", "latent", "latent_kl"}
+    assert first["latent"] != second["latent"] != quiet.losses(batch)["latent"]
+    assert first["latent_kl"] == second["latent_kl"]
+    packed = noisy.network.append_read_depth(batch.visible, batch.raw.totals.log10(), batch.visible.totals.log10())
+    latent = noisy.network.embed_cells(packed, "latent")
+    noise = torch.distributions.Normal(0.0, 1.0)
+    divergence = torch.distributions.kl_divergence(torch.distributions.Normal(latent, 1.0), noise).sum(1).mean()
+    torch.testing.assert_close(first["latent_kl"], divergence)
+
+
 def test_a_latent_loss_needs_a_latent_head() -> None:
     network = XTrimoGene(ModelConfig(num_genes=5), seed=None)
     with pytest.raises(ConfigError, match="needs a preset with latent_dim"):
-        Pretraining(network, config(latent_weight=1.0))
+        Pretraining(network, config(latent_weight=1.0), np.ones((1, 5), dtype=bool))
 
 
 def test_both_losses_fall() -> None:

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -13,9 +15,16 @@ import torch
 from scipy import sparse
 
 from xtrimogene.checkpoint import file_sha256, load
-from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, OptimizerConfig, PretrainConfig
+from xtrimogene.config import (
+    DecoderConfig,
+    EncoderConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    ReadDepthConfig,
+)
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import ConfigError
+from xtrimogene.errors import ConfigError, FileFormatError
 from xtrimogene.inference import Inference
 from xtrimogene.presets import PRESETS
 from xtrimogene.training.lightning_module import Pretraining
@@ -63,9 +72,12 @@ def config(tmp_path: Path) -> PretrainConfig:
         batch_size=4,  # five steps an epoch: the run crosses epochs
         min_genes=50,
         latent_weight=0.5,
+        latent_kl_weight=1e-3,
+        start="spectral",
         redraw_every=5,
         checkpoint_every=3,
         log_every=2,
+        read_depth=ReadDepthConfig(gene_spread=0.5),
         optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=2),
     )
 
@@ -81,8 +93,10 @@ def interrupt_at(step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPa
 
     with monkeypatch.context() as patch:
         patch.setattr(Pretraining, "on_train_batch_start", stop)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
+        heard = signal.getsignal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
             pretrain(config)
+        assert signal.getsignal(signal.SIGINT) is heard, "a second Ctrl-C is heard too"
 
 
 def test_what_is_written_loads_and_embeds(config: PretrainConfig) -> None:
@@ -104,7 +118,7 @@ def test_what_is_written_loads_and_embeds(config: PretrainConfig) -> None:
     with (output / "log" / "metrics.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10, 12]
-    assert set(rows[0]) == {"step", "decoder_loss", "latent_loss", "learning_rate"}
+    assert set(rows[0]) == {"step", "decoder_loss", "latent_loss", "latent_kl_loss", "learning_rate"}
     assert float(rows[0]["learning_rate"]) == pytest.approx(1e-2) and float(rows[5]["learning_rate"]) < 1e-3
 
 
@@ -156,11 +170,33 @@ def test_a_folder_belongs_to_one_config(config: PretrainConfig, monkeypatch: pyt
         pretrain(config)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"files": ("nothing.h5ad",)}, "nothing.h5ad"),
+        ({"preset": "4M"}, "no preset '4M'"),
+        ({"preset": "3M"}, "needs a preset with latent_dim"),
+    ],
+)
+def test_a_run_that_cannot_begin_claims_nothing(config: PretrainConfig, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises((ConfigError, FileFormatError), match=message):
+        pretrain(replace(config, **wrong))
+    assert not Path(config.output).exists()
+
+
+def test_an_output_that_cannot_be_written_is_named(config: PretrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file.run cannot be written \(Not a directory\); name another output"):
+        pretrain(replace(config, output=str(tmp_path / "file" / "run")))
+
+
 TOML = """
 files = ["a.h5ad", "data/b.h5ad"]
 output = "run"
 preset = "3M"
 num_steps = 5
+[joined_by]
+"data/b.h5ad" = "chemistry"
 [masking]
 zero_fraction = 0.1
 [optimizer]
@@ -173,6 +209,7 @@ def test_a_toml_is_read_and_its_paths_are_its_neighbours(tmp_path: Path) -> None
     config = read_config(tmp_path / "run.toml")
     assert config.files == (str(tmp_path / "a.h5ad"), str(tmp_path / "data" / "b.h5ad"))
     assert config.output == str(tmp_path / "run")
+    assert config.joined_by == {str(tmp_path / "data" / "b.h5ad"): "chemistry"}
     assert (config.preset, config.num_steps, config.masking.zero_fraction) == ("3M", 5, 0.1)
     assert config.optimizer.betas == (0.5, 0.6)
 
@@ -200,3 +237,5 @@ def test_a_wrong_toml_says_where(text: bytes, message: str, tmp_path: Path) -> N
 def test_a_missing_toml_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"No file .*run\.toml"):
         read_config(tmp_path / "run.toml")
+    with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+        read_config(tmp_path)

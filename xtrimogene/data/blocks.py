@@ -88,6 +88,21 @@ class CellBlocks:
             self._obs = self._source.table("obs")
         return self._obs
 
+    def obs_column(self, key: str) -> np.ndarray:
+        """Return a column of obs as text.
+
+        Raises
+        ------
+        FieldError
+            No such column, or one with missing values.
+        """
+        if key not in self.obs.columns:
+            raise FieldError(f"{self.name} has no obs column {key!r}; it has {', '.join(self.obs.columns) or 'none'}.")
+        column = self.obs[key]
+        if column.isna().any():
+            raise FieldError(f"{int(column.isna().sum()):,} cells of {self.name} have no {key!r} in obs; fill it in.")
+        return column.astype(str).to_numpy(dtype=str)
+
     @property
     def obs_names(self) -> np.ndarray:
         return self.obs.index.astype(str).to_numpy(dtype=object)

@@ -88,6 +88,9 @@ class GeneVocabulary:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    def __repr__(self) -> str:
+        return f"GeneVocabulary({len(self):,} genes: {', '.join(self.symbols[:3])}{', ...' if len(self) > 3 else ''})"
+
     def match(self, columns: Mapping[str, Sequence[str]]) -> "GeneMatch":
         """Find the gene of every column of a matrix.
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.data.block_readers import RowRange
 from xtrimogene.data.blocks import CellBlocks
@@ -63,6 +63,10 @@ class MatchedCounts:
     def blocks(self, max_cells: int | None = None) -> Iterator[tuple[int, csr_matrix]]:
         """Read all cells: the first row of each block and its counts over the model's genes."""
         return self._read(_at_most(max_cells, self.cells.row_blocks(self.choice.matrix)))
+
+    def all(self) -> csr_matrix:
+        """Read all cells into one matrix over the model's genes."""
+        return vstack([block for _, block in self.blocks()], format="csr")
 
     def sample(self) -> Iterator[tuple[int, csr_matrix]]:
         """As `blocks`, of about 10,000 rows in evenly spaced blocks."""

@@ -73,6 +73,9 @@ def downsample_counts(
 ) -> sparse.csr_matrix:
     """Thin each cell's molecules binomially at a rate of its own; a cell never loses its last molecule.
 
+    With ``gene_spread`` a thinned cell also reads each gene at a rate of its own, min(1, exp(spread x normal)): as one
+    chemistry catches a gene that another misses.
+
     Parameters
     ----------
     counts
@@ -80,9 +83,14 @@ def downsample_counts(
     """
     num_cells = counts.shape[0]
     rates = generator.beta(config.beta_a, config.beta_b, size=num_cells)
-    rates[generator.random(num_cells) < config.unchanged_probability] = 1.0
+    unchanged = generator.random(num_cells) < config.unchanged_probability
+    rates[unchanged] = 1.0
     lengths = np.diff(counts.indptr)
-    kept = generator.binomial(counts.data.astype(np.int64), np.repeat(rates, lengths)).astype(np.float32)
+    rates_of_genes = np.repeat(rates, lengths)
+    if config.gene_spread > 0:
+        capture = np.minimum(1.0, np.exp(config.gene_spread * generator.standard_normal(len(rates_of_genes))))
+        rates_of_genes *= np.where(np.repeat(unchanged, lengths), 1.0, capture)
+    kept = generator.binomial(counts.data.astype(np.int64), rates_of_genes).astype(np.float32)
     emptied = (
         np.flatnonzero(np.add.reduceat(kept, counts.indptr[:-1]) == 0) if num_cells else np.zeros(0, dtype=np.int64)
     )

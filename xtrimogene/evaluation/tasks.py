@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.sparse import csr_matrix, vstack
 
+from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.splits import Split, absent_labels, between_groups, draw_train, folds_by_cell, folds_by_group
 
@@ -132,10 +133,8 @@ def build_task(plan: TaskPlan, studies: Mapping[str, Study], *, seeds: Sequence[
             [study.obs[plan.grouping][rows] for study, (rows, _) in zip(chosen, parts, strict=True)]
         )
     if plan.joined_by is not None:
-        batches = chosen[0].obs[plan.joined_by][parts[0][0]]
-        measured = measured & np.logical_and.reduce(
-            [counts[batches == batch].getnnz(axis=0) > 0 for batch in np.unique(batches)]
-        )
+        panels, _ = panels_of_batches([(0, counts)], measured, chosen[0].obs[plan.joined_by][parts[0][0]])
+        measured = panels.all(axis=0)
     return Task(
         name=plan.name,
         counts=counts,

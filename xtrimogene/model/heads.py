@@ -24,7 +24,8 @@ class LatentHead(nn.Module):
     """A cell's pooled tokens to its latent vector, and that vector to the value of every gene.
 
     A value is the product of the mixed latent vector and the gene's query, plus the gene's bias: a factor model whose
-    cell factors the encoder infers and whose gene factors come from the gene table.
+    cell factors the encoder infers and whose gene factors come from the gene table. The read depth of the target is
+    told, so that the latent vector need not hold it.
     """
 
     def __init__(self, dim: int, latent_dim: int, num_genes: int) -> None:
@@ -32,6 +33,7 @@ class LatentHead(nn.Module):
         self.to_latent = nn.Linear(5 * dim, latent_dim)
         self.expand = nn.Linear(latent_dim, 2 * latent_dim)
         self.contract = nn.Linear(2 * latent_dim, latent_dim)
+        self.depth = nn.Linear(1, latent_dim)
         self.gene_query = nn.Linear(dim, latent_dim)
         self.gene_bias = nn.Parameter(torch.empty(num_genes))
 
@@ -39,6 +41,8 @@ class LatentHead(nn.Module):
         """From pooling "all" and the mean of the gene tokens weighted by their values."""
         return self.to_latent(torch.cat([pooled, weighted], dim=-1))
 
-    def forward(self, latent: Float[Tensor, "B L"], gene_table: Float[Tensor, "G D"]) -> Float[Tensor, "B G"]:
-        mixed = self.contract(nn.functional.gelu(self.expand(latent)))  # (B, L)
+    def forward(
+        self, latent: Float[Tensor, "B L"], target_depth: Float[Tensor, "B"], gene_table: Float[Tensor, "G D"]
+    ) -> Float[Tensor, "B G"]:
+        mixed = self.contract(nn.functional.gelu(self.expand(latent))) + self.depth(target_depth[:, None])  # (B, L)
         return torch.addmm(self.gene_bias, mixed, self.gene_query(gene_table).T)

@@ -34,6 +34,8 @@ def initialize(network: nn.Module, seed: int) -> None:
             # log1p values run from 0 to ~9: spread the kinks of the first layer over that range
             nn.init.uniform_(module.to_bins.weight, -1.0, 1.0, generator=generator)
             nn.init.uniform_(module.to_bins.bias, -3.0, 3.0, generator=generator)
+        elif isinstance(module, LatentHead):
+            nn.init.zeros_(module.depth.weight)
 
 
 def redraw_projections(network: nn.Module, generator: torch.Generator) -> None:

@@ -112,10 +112,12 @@ class XTrimoGene(nn.Module):
         hidden = batch.hidden
         return self.head(self.decode(self.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden))
 
-    def predict_from_latent(self, latent: Float[Tensor, "B L"]) -> Float[Tensor, "B G"]:
-        """Predict every gene's value through the latent cell vector alone."""
+    def predict_from_latent(
+        self, latent: Float[Tensor, "B L"], target_depth: Float32[Tensor, "B"]
+    ) -> Float[Tensor, "B G"]:
+        """Predict every gene's value through the latent cell vector and log10 of the total wanted (T) alone."""
         assert self.latent_head is not None
-        return self.latent_head(latent, self.gene_embedding.table[: self.config.num_genes])
+        return self.latent_head(latent, target_depth, self.gene_embedding.table[: self.config.num_genes])
 
     def _decoder_input(
         self, tokens: Float[Tensor, "N D"], packed: PackedCells, hidden: HiddenGenes | None

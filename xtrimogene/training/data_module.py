@@ -4,9 +4,10 @@ What a step sees is a function of (seed, step) alone, so a run continues exactly
 are held in memory as one CSR matrix over the model's genes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from xtrimogene.config import PretrainConfig
 from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.masking import MaskedCells, mask_cells
 from xtrimogene.data.matched_counts import MatchedCounts
@@ -27,7 +29,10 @@ from xtrimogene.errors import CountsError
 
 @dataclass(frozen=True, slots=True)
 class TrainingCells:
-    """Cells of several files over one gene list. ``sources`` says, file by file, what was read."""
+    """Cells of several files over one gene list; a study is a file, or a batch of a file that joins several.
+
+    ``sources`` says, file by file, what was read.
+    """
 
     counts: sparse.csr_matrix
     measured: Bool[np.ndarray, "R G"]
@@ -35,8 +40,19 @@ class TrainingCells:
     sources: tuple[dict[str, Any], ...]
 
 
-def read_training_cells(files: Sequence[str | Path], genes: GeneVocabulary, *, min_genes: int) -> TrainingCells:
+def read_training_cells(
+    files: Sequence[str | Path],
+    genes: GeneVocabulary,
+    *,
+    min_genes: int,
+    joined_by: Mapping[str, str] = MappingProxyType({}),
+) -> TrainingCells:
     """Read files (.h5ad, .zarr) whose values are counts; cells with fewer than ``min_genes`` genes are left out.
+
+    Parameters
+    ----------
+    joined_by
+        For a file that joins batches with other genes each: the column of obs that names the batch.
 
     Raises
     ------
@@ -44,23 +60,31 @@ def read_training_cells(files: Sequence[str | Path], genes: GeneVocabulary, *, m
         A file without counts, or no cell left.
     GeneMatchError
         A file whose genes are not the vocabulary's.
+    FieldError
+        A column of ``joined_by`` that the file lacks.
     """
-    matrices, measured, sources = [], [], []
+    matrices, measured, panels, sources, num_panels = [], [], [], [], 0
     for file in files:
         with open_cells(file) as cells:
             matched = MatchedCounts.find(cells, genes)
-            matrix = sparse.vstack([block for _, block in matched.blocks()], format="csr")
+            matrix = matched.all()
             matched.match.require(matched.counts_per_column)
-        kept = matrix[np.diff(matrix.indptr) >= min_genes]
-        matrices.append(kept)
-        measured.append(matched.match.measured)
-        left_out = matrix.shape[0] - kept.shape[0]
-        sources.append({"file": Path(file).name, "cells": int(kept.shape[0]), "cells_left_out": int(left_out)})
+            key = joined_by.get(str(file))
+            batches = np.zeros(matrix.shape[0]) if key is None else cells.obs_column(key)
+        kept = np.diff(matrix.indptr) >= min_genes
+        own_measured, own_panel = matched.match.measured[None], np.zeros(int(kept.sum()), dtype=np.int64)
+        if key is not None:
+            own_measured, own_panel = panels_of_batches([(0, matrix[kept])], matched.match.measured, batches[kept])
+        panels.append(own_panel + num_panels)
+        num_panels += len(own_measured)
+        matrices.append(matrix[kept])
+        measured.append(own_measured)
+        source = {"file": Path(file).name, "cells": int(kept.sum()), "cells_left_out": int((~kept).sum())}
+        sources.append(source if key is None else {**source, "joined_by": key, "batches": len(own_measured)})
     counts = sparse.vstack(matrices, format="csr")
     if counts.shape[0] == 0:
         raise CountsError(f"No cell has {min_genes} expressed genes; lower min_genes or give other files.")
-    panel = np.repeat(np.arange(len(matrices)), [matrix.shape[0] for matrix in matrices])
-    return TrainingCells(counts, np.stack(measured), panel, tuple(sources))
+    return TrainingCells(counts, np.concatenate(measured), np.concatenate(panels), tuple(sources))
 
 
 class TrainingBatches(IterableDataset[MaskedCells]):

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +23,7 @@ from xtrimogene.presets import model_config
 from xtrimogene.training.data_module import CellDataModule, TrainingCells, read_training_cells
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.loss_log import LossLog
+from xtrimogene.training.spectral import begin_with_components
 
 LAST = "last.ckpt"
 
@@ -39,6 +41,8 @@ def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
         values = tomllib.loads(file.read_text())
     except FileNotFoundError:
         raise ConfigError(f"No file {str(file)!r}; a TOML with at least `files` and `output` is needed.") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror}); a TOML is needed.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not TOML: {error}.") from None
     for name in ("files", "output"):
@@ -46,7 +50,8 @@ def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
             raise ConfigError(f"{file}: `{name}` is missing.")
     config = from_dict(PretrainConfig, values, file.name)
     files = tuple(str(file.parent / entry) for entry in config.files)
-    return replace(config, files=files, output=str(file.parent / config.output))
+    joined_by = {str(file.parent / entry): key for entry, key in config.joined_by.items()}
+    return replace(config, files=files, joined_by=joined_by, output=str(file.parent / config.output))
 
 
 def pretrain(config: PretrainConfig) -> PretrainedModel:
@@ -60,25 +65,32 @@ def pretrain(config: PretrainConfig) -> PretrainedModel:
         ``output`` holds a run of another config.
     """
     output = Path(config.output)
-    _claim(output, config)
+    _check_unclaimed(output, config)
     genes = GeneVocabulary.human()
-    cells = read_training_cells(config.files, genes, min_genes=config.min_genes)
-    network = XTrimoGene(model_config(config.preset, len(genes)), seed=config.seed)
-    module = Pretraining(network, config)
-    trainer = build_trainer(config)
+    model = model_config(config.preset, len(genes))
+    cells = read_training_cells(config.files, genes, min_genes=config.min_genes, joined_by=config.joined_by)
+    network = XTrimoGene(model, seed=config.seed)
+    module = Pretraining(network, config, cells.measured)
+    _claim(output, config)
     last = output / "checkpoints" / LAST
-    trainer.fit(
-        module,
-        datamodule=CellDataModule(cells, config),
-        ckpt_path=last if last.is_file() else None,
-        weights_only=True,
-    )
-    if trainer.global_step < config.num_steps:
-        raise KeyboardInterrupt
+    if config.start == "spectral" and not last.is_file():
+        begin_with_components(network, cells, config.seed)
+    trainer = build_trainer(config)
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(
+            module,
+            datamodule=CellDataModule(cells, config),
+            ckpt_path=last if last.is_file() else None,
+            weights_only=True,
+        )
+    except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the process deaf to the next one
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
     card = training_card(config, cells, {name: float(value) for name, value in trainer.callback_metrics.items()})
-    model = PretrainedModel(network.eval().requires_grad_(False), genes, card, name=config.preset)
-    save(model, output / "model", dtype=torch.float16)
-    return model
+    trained = PretrainedModel(network.eval().requires_grad_(False), genes, card, name=config.preset)
+    save(trained, output / "model", dtype=torch.float16)
+    return trained
 
 
 def build_trainer(config: PretrainConfig) -> Trainer:
@@ -113,7 +125,7 @@ def training_card(config: PretrainConfig, cells: TrainingCells, metrics: Mapping
         for source, file in zip(cells.sources, config.files, strict=True)
     ]
     settings = to_dict(config)
-    del settings["files"], settings["output"]
+    del settings["files"], settings["joined_by"], settings["output"]  # folders of the maker; sources say the rest
     return {
         "name": config.preset,
         "trained_on": sources,
@@ -126,13 +138,22 @@ def training_card(config: PretrainConfig, cells: TrainingCells, metrics: Mapping
     }
 
 
-def _claim(output: Path, config: PretrainConfig) -> None:
+def _check_unclaimed(output: Path, config: PretrainConfig) -> None:
     """A folder belongs to one config: resuming under another would mix two runs."""
-    output.mkdir(parents=True, exist_ok=True)
     record = output / "config.json"
-    text = json.dumps(to_dict(config), indent=1) + "\n"
-    if record.is_file() and record.read_text() != text:
+    if record.is_file() and record.read_text() != _as_json(config):
         raise ConfigError(f"{output} holds a run of another config; name another output, or remove the folder.")
     if (output / "model").exists():
         raise ConfigError(f"{output / 'model'} is finished already; name another output, or remove the folder.")
-    record.write_text(text)
+
+
+def _claim(output: Path, config: PretrainConfig) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "config.json").write_text(_as_json(config))
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written ({error.strerror}); name another output.") from None
+
+
+def _as_json(config: PretrainConfig) -> str:
+    return json.dumps(to_dict(config), indent=1) + "\n"

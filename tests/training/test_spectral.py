@@ -1,0 +1,109 @@
+"""The spectral start: what training cells vary in within studies, and nothing that sets studies apart."""
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.data.packed_cells import COUNTS_PER_CELL, pack_cells
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.training.data_module import TrainingCells
+from xtrimogene.training.spectral import begin_with_components, gene_loadings
+
+NUM_GENES = 30
+
+
+def make_cells() -> TrainingCells:
+    """Two studies, two kinds of cell in both; gene 29 is expressed in the second study alone, 28 in no cell."""
+    random = np.random.default_rng(0)
+    kind, panel = random.integers(2, size=80), np.repeat([0, 1], 40)
+    rates = np.full((80, NUM_GENES), 2.0)
+    rates[:, :6] = np.where(kind[:, None] == 0, 9.0, 0.3)
+    rates[:, 28] = 0.0
+    rates[:, 29] = np.where(panel == 0, 0.0, 25.0)
+    counts = sparse.csr_matrix(random.poisson(rates).astype(np.float32))
+    measured = np.ones((2, NUM_GENES), dtype=bool)
+    measured[0, 29] = False
+    return TrainingCells(counts, measured, panel, ())
+
+
+def dense_loadings(cells: TrainingCells, num_components: int) -> np.ndarray:
+    counts = cells.counts.toarray().astype(np.float64)
+    values = np.log1p(counts / counts.sum(1, keepdims=True) * COUNTS_PER_CELL)
+    for study in (0, 1):
+        values[cells.panel == study] -= values[cells.panel == study].mean(0)
+    cells_measured = cells.measured[cells.panel]
+    deviations = np.sqrt((values**2).sum(0) / np.maximum(cells_measured.sum(0), 1))
+    scales = 1 / (deviations + 0.5 * np.median(deviations[deviations > 0]))
+    return (np.linalg.svd(values * scales)[2][:num_components] * scales).T
+
+
+def test_loadings_are_those_of_a_dense_decomposition() -> None:
+    cells = make_cells()
+    ours, expected = gene_loadings(cells, 3, seed=0), dense_loadings(cells, 3)
+    assert ours.shape == (NUM_GENES, 3) and ours.dtype == np.float32
+    np.testing.assert_allclose(np.abs(ours), np.abs(expected), atol=2e-3)
+    assert np.array_equal(ours, gene_loadings(cells, 3, seed=0))
+
+
+def test_the_first_axis_is_the_kind_of_cell_and_not_the_study() -> None:
+    first = np.abs(gene_loadings(make_cells(), 3, seed=0)[:, 0])
+    assert first[:6].min() > 2 * first[6:].max()
+
+
+def begun(latent_dim: int | None = 8, dim: int = 8) -> tuple[XTrimoGene, XTrimoGene]:
+    config = ModelConfig(
+        num_genes=NUM_GENES,
+        encoder=EncoderConfig(dim=dim, num_layers=2, num_heads=2),
+        decoder=DecoderConfig(dim=8, num_layers=1, num_heads=2, num_features=8),
+        num_bins=6,
+        latent_dim=latent_dim,
+    )
+    fresh, network = XTrimoGene(config, seed=0), XTrimoGene(config, seed=0)
+    begin_with_components(network, make_cells(), seed=0)
+    return fresh, network
+
+
+def test_rows_of_genes_hold_the_loadings_and_others_stay() -> None:
+    fresh, network = begun()
+    rows = network.gene_embedding.table.detach()
+    loadings = torch.from_numpy(gene_loadings(make_cells(), 8, seed=0))
+    ratio = rows[0, 0] / loadings[0, 0]
+    torch.testing.assert_close(rows[:NUM_GENES], ratio * loadings)
+    assert 0.8 < rows[:NUM_GENES].square().mean(1).sqrt().max() < 1.5
+    assert torch.equal(rows[NUM_GENES:], fresh.gene_embedding.table[NUM_GENES:])
+
+
+def test_fewer_cells_than_dimensions_leave_the_rest_of_the_row_as_drawn() -> None:
+    fresh, network = begun(dim=64)
+    assert torch.equal(network.gene_embedding.table[:, NUM_GENES:], fresh.gene_embedding.table[:, NUM_GENES:])
+    assert not torch.equal(network.gene_embedding.table[:, :8], fresh.gene_embedding.table[:, :8])
+
+
+@torch.no_grad()
+def test_the_encoder_begins_as_the_sum_of_gene_and_value() -> None:
+    _, network = begun()
+    counts = make_cells().counts[:3]
+    packed = pack_cells(counts)
+    packed = network.append_read_depth(packed, packed.totals.log10(), packed.totals.log10())
+    tokens = network.value_embedding(packed.values) + network.gene_embedding(packed.gene_ids)
+    torch.testing.assert_close(network.encode(packed), network.encoder.norm(tokens))
+
+
+@torch.no_grad()
+def test_the_latent_vector_begins_centred_three_deviations_wide_and_tells_kinds_apart() -> None:
+    _, network = begun()
+    cells = make_cells()
+    packed = pack_cells(cells.counts)
+    packed = network.append_read_depth(packed, packed.totals.log10(), packed.totals.log10())
+    latent = network.embed_cells(packed, "latent")
+    torch.testing.assert_close(latent.std(0), torch.full((8,), 3.0))
+    assert latent.mean(0).abs().max() < 1e-3
+    first = torch.linalg.svd(latent)[0][:, 0].numpy()
+    kind = cells.counts[:, :6].toarray().sum(1) > 25
+    assert abs(((first > 0) == kind).mean() - 0.5) > 0.35  # the sign of an axis is arbitrary
+
+
+def test_a_network_without_a_latent_head_begins_too() -> None:
+    fresh, network = begun(latent_dim=None)
+    assert not torch.equal(network.gene_embedding.table, fresh.gene_embedding.table)
