@@ -39,7 +39,7 @@ from xtrimogene.presets import PRESETS, model_config
 RESULT = Path(__file__).parent / "results" / "embed.json"
 NUM_GENES = 19_264
 GEMM_ROWS = 1_500
-TARGETS = {"of GEMM": 0.70, "cell by cell": 1.15, "padded batches": 1.70, "preparation": 100.0}
+TARGETS = {"of GEMM": 0.70, "cell by cell, fast path off": 1.15, "padded batches": 1.70, "preparation": 100.0}
 
 
 def main() -> None:

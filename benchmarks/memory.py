@@ -86,7 +86,10 @@ def write_cells(path: Path, num_rows: int) -> None:
 
 
 def watch(command: list[str]) -> tuple[int, float]:
-    """Return the largest memory the command ever held, and its seconds."""
+    """Return the largest memory the command ever held, and its seconds.
+
+    Asked while it runs: what the kernel says afterwards (ru_maxrss) counts this process too, as it was at the fork.
+    """
     started, peak = time.perf_counter(), 0
     with subprocess.Popen(command) as process:
         while process.poll() is None:

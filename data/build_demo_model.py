@@ -13,7 +13,7 @@ python data/build_demo_model.py runs/demo-0/model --pool latent --read-depth f1
 import argparse
 import json
 import shutil
-import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,19 +39,22 @@ def main() -> None:
         "licence": "BSD-3-Clause",
         "intended_use": "Demonstration, tests and teaching. Not for clinical use.",
         **{key: value for key, value in trained.card.items() if key != "name"},
-        "git_commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip(),
-        "metrics": {sets: read_metrics(RESULTS / f"demo_{sets}.json") for sets in ("validation", "test")},
+        "metrics": {
+            sets: read_metrics(RESULTS / f"demo_{sets}.json", trained.sha256) for sets in ("validation", "test")
+        },
     }
-    shutil.rmtree(DEMO, ignore_errors=True)
-    save(PretrainedModel(network, trained.genes, card), DEMO, dtype=torch.float16)
+    with tempfile.TemporaryDirectory(dir=DEMO.parent) as scratch:
+        built = save(PretrainedModel(network, trained.genes, card), Path(scratch) / "demo", dtype=torch.float16)
+        shutil.rmtree(DEMO, ignore_errors=True)
+        built.replace(DEMO)
     print(f"{DEMO}: {sum(file.stat().st_size for file in DEMO.iterdir()) / 1e6:.1f} MB")
 
 
-def read_metrics(path: Path) -> Any:
-    """Macro-F1 by task and method, and what they say; a word where the benchmark has not run."""
-    if not path.is_file():
+def read_metrics(path: Path, sha256: str) -> Any:
+    """Macro-F1 by task and method, and what they say; a word where the benchmark has not run on this model."""
+    written = json.loads(path.read_text()) if path.is_file() else {"sha256": []}
+    if written["sha256"][:1] != [sha256]:
         return "not measured"
-    written = json.loads(path.read_text())
     macro_f1 = {
         task["task"]: {" ".join(filter(None, score["method"].values())): score["macro_f1"] for score in task["scores"]}
         for task in written["tasks"]

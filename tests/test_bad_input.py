@@ -98,6 +98,24 @@ def store_elsewhere(path: Path) -> None:
         file.create_dataset("X/data", (number,), "f4", external=[(str(secret), 0, 4 * number)])
 
 
+def replace(name: str, value: object) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            if name in file:
+                del file[name]
+            file[name] = value
+
+    return change
+
+
+def declare(group: str, name: str, value: object) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            file[group].attrs[name] = value
+
+    return change
+
+
 SPOILED: dict[str, tuple[Spoil, str]] = {
     "mouse genes": (write_names(lambda _, name: name.capitalize()), "mouse .* map them to human orthologs"),
     "mouse ids": (write_names(lambda gene, _: f"ENSMUSG{gene:011d}"), "mouse ids and the model is human"),
@@ -116,6 +134,11 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "negative indptr": (write_file(overwrite("X/indptr", 3, -5)), "bad indptr"),
     "high index": (write_file(overwrite("X/indices", 5, 2**31 - 1)), "bad index: 2,147,483,647"),
     "negative index": (write_file(overwrite("X/indices", 5, -400)), "bad index: -400"),
+    "one number for an index": (write_file(replace("obs/_index", 3)), "has no index"),
+    "layers that are an array": (write_file(replace("layers", np.ones(3))), "an array where its layers belong"),
+    "a shape in words": (write_file(declare("X", "shape", "many")), "declares the shape 'many'"),
+    "one number for a shape": (write_file(declare("X", "shape", 400)), "declares the shape '400'"),
+    "no encoding": (write_file(declare("X", "encoding-type", np.arange(2))), "stored as '.0 1.'; a dense array"),
     "external link": (write_file(link_elsewhere), "link to another file .secret.h5."),
     "external storage": (write_file(store_elsewhere), "external storage"),
 }

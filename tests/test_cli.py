@@ -197,7 +197,7 @@ def test_pretrain_takes_seed_and_output_instead_of_the_configs(
 ) -> None:
     (tmp_path / "run.toml").write_text('files = ["cells.h5ad"]\noutput = "first"\nseed = 5\n')
     runs: list[PretrainConfig] = []
-    monkeypatch.setattr("xtrimogene.training.pretrain.pretrain", runs.append)
+    monkeypatch.setattr("xtrimogene.training.run.pretrain", runs.append)
     run("pretrain", tmp_path / "run.toml")
     code, said, _ = run("pretrain", tmp_path / "run.toml", "--seed", 0, "--output", tmp_path / "second")
     assert code == 0 and f"{tmp_path / 'second' / 'model'}: trained" in said

@@ -17,12 +17,9 @@ PUBLIC = [
     "ModelConfig",
     "PretrainedModel",
     "__version__",
-    "data",
     "errors",
-    "evaluation",
     "get",
     "load",
-    "model",
     "pl",
     "pp",
     "presets",
@@ -67,6 +64,13 @@ def test_public_names_are_these() -> None:
 def test_public_name_resolves(name: str) -> None:
     value = getattr(xt, name)
     assert vars(xt)[name] is value  # looked up once
+
+
+def test_training_is_at_hand_where_nothing_was_imported_yet() -> None:
+    names = "xt.training.pretrain, xt.training.read_config, xt.training.PretrainConfig"
+    code = f"import xtrimogene as xt; print(*(one.__name__ for one in ({names})), *dir(xt.training))"
+    found = run(sys.executable, "-W", "ignore", "-c", code).split()
+    assert found == ["pretrain", "read_config", "PretrainConfig", "PretrainConfig", "pretrain", "read_config"]
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -1,8 +1,5 @@
-from xtrimogene import data as data
 from xtrimogene import errors as errors
-from xtrimogene import evaluation as evaluation
 from xtrimogene import get as get
-from xtrimogene import model as model
 from xtrimogene import pl as pl
 from xtrimogene import pp as pp
 from xtrimogene import presets as presets

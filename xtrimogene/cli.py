@@ -178,8 +178,8 @@ def pretrain(
     """Pre-train a model; the same command continues a run that was stopped."""
     from dataclasses import replace
 
-    from xtrimogene.training.pretrain import pretrain as train
-    from xtrimogene.training.pretrain import read_config
+    from xtrimogene.training.run import pretrain as train
+    from xtrimogene.training.run import read_config
 
     run = read_config(config)
     run = replace(run, seed=run.seed if seed is None else seed, output=str(output or run.output))

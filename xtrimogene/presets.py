@@ -10,7 +10,7 @@ from xtrimogene.errors import ConfigError
 
 
 def demo(num_genes: int) -> ModelConfig:
-    """Trained on two CPU cores in about an hour, and small enough to travel in the wheel."""
+    """Small enough to train on a CPU core in half an hour and to travel in the wheel."""
     return ModelConfig(
         num_genes=num_genes,
         encoder=EncoderConfig(dim=128, num_layers=2, num_heads=4),

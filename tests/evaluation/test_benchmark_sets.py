@@ -3,6 +3,7 @@ from pathlib import Path
 import anndata
 import pytest
 
+from xtrimogene.checkpoint import load
 from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
 from xtrimogene.evaluation.tasks import Source
 
@@ -15,6 +16,11 @@ def test_validation_never_opens_a_test_study_and_no_test_learns_from_one_alone()
         assert not any(source.study.startswith(HELD_OUT) for source in plan.sources)
     for plan in TEST:
         assert plan.sources[-1].study.startswith(HELD_OUT)
+
+
+def test_the_demo_model_was_trained_on_no_test_study() -> None:
+    files = [source["file"] for source in load("demo").card["trained_on"]]
+    assert len(files) == 17 and not any(file.startswith(HELD_OUT) for file in files)
 
 
 def test_names_are_unique_and_short_enough_for_the_report() -> None:

@@ -75,6 +75,8 @@ class StoredCells:
             {"raw/X": "raw/X", "raw/var": "raw/var"} if "raw" in root else {"raw/X": "raw.X", "raw/var": "raw.var"}
         )  # before 0.7
         self.paths = {"X": "X", "obs": "obs", "var": "var", **raw}
+        if "layers" in root and not _is_group(root["layers"]):
+            raise damaged(name, "holds an array where its layers belong")
         layers = sorted(root["layers"].keys()) if "layers" in root else []
         self.paths |= {f"layers/{layer}": f"layers/{layer}" for layer in layers}
         candidates = ["X", *(f"layers/{layer}" for layer in layers), "raw/X"]
@@ -122,27 +124,35 @@ def stored_reader(where: str, node: Any) -> MatrixReader:
     """Make the reader for one h5py or zarr node, in today's encodings or those before anndata 0.7."""
     if not _is_group(node):
         return DenseReader(where, node)
-    encoding = _text(node.attrs.get("encoding-type") or node.attrs.get("h5sparse_format") or "unknown")
+    encoding = _text(node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", "unknown")))
     by_row, by_column = encoding in ("csr_matrix", "csr"), encoding in ("csc_matrix", "csc")
     if not (by_row or by_column):
         raise FileFormatError(f"{where} is stored as {encoding!r}; a dense array or a CSR or CSC matrix is needed.")
     shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
     data, indices, indptr = (node.get(part) for part in ("data", "indices", "indptr"))
-    if shape is None or len(shape) != 2 or any(part is None or _is_group(part) for part in (data, indices, indptr)):
-        raise damaged(where, "lacks one of data, indices, indptr and shape")
-    size = (int(shape[0]), int(shape[1]))
+    if any(part is None or _is_group(part) for part in (data, indices, indptr)):
+        raise damaged(where, "lacks one of data, indices and indptr")
+    size = _matrix_size(shape, where)
     return CsrReader(where, data, indices, indptr, size) if by_row else CscReader(where, data, indices, indptr, size)
 
 
 def table_length(node: Any, where: str) -> int:
     """Count the rows of a stored table without reading it."""
-    if not _is_group(node):
-        return int(node.shape[0])
-    index = _text(node.attrs.get("_index", "_index"))
-    if index not in node or _is_group(node[index]) and "codes" not in node[index]:
+    if _is_group(node):
+        index = _text(node.attrs.get("_index", "_index"))
+        node = node.get(index)
+        if node is not None and _is_group(node):
+            node = node.get("codes")
+    if node is None or _is_group(node) or len(node.shape) != 1:
         raise damaged(where, "has no index")
-    column = node[index]
-    return int((column["codes"] if _is_group(column) else column).shape[0])
+    return int(node.shape[0])
+
+
+def _matrix_size(shape: Any, where: str) -> tuple[int, int]:
+    numbers = np.asarray(shape)
+    if numbers.shape != (2,) or numbers.dtype.kind not in "iu":
+        raise damaged(where, f"declares the shape {_text(shape)!r} and two whole numbers are needed")
+    return int(numbers[0]), int(numbers[1])
 
 
 def _structured_table(node: Any) -> pd.DataFrame:

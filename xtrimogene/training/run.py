@@ -4,9 +4,11 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +136,27 @@ def training_card(config: PretrainConfig, cells: TrainingCells, metrics: Mapping
         "training": settings,
         "final_losses": dict(metrics),
         "seed": config.seed,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "licence": "not stated",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "xtrimogene": version("xtrimogene"),
+        },
+        "git_commit": _git_commit(),
     }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that holds this file, marked where it was changed since; None elsewhere."""
+    here = Path(__file__)
+    answers = []
+    for question in (["ls-files", "--error-unmatch", here.name], ["describe", "--always", "--abbrev=40", "--dirty"]):
+        try:
+            asked = subprocess.run(["git", *question], cwd=here.parent, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):  # no git, or installed inside somebody's repository
+            return None
+        answers.append(asked.stdout.strip())
+    return answers[1]
 
 
 def _check_unclaimed(output: Path, config: PretrainConfig) -> None:

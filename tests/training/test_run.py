@@ -28,7 +28,7 @@ from xtrimogene.errors import ConfigError, FileFormatError
 from xtrimogene.inference import Inference
 from xtrimogene.presets import PRESETS
 from xtrimogene.training.lightning_module import Pretraining
-from xtrimogene.training.pretrain import pretrain, read_config
+from xtrimogene.training.run import pretrain, read_config
 
 # Lightning's own: an outdated call, a folder to resume from, few workers (ours hold the cells in memory), and a loader
 # that it cannot rewind (ours begins at the trainer's step).
@@ -114,6 +114,7 @@ def test_what_is_written_loads_and_embeds(config: PretrainConfig) -> None:
         {"file": "b.h5ad", "cells": 8, "cells_left_out": 0, "sha256": file_sha256(Path(config.files[1]))},
     ]
     assert model.card["cells"] == 20 and model.card["cells_seen"] == 48 and model.card["seed"] == 0
+    assert set(model.card["versions"]) == {"python", "torch", "xtrimogene"} and model.card["licence"] == "not stated"
     assert str(output.parent) not in json.dumps(dict(model.card)), "a card names no folder of its maker"
     with (output / "log" / "metrics.csv").open() as stream:
         rows = list(csv.DictReader(stream))
