@@ -107,6 +107,12 @@ def test_loading_draws_no_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     load(folder)
 
 
+def test_a_folder_that_cannot_be_made_is_named(model: PretrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file.model cannot be made \(.*\); name another folder"):
+        save(model, tmp_path / "file" / "deeper" / "model")
+
+
 def test_a_model_is_shown_in_a_line(folder: Path) -> None:
     found = load(folder)
     shown = repr(found)

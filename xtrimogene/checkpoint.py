@@ -89,7 +89,10 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CheckpointError(f"{target} exists already; name a new folder, or remove it first.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be made ({error.strerror}); name another folder.") from None
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         place = Path(scratch) / "checkpoint"
         place.mkdir()
