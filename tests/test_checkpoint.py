@@ -109,7 +109,7 @@ def test_loading_draws_no_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_folder_that_cannot_be_made_is_named(model: PretrainedModel, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"file.model cannot be made \(.*\); name another folder"):
+    with pytest.raises(CheckpointError, match=r"deeper.model cannot be made \(.*\); name another folder"):
         save(model, tmp_path / "file" / "deeper" / "model")
 
 
