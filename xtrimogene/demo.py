@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
 from jaxtyping import Bool
-from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
@@ -100,7 +99,7 @@ def _task(cells: AnnData, model: PretrainedModel, held_out: Bool[np.ndarray, "ce
     """Both parts as studies of their own; three seeds draw 90 % of the labelled cells each."""
     with open_cells(cells) as source:
         matched = MatchedCounts.find(source, model.genes)
-        counts = csr_matrix(vstack([block for _, block in matched.blocks()], format="csr"))
+        counts = matched.all()
     labels = cells.obs["cell_type"].astype(str).to_numpy()
     studies = {
         name: Study(name=name, counts=counts[rows], measured=matched.match.measured, obs={"cell_type": labels[rows]})

@@ -66,7 +66,8 @@ class Inference:
         if token_budget is not None and token_budget < 1:
             raise ConfigError(f"token_budget={token_budget} must be at least 1.")
         self.token_budget = token_budget or default_token_budget(self.device, model.config.encoder.dim)
-        on_device = next(model.network.parameters()).device == self.device
+        place = torch.empty(0, device=self.device).device  # "cuda" is "cuda:0" on a tensor
+        on_device = next(model.network.parameters()).device == place
         self.network = (model.network if on_device else deepcopy(model.network).to(self.device)).eval()
         self.config = model.config
 
