@@ -42,6 +42,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     options = read_options()
     models = [load(name, options) for name in options.models]
+    if len(models) not in (0, 1, len(SEEDS)) or len({model.genes.sha256 for model in models}) > 1:
+        raise SystemExit(f"Give one model or {len(SEEDS)} with the same genes; got {', '.join(options.models)}.")
     genes = models[0].genes if models else GeneVocabulary.human()
     embedders: dict[str, Sequence[Embed]] = {}
     if models:
@@ -114,8 +116,10 @@ def embed_with(model: PretrainedModel, options: argparse.Namespace) -> Embed:
     inference = Inference(model, device=options.device)
 
     def embed(study: Study, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "B P"]:
-        chosen = hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:8]
-        place = options.cache / "embeddings" / f"{digest.hexdigest()[:24]}-{study.name}-{chosen}.npy"
+        read = hashlib.sha256(rows.astype("<i8").tobytes())
+        for array in (study.counts.data, study.counts.indices, study.counts.indptr, study.measured):
+            read.update(array.tobytes())
+        place = options.cache / "embeddings" / f"{digest.hexdigest()[:24]}-{study.name}-{read.hexdigest()[:8]}.npy"
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             vectors = np.full((study.counts.shape[0], inference.embedding_dim()), np.nan, dtype=np.float32)
