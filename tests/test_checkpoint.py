@@ -2,18 +2,20 @@
 
 import json
 import shutil
+import sys
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from xtrimogene import checkpoint
 from xtrimogene.checkpoint import PretrainedModel, file_sha256, load, save
 from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import CheckpointError
+from xtrimogene.errors import CheckpointError, MissingExtraError
 from xtrimogene.model.xtrimogene import XTrimoGene
 
 PARTS = ["card.json", "config.json", "genes.tsv", "weights.safetensors"]
@@ -70,6 +72,14 @@ def model() -> PretrainedModel:
 @pytest.fixture
 def folder(model: PretrainedModel, tmp_path: Path) -> Path:
     return save(model, tmp_path / "models" / "small")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, which is not to be reached."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
 
 
 def test_round_trip(model: PretrainedModel, folder: Path) -> None:
@@ -162,6 +172,35 @@ def test_a_folder_that_holds_something_is_left_alone(model: PretrainedModel, fol
 def test_no_such_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"No model at .*nowhere.*or the name 'demo'"):
         load(tmp_path / "nowhere")
+
+
+def test_a_name_the_disk_refuses_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read .File name too long.; check its name and permissions"):
+        load(tmp_path / ("m" * 300))
+
+
+def test_the_hub_gives_the_parts_it_holds(folder: Path, hub: Path) -> None:
+    cached = hub / "models--owner--name"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "v1").write_text("0" * 40)
+    shutil.copytree(folder, cached / "snapshots" / ("0" * 40))
+    loaded = load("hf://owner/name@v1")
+    assert loaded.name == "hf://owner/name@v1" and loaded.sha256 == load(folder).sha256
+    with pytest.raises(CheckpointError, match="hf://owner/name@v2 could not be fetched"):
+        load("hf://owner/name@v2")
+
+
+@pytest.mark.parametrize("address", ["hf://owner/name", "hf://too/many/parts", "hf://"])
+def test_what_the_hub_does_not_give_is_told_in_a_line(address: str, hub: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"^{address} could not be fetched: .*Check the name.*$") as caught:
+        load(address)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hub_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtraError, match=r"hf://owner/name needs an extra: pip install 'xtrimogene\[hub\]'"):
+        load("hf://owner/name")
 
 
 def test_a_file_points_to_convert(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def load(name_or_path: str | os.PathLike[str] | PretrainedModel = "demo") -> Pre
     Raises
     ------
     CheckpointError
-        No such model, a file missing or altered, or weights that do not fit the configuration.
+        No such model, a file missing, unreadable or altered, one that could not be fetched, or weights that do not fit
+        the configuration.
     MissingExtraError
         hf:// without the extra ``hub``.
     """
@@ -68,7 +69,12 @@ def load(name_or_path: str | os.PathLike[str] | PretrainedModel = "demo") -> Pre
         with resources.as_file(resources.files("xtrimogene") / "assets" / "demo") as folder:
             return _load_folder(folder, "demo")
     folder = _download(text) if text.startswith("hf://") else Path(text)
-    return _load_folder(folder, text if text.startswith("hf://") else folder.name)
+    try:
+        return _load_folder(folder, text if text.startswith("hf://") else folder.name)
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or folder} cannot be read ({error.strerror or error}); check its name and permissions."
+        ) from None
 
 
 def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> Path:
@@ -213,4 +219,12 @@ def _download(address: str) -> Path:
     except ImportError:
         raise MissingExtraError(f"{address} needs an extra: pip install 'xtrimogene[hub]'.") from None
     repository, _, revision = address.removeprefix("hf://").partition("@")
-    return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, GENES, CARD]))
+    parts = [CONFIG, WEIGHTS, GENES, CARD]
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=parts))
+    except Exception as error:  # the hub's own errors have no base in common with its HTTP library's
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CheckpointError(
+            f"{address} could not be fetched: {reason.rstrip('.')}. Check the name, the revision after @, your access "
+            "to it and the connection; a folder fetched before is given by its path."
+        ) from error
