@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from xtrimogene.config import MaskingConfig
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.model.flops import cell_embedding_flops, dense_flops, gene_embedding_flops, training_step_flops
 from xtrimogene.presets import PRESETS, model_config
+from xtrimogene.training import read_config
 
 RESULT = Path(__file__).parent / "results" / "flops.json"
+DEMO_RUN = Path(__file__).parents[1] / "data" / "demo_model.toml"
 COLUMNS = {
     "cell_embedding": "cell embedding",
     "gene_embedding": "gene embedding",
@@ -40,9 +43,13 @@ def main() -> None:
     for preset, row in rows.items():
         table.add_row(preset, *(f"{row[column]:,.1f}" for column in COLUMNS))
     Console().print(table)
+    trained = count_as_trained(DEMO_RUN, options.expressed)
+    print(f"A training step of the demo model, as {DEMO_RUN.name} runs it: {trained:,.1f} GFLOP a cell")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     setting = {"num_genes": options.num_genes, "expressed": options.expressed, "unit": "GFLOP a cell"}
-    options.out.write_text(json.dumps({**setting, "presets": rows}, indent=1) + "\n")
+    options.out.write_text(
+        json.dumps({**setting, "presets": rows, "demo_training_step_as_run": trained}, indent=1) + "\n"
+    )
 
 
 def count(preset: str, num_genes: int, expressed: int) -> dict[str, float]:
@@ -57,6 +64,24 @@ def count(preset: str, num_genes: int, expressed: int) -> dict[str, float]:
         "dense_performer": dense_flops(config, "performer"),
     }
     return {name: round(value / 1e9, 3) for name, value in flops.items()}
+
+
+def count_as_trained(path: Path, expressed: int) -> float:
+    """Return GFLOP a cell of a step under a run's masking, decoder share and latent loss, over our own genes."""
+    run, num_genes = read_config(path), len(GeneVocabulary.human())
+    masking = run.masking
+    num_visible = round((1 - masking.nonzero_fraction) * expressed)
+    num_visible = min(num_visible, masking.max_visible or num_visible)
+    num_hidden = expressed - num_visible + round(masking.zero_fraction * (num_genes - expressed))
+    flops = training_step_flops(
+        model_config(run.preset, num_genes),
+        num_visible + 2,
+        num_hidden,
+        decoder_share=run.decoder_share,
+        latent=run.latent_weight > 0,
+        batch_size=run.batch_size,
+    )
+    return round(flops / 1e9, 3)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pytest
 from anndata import AnnData, read_h5ad
@@ -15,7 +16,8 @@ from scipy.sparse import csc_matrix, csr_matrix
 import xtrimogene as xt
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.data import matched_counts
-from xtrimogene.errors import ConfigError, FieldError, GeneMatchError
+from xtrimogene.errors import ConfigError, FieldError, FileFormatError, GeneMatchError
+from xtrimogene.inference import Inference
 
 MakeCells = Callable[..., AnnData]
 KEY = "X_xtrimogene"
@@ -91,6 +93,21 @@ def test_a_path_gives_the_same_without_x(
     close(found.obsm[KEY], vectors(cells, tiny_model))
     found.write_h5ad(tmp_path / "out.h5ad")
     assert read_h5ad(tmp_path / "out.h5ad").uns["xtrimogene"]["genes"]["share_of_counts"] == 1
+
+
+def test_a_table_of_cells_that_cannot_be_read_is_told_before_the_work(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_cells().write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        del file["obs/cell_type"]
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("cells were embedded")
+
+    monkeypatch.setattr(Inference, "cell_embeddings", work)
+    with pytest.raises(FileFormatError, match="cell_type"):
+        xt.tl.embed(tmp_path / "cells.h5ad", tiny_model)
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

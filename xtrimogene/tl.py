@@ -88,6 +88,7 @@ def embed(
     with open_cells(adata) as cells:
         counts = MatchedCounts.find(cells, loaded.genes, layer=layer, input_kind=input_kind, kind=kind)
         counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
+        written = adata if isinstance(adata, AnnData) else AnnData(obs=cells.obs.copy())
         embedding = np.full((cells.num_cells, inference.embedding_dim(pooled)), np.nan, np.float32)
         with progress_bar("Embedding cells", cells.num_cells, shown=progress) as advance:
             for start, block in counts.blocks():
@@ -96,7 +97,6 @@ def embed(
                 )
                 advance(int((~readable_cells(block)).sum()))
         report = counts.report()
-        written = adata if isinstance(adata, AnnData) else AnnData(obs=cells.obs.copy())
     _warn_about_empty(embedding)
     options: dict[str, Any] = {
         "matrix": counts.choice.matrix,

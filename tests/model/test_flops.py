@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from xtrimogene.config import ModelConfig
+from xtrimogene.config import ModelConfig, PretrainConfig
 from xtrimogene.data.masking import HiddenGenes, MaskedCells
 from xtrimogene.data.packed_cells import PackedCells
 from xtrimogene.model import attention, value_embedding
 from xtrimogene.model.flops import cell_embedding_flops, dense_flops, gene_embedding_flops, training_step_flops
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import PRESETS, model_config
+from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene_kernels.linear_attention import reference as linear_reference
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.value_embedding import reference as value_reference
@@ -40,15 +42,16 @@ def count(config: ModelConfig, run: Callable[[XTrimoGene], Tensor], *, backward:
     return counter.get_total_flops()
 
 
-def cell(num_genes: int) -> PackedCells:
-    """A cell of so many expressed genes."""
+def cell(num_genes: int, num_cells: int = 1) -> PackedCells:
+    """Cells of so many expressed genes each."""
+    segments = Segments.from_lengths([num_genes] * num_cells, "meta")
     return PackedCells(
-        gene_ids=torch.zeros(num_genes, dtype=torch.int64, device="meta"),
-        values=torch.zeros(num_genes, device="meta"),
-        segments=Segments.from_lengths([num_genes], "meta"),
-        totals=torch.ones(1, device="meta"),
+        gene_ids=torch.zeros(segments.num_rows, dtype=torch.int64, device="meta"),
+        values=torch.zeros(segments.num_rows, device="meta"),
+        segments=segments,
+        totals=torch.ones(num_cells, device="meta"),
         measured=torch.ones(1, NUM_GENES, dtype=torch.bool, device="meta"),
-        panel=torch.zeros(1, dtype=torch.int64, device="meta"),
+        panel=torch.zeros(num_cells, dtype=torch.int64, device="meta"),
     )
 
 
@@ -84,6 +87,28 @@ def test_training_step(name: str) -> None:
     batch = MaskedCells(cell(1050), hidden, torch.zeros(983, device="meta"), cell(1500))
     counted = count(config, lambda network: network(batch), backward=True)
     assert training_step_flops(config, 1052, 983) == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_training_step_with_a_latent_vector_and_a_share_of_decoded_cells(batch_size: int) -> None:
+    config = preset("demo")
+    hidden_segments = Segments.from_lengths([1866] * batch_size, "meta")
+    num_hidden = hidden_segments.num_rows
+    hidden = HiddenGenes(
+        torch.zeros(num_hidden, dtype=torch.int64, device="meta"),
+        torch.zeros(num_hidden, device="meta"),
+        hidden_segments,
+    )
+    batch = MaskedCells(cell(192, batch_size), hidden, torch.zeros(num_hidden, device="meta"), cell(1500, batch_size))
+    settings = PretrainConfig(files=("a",), output="b", latent_weight=1.0, latent_kl_weight=1.0, decoder_share=0.2)
+
+    def run(network: XTrimoGene) -> Tensor:
+        training = Pretraining(network, settings, np.ones((1, NUM_GENES), dtype=bool)).to("meta")
+        return torch.stack(list(training.losses(batch).values()))
+
+    counted = count(config, run, backward=True) / batch_size
+    closed = training_step_flops(config, 194, 1866, decoder_share=0.2, latent=True, batch_size=batch_size)
+    assert closed == pytest.approx(counted, rel=0.01)
 
 
 def test_figures_of_the_largest_model() -> None:

@@ -132,6 +132,25 @@ def test_both_losses_fall() -> None:
     assert (end < [0.3, 0.7] * start).all(), (start, end)
 
 
+def test_a_step_in_bfloat16_is_close_to_one_in_float32() -> None:
+    batch = training_batch(make_cells(), config(), 0)
+
+    def step(precision: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        one = module(latent_weight=1.0, latent_kl_weight=1e-3)
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            losses = torch.stack(list(one.losses(batch).values()))
+        losses.sum().backward()
+        gradients = [parameter.grad for parameter in one.parameters() if parameter.grad is not None]
+        assert losses.dtype == torch.float32 and all(gradient.dtype == torch.float32 for gradient in gradients)
+        return losses.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+
+    (losses, gradient), (coarse_losses, coarse_gradient) = step(torch.float32), step(torch.bfloat16)
+    torch.testing.assert_close(coarse_losses, losses, rtol=0.02, atol=0)
+    assert (coarse_gradient - gradient).norm() < 0.05 * gradient.norm()
+    assert not torch.equal(coarse_losses, losses)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("step", "every", "redrawn"), [(0, 10, False), (10, 10, True), (15, 10, False), (20, 10, True), (10, 0, False)]

@@ -1,11 +1,13 @@
 """The spectral start: what training cells vary in within studies, and nothing that sets studies apart."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import sparse
 
 from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
 from xtrimogene.data.packed_cells import COUNTS_PER_CELL, pack_cells
+from xtrimogene.errors import ConfigError
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.training.data_module import TrainingCells
 from xtrimogene.training.spectral import begin_with_components, gene_loadings
@@ -49,6 +51,16 @@ def test_loadings_are_those_of_a_dense_decomposition() -> None:
 def test_the_first_axis_is_the_kind_of_cell_and_not_the_study() -> None:
     first = np.abs(gene_loadings(make_cells(), 3, seed=0)[:, 0])
     assert first[:6].min() > 2 * first[6:].max()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"), [([0], "needs 3 cells at least, got 1"), ([0, 0, 0, 0], "needs cells that differ")]
+)
+def test_cells_that_do_not_vary_are_refused(rows: list[int], message: str) -> None:
+    cells = make_cells()
+    few = TrainingCells(cells.counts[rows], cells.measured, cells.panel[rows], ())
+    with pytest.raises(ConfigError, match=f"start = 'spectral' {message}.*set start = 'random'"):
+        begin_with_components(begun()[0], few, seed=0)
 
 
 def begun(latent_dim: int | None = 8, dim: int = 8) -> tuple[XTrimoGene, XTrimoGene]:

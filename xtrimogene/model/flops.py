@@ -3,6 +3,7 @@
 Only matrix products are counted.
 """
 
+import math
 from typing import Literal
 
 from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, Pool
@@ -22,28 +23,48 @@ def gene_embedding_flops(config: ModelConfig, num_tokens: int, num_asked: int | 
     return encoded + _decoder_input(config, num_tokens) + _decoder(config.decoder, config.num_genes + 2, asked)
 
 
-def training_step_flops(config: ModelConfig, num_visible: int, num_hidden: int) -> int:
-    """Return the operations of a step, forward and backward, on a cell that goes alone through encoder and decoder.
+def training_step_flops(
+    config: ModelConfig,
+    num_visible: int,
+    num_hidden: int,
+    *,
+    decoder_share: float = 1.0,
+    latent: bool = False,
+    batch_size: int = 1,
+) -> int:
+    """Return the operations a cell of a training step, forward and backward, in a batch of cells of one size.
 
     Parameters
     ----------
     num_visible
         Tokens the encoder reads, T and S included.
     num_hidden
-        Genes whose values are predicted.
+        Genes whose values are predicted through the decoder.
+    decoder_share, latent, batch_size
+        The part of a batch that passes the decoder (rounded up to whole cells), whether all genes are predicted
+        through the latent vector as well, and the cells that share the queries of its genes.
     """
-    decoder, num_positions = config.decoder, config.num_genes + 2
-    forward = (
-        _values(config, num_visible + num_hidden)
-        + _encoder(config.encoder, num_visible)
+    decoder, dim, num_positions = config.decoder, config.encoder.dim, config.num_genes + 2
+    forward = _values(config, num_visible) + _encoder(config.encoder, num_visible)
+    # Values, depths and random features want no gradient: what multiplies them goes back once, everything else twice.
+    once = 2 * config.num_bins * num_visible
+    if latent and config.latent_dim is not None:
+        width = config.latent_dim
+        forward += 2 * width * (5 * dim + 4 * width + 1 + config.num_genes)
+        forward += 2 * width * dim * config.num_genes // batch_size
+        once += 2 * width
+    decoded = (
+        _values(config, num_hidden)
         + _decoder_input(config, num_visible + num_hidden)
         + _decoder(decoder, num_positions, num_hidden)
         + 2 * num_hidden * decoder.dim  # the head
     )
-    # Values and random features want no gradient: what multiplies them goes back once, everything else twice.
-    once = 2 * config.num_bins * (num_visible + num_hidden + 1)
-    once += 2 * decoder.num_features * decoder.dim * _feature_rows(decoder, num_positions, num_hidden)
-    return 3 * forward - once
+    decoded_once = 2 * config.num_bins * (num_hidden + 1)
+    decoded_once += 2 * decoder.num_features * decoder.dim * _feature_rows(decoder, num_positions, num_hidden)
+    num_decoded = math.ceil(decoder_share * batch_size)
+    flops = 3 * forward - once + num_decoded * (3 * decoded - decoded_once) // batch_size
+    shared = 6 * num_positions * dim * decoder.dim  # the zeros of every position are projected once for all cells
+    return flops - max(num_decoded - 1, 0) * shared // batch_size
 
 
 def dense_flops(config: ModelConfig, attention: Literal["softmax", "performer"]) -> int:

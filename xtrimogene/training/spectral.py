@@ -14,12 +14,14 @@ from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 from xtrimogene.data.packed_cells import pack_cells
+from xtrimogene.errors import ConfigError
 from xtrimogene.model.transformer_block import EncoderBlock
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.training.data_module import TrainingCells
 
 LATENT_DEVIATION = 3.0
 PROBED_CELLS = 512
+MIN_CELLS = 3
 CELLS_AT_ONCE = 16
 
 
@@ -59,7 +61,17 @@ def _latent(network: XTrimoGene, counts: sparse.csr_matrix) -> Float[Tensor, "b 
 
 
 def gene_loadings(cells: TrainingCells, num_components: int, seed: int) -> Float32[np.ndarray, "G K"]:
-    """Return the leading right singular vectors of the centred, scaled values, times each gene's scale."""
+    """Return the leading right singular vectors of the centred, scaled values, times each gene's scale.
+
+    Raises
+    ------
+    ConfigError
+        Fewer than three cells, or no study whose cells differ.
+    """
+    if cells.counts.shape[0] < MIN_CELLS:
+        raise ConfigError(
+            f"start = 'spectral' needs {MIN_CELLS} cells at least, got {cells.counts.shape[0]}; set start = 'random'."
+        )
     packed = pack_cells(cells.counts)
     values = sparse.csr_matrix(
         (packed.values.numpy(), cells.counts.indices, cells.counts.indptr), shape=cells.counts.shape
@@ -94,4 +106,6 @@ def _gene_scales(
     squares = np.asarray(values.multiply(values).sum(0)).ravel() - cells_in_study @ means**2
     deviations = np.sqrt(np.maximum(squares, 0.0) / np.maximum(cells_in_study @ measured, 1))
     varying = deviations[deviations > 0]
+    if len(varying) == 0:
+        raise ConfigError("start = 'spectral' needs cells that differ within a study; set start = 'random'.")
     return (1.0 / (deviations + 0.5 * np.median(varying))).astype(np.float32)
