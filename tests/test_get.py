@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
 import xtrimogene as xt
 from xtrimogene import get
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.demo import sample_cells
 from xtrimogene.errors import ConfigError, FieldError, GeneMatchError
 
 MakeCells = Callable[..., AnnData]
@@ -59,7 +61,10 @@ def test_a_gene_that_was_not_measured_is_not_a_zero(tiny_model: PretrainedModel,
     fewer = cells[:, kept].copy()
     zeros = cells.copy()
     zeros.X = csr_matrix(cells.X.toarray() * kept)
-    difference = np.abs(xt.get.expression(fewer, tiny_model) - xt.get.expression(zeros, tiny_model))
+    difference = np.abs(
+        xt.get.expression(fewer, tiny_model, through="decoder")
+        - xt.get.expression(zeros, tiny_model, through="decoder")
+    )
     assert difference.max() > 1e-3
 
 
@@ -74,15 +79,47 @@ def test_batches_of_an_outer_join_measured_genes_of_their_own(
     joined = AnnData(csr_matrix(counts), var=cells.var, obs={"batch": [0, 0, 0, 1, 1, 1]})
     for half in halves:  # a gene that no cell of a batch expresses is taken for unmeasured there
         half._inplace_subset_var(np.asarray(half.X.sum(0)).ravel() > 0)
-    wanted = np.concatenate([xt.get.expression(half, tiny_model) for half in halves])
+    wanted = np.concatenate([xt.get.expression(half, tiny_model, through="decoder") for half in halves])
     monkeypatch.setattr(get, "_BLOCK_BYTES", 2 * 400 * 4)
-    close(xt.get.expression(joined, tiny_model, joined_by="batch"), wanted)
-    assert np.abs(xt.get.expression(joined, tiny_model) - wanted).max() > 1e-3
+    close(xt.get.expression(joined, tiny_model, joined_by="batch", through="decoder"), wanted)
+    assert np.abs(xt.get.expression(joined, tiny_model, through="decoder") - wanted).max() > 1e-3
     with pytest.raises(FieldError, match="no obs column 'lane'; it has batch"):
-        xt.get.expression(joined, tiny_model, joined_by="lane")
+        xt.get.expression(joined, tiny_model, joined_by="lane", through="decoder")
     joined.obs["batch"] = ["a", None, "a", "b", "b", "b"]
     with pytest.raises(FieldError, match="1 cells of .* have no 'batch' in obs; fill it in"):
-        xt.get.expression(joined, tiny_model, joined_by="batch")
+        xt.get.expression(joined, tiny_model, joined_by="batch", through="decoder")
+
+
+def test_the_latent_vector_takes_no_gene_for_a_zero(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(4, density=0.3)
+    kept = np.asarray(cells.X.sum(0)).ravel() > 0
+    assert not kept.all()
+    close(xt.get.expression(cells[:, kept].copy(), tiny_model), xt.get.expression(cells, tiny_model))
+    with pytest.raises(ConfigError, match="leave it out, or set through='decoder'"):
+        xt.get.expression(cells, tiny_model, joined_by="cell_type")
+
+
+def test_expression_goes_through_the_latent_vector_where_there_is_one(
+    tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    cells, network = make_cells(5), tiny_model.network
+    latent = torch.from_numpy(xt.tl.embed(cells.copy(), tiny_model, pool="latent").obsm["X_xtrimogene"])
+    depth = torch.from_numpy(np.asarray(cells.X.sum(1)).ravel()).log10().float()
+    close(xt.get.expression(cells, tiny_model), network.predict_from_latent(latent, depth).numpy())
+    decoded = xt.get.expression(cells, tiny_model, through="decoder")
+    close(decoded, network.head(torch.from_numpy(xt.get.gene_embeddings(cells, tiny_model)).flatten(0, 1)).view(5, -1))
+    assert np.abs(decoded - xt.get.expression(cells, tiny_model)).max() > 1e-3
+
+
+def test_the_demo_model_tells_cells_apart_by_a_gene_it_was_not_shown() -> None:
+    cells = sample_cells()[::6].copy()
+    hidden = ["CD79A", "GNLY", "FCGR3A"]
+    values = cells.X.toarray() / cells.X.sum(1) * 1e4
+    truth = np.log1p(np.asarray(values[:, cells.var_names.get_indexer(hidden)]))
+    shown = cells[:, ~cells.var_names.isin(hidden)].copy()
+    predicted = xt.get.expression(shown, "demo", genes=hidden, progress=False)
+    correlations = [np.corrcoef(predicted[:, gene], truth[:, gene])[0, 1] for gene in range(3)]
+    assert min(correlations) > 0.5, correlations
 
 
 def test_cells_without_counts_are_nan(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:

@@ -15,7 +15,9 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 import xtrimogene as xt
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import Pool
 from xtrimogene.data import matched_counts
+from xtrimogene.demo import sample_cells
 from xtrimogene.errors import ConfigError, FieldError, FileFormatError, GeneMatchError
 from xtrimogene.inference import Inference
 
@@ -23,12 +25,20 @@ MakeCells = Callable[..., AnnData]
 KEY = "X_xtrimogene"
 
 
-def vectors(cells: AnnData | Path, model: PretrainedModel, **options: object) -> np.ndarray:
+def vectors(cells: AnnData | Path, model: PretrainedModel | str, **options: object) -> np.ndarray:
     return xt.tl.embed(cells, model, **options).obsm[KEY]
 
 
 def close(found: np.ndarray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["latent", "all", "max", "mean"])
+def test_the_demo_model_gives_a_cell_its_own_vector(pool: Pool) -> None:
+    cells = sample_cells()[::60].copy()
+    together = vectors(cells.copy(), "demo", pool=pool)
+    for budget in (1, 3000):
+        close(vectors(cells[::-1].copy(), "demo", pool=pool, token_budget=budget)[::-1], together)
 
 
 def test_writes_in_place_and_leaves_the_rest(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:

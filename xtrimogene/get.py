@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from anndata import AnnData
@@ -21,6 +21,7 @@ from xtrimogene.errors import ConfigError, GeneMatchError
 from xtrimogene.inference import Inference, readable_cells
 from xtrimogene.long_work import progress_bar
 
+Through = Literal["decoder", "latent"]
 _BLOCK_BYTES = 256 << 20  # of the result, made at once
 
 
@@ -98,18 +99,39 @@ def expression(
     device: str | None = None,
     token_budget: int | None = None,
     min_genes: int = 200,
+    through: Through | None = None,
     max_gigabytes: float = 8.0,
     progress: bool = True,
 ) -> Float32[np.ndarray, "cells genes"]:
     """Return the expression that the model predicts for genes in each cell, as log1p of counts per 10,000.
 
-    Parameters and errors are those of `gene_embeddings`. With ``read_depth`` above the cell's own, such as "f2", it
-    predicts what deeper sequencing would have seen.
+    With ``read_depth`` above the cell's own, such as "f2", it predicts what deeper sequencing would have seen.
+    Training weighs a gene's zeros and non-zeros alike, so a gene that most cells miss is predicted above its mean:
+    compare cells, or genes, rather than levels.
+
+    Parameters
+    ----------
+    through
+        "latent": every gene is predicted from the cell's latent vector alone, so a gene that was not measured, or not
+        caught, is answered as any other. "decoder": the decoder reads all genes of the cell, as in scFoundation.
+        Default: "latent" where the model has a latent vector (our demo model), else "decoder".
+
+    The other parameters and errors are those of `gene_embeddings`; ``joined_by`` is for the decoder alone.
     """
+    chosen = load(model)
+    if through is None:
+        through = "decoder" if chosen.config.latent_dim is None else "latent"
+    if through not in get_args(Through):
+        raise ConfigError(f"through={through!r} is not one of {', '.join(get_args(Through))}.")
+    if through == "latent" and joined_by is not None:
+        raise ConfigError(
+            "joined_by tells the decoder which genes are unknown, and the latent vector takes none for a zero; leave "
+            "it out, or set through='decoder'."
+        )
     return _decode(
-        "expression",
+        "expression" if through == "decoder" else "expression_from_latent",
         adata,
-        load(model),
+        chosen,
         genes,
         read_depth=read_depth,
         layer=layer,
@@ -125,7 +147,7 @@ def expression(
 
 
 def _decode(
-    what: Literal["gene_embeddings", "expression"],
+    what: Literal["gene_embeddings", "expression", "expression_from_latent"],
     adata: AnnData | str | os.PathLike[str],
     model: PretrainedModel,
     genes: Sequence[str] | None,
@@ -142,7 +164,6 @@ def _decode(
     progress: bool,
 ) -> np.ndarray:
     inference = Inference(model, device=device, token_budget=token_budget)
-    compute = inference.gene_embeddings if what == "gene_embeddings" else inference.expression
     depth = read_depth or model.config.read_depth
     ReadDepth.parse(depth)
     places = None if genes is None else _places(genes, model.genes)
@@ -158,16 +179,19 @@ def _decode(
         result = np.full((cells.num_cells, *shape), np.nan, np.float32)
         num_unread = 0
         with progress_bar("Decoding cells", cells.num_cells, shown=progress) as advance:
+            asked: dict[str, Any] = {"genes": places, "read_depth": depth, "normalized": counts.normalized}
             for start, block in counts.blocks(max_cells=max(1, _BLOCK_BYTES // max(1, 4 * math.prod(shape)))):
-                result[start : start + block.shape[0]] = compute(
-                    block,
-                    genes=places,
-                    measured=measured,
-                    panel=panel[start : start + block.shape[0]],
-                    read_depth=depth,
-                    normalized=counts.normalized,
-                    progress=advance,
-                )
+                rows = slice(start, start + block.shape[0])
+                if what == "expression_from_latent":
+                    result[rows] = inference.expression_from_latent(block, **asked, progress=advance)
+                elif what == "expression":
+                    result[rows] = inference.expression(
+                        block, measured=measured, panel=panel[rows], **asked, progress=advance
+                    )
+                else:
+                    result[rows] = inference.gene_embeddings(
+                        block, measured=measured, panel=panel[rows], **asked, progress=advance
+                    )
                 unread = int((~readable_cells(block)).sum())
                 num_unread += unread
                 advance(unread)

@@ -37,12 +37,12 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device={str(device)!r} is not available here ({str(error).splitlines()[0]}); try 'cpu'."
-        ) from None
-    return chosen
+        if chosen.type in ("cpu", "cuda", "mps"):
+            torch.zeros(1, device=chosen)
+            return chosen
+    except (RuntimeError, AssertionError):
+        pass
+    raise ConfigError(f"device={str(device)!r} is not available here; cuda, mps or cpu is needed, try 'cpu'.")
 
 
 def default_token_budget(device: torch.device, dim: int) -> int:
@@ -139,8 +139,31 @@ class Inference:
         normalized: bool = False,
         progress: Progress | None = None,
     ) -> Float32[np.ndarray, "B A"]:
-        """Return the predicted expression, log1p of counts per 10,000, of genes (default: all of them) in each cell."""
+        """Return what the decoder predicts of genes (default: all of them) in each cell: log1p of counts per 10,000."""
         return self._decode(counts, genes, measured, panel, read_depth, normalized, progress, self.network.head)
+
+    def expression_from_latent(
+        self,
+        counts: sparse.csr_matrix,
+        *,
+        genes: Int64[np.ndarray, "A"] | None = None,
+        read_depth: str | None = None,
+        normalized: bool = False,
+        progress: Progress | None = None,
+    ) -> Float32[np.ndarray, "B A"]:
+        """Return what the latent vector alone says of genes (default: all) in each cell: log1p of counts per 10,000."""
+        self.embedding_dim("latent")
+        depth = ReadDepth.parse(read_depth or self.config.read_depth)
+        places = np.arange(self.config.num_genes) if genes is None else genes
+        out = np.full((counts.shape[0], len(places)), np.nan, dtype=np.float32)
+        with torch.inference_mode():
+            for rows, packed in self._batches(counts, depth, normalized):
+                target, _ = depth.tokens(packed.totals)
+                values = self.network.predict_from_latent(self.network.embed_cells(packed, "latent"), target)  # (b, G)
+                out[rows] = values.float().cpu().numpy()[:, places]
+                if progress is not None:
+                    progress(len(rows))
+        return out
 
     def embedding_dim(self, pool: Pool | None = None) -> int:
         """Width of a cell's vector under this pooling."""

@@ -38,8 +38,15 @@ class LatentHead(nn.Module):
         self.gene_bias = nn.Parameter(torch.empty(num_genes))
 
     def latent(self, pooled: Float[Tensor, "B W"], weighted: Float[Tensor, "B D"]) -> Float[Tensor, "B L"]:
-        """From pooling "all" and the mean of the gene tokens weighted by their values."""
-        return self.to_latent(torch.cat([pooled, weighted], dim=-1))
+        """From pooling "all" and the mean of the gene tokens weighted by their values.
+
+        In float64 where the device has it: large terms cancel here, and in float32 the last digits of a cell's vector
+        would depend on the cells beside it.
+        """
+        read, head = torch.cat([pooled, weighted], dim=-1), self.to_latent
+        if read.device.type == "mps":
+            return head(read)
+        return nn.functional.linear(read.double(), head.weight.double(), head.bias.double()).float()
 
     def forward(
         self, latent: Float[Tensor, "B L"], target_depth: Float[Tensor, "B"], gene_table: Float[Tensor, "G D"]
