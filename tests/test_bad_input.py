@@ -126,6 +126,7 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "scaled": (write_values(scale), "scaled or corrected data"),
     "tpm": (write_values(to_tpm), "looks like TPM/CPM.*kind=.bulk"),
     "fractional": (write_values(lambda values: values * 0.37), "neither counts nor log1p of counts"),
+    "zeros": (write_values(lambda values: values * 0), "holds only zeros"),
     "no file": (lambda cells, path: None, "does not exist"),
     "empty": (lambda cells, path: path.write_bytes(b""), "empty .0 bytes"),
     "truncated": (write_file(truncate), "truncated or damaged"),
@@ -176,6 +177,9 @@ def test_nine_genes(refuse: Callable[..., str], make_cells: MakeCells, tiny_fold
     make_cells(density=0.9)[:, :9].copy().write_h5ad(tmp_path / "cells.h5ad")
     said = refuse("embed", tmp_path / "cells.h5ad", tmp_path / "out.h5ad", "--model", tiny_folder)
     assert "9 of 9 genes" in said and "at least 200 genes are needed" in said and "before genes were selected" in said
+    make_cells().write_h5ad(tmp_path / "cells.h5ad")
+    said = refuse("embed", tmp_path / "cells.h5ad", tmp_path / "out.h5ad", "--model", tiny_folder, "--min-genes", 999)
+    assert "at least 999 genes are needed" in said and "The model has only 400 genes: ask for fewer" in said
 
 
 @pytest.mark.slow

@@ -119,8 +119,18 @@ def test_loading_draws_no_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_folder_that_cannot_be_made_is_named(model: PretrainedModel, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"deeper.model cannot be made \(.*\); name another folder"):
+    with pytest.raises(CheckpointError, match=r"deeper.model cannot be written \(.*\); name another folder"):
         save(model, tmp_path / "file" / "deeper" / "model")
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(float("nan"), torch.float32), (1e5, torch.float16)])
+def test_weights_that_are_no_numbers_are_not_saved(value: float, dtype: torch.dtype, tmp_path: Path) -> None:
+    network = XTrimoGene(CONFIG)
+    with torch.no_grad():
+        network.head.bias.fill_(value)
+    with pytest.raises(CheckpointError, match=f"'head.bias' holds a value that is no finite number in {dtype}"):
+        save(PretrainedModel(network, GENES), tmp_path / "small", dtype=dtype)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_model_is_shown_in_a_line(folder: Path) -> None:
@@ -146,7 +156,7 @@ def test_nothing_half_written_is_seen(
         monkeypatch.setattr(checkpoint.json, "dumps", fail)
     else:
         monkeypatch.setattr(checkpoint, "to_bytes", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match="small cannot be written .disk full.; name another folder"):
         save(model, tmp_path / "small")
     assert list(tmp_path.iterdir()) == []
 

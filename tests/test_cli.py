@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from anndata import AnnData, read_h5ad
@@ -103,13 +104,45 @@ def test_an_existing_file_is_kept_unless_told(run: Run, cells: Path, tiny_folder
 
 @pytest.mark.parametrize(
     ("out", "said"),
-    [("cells.h5ad", "OUT is the input"), ("out.csv", "ends in .h5ad"), ("no/such/out.h5ad", "does not exist")],
+    [
+        ("cells.h5ad", "OUT is the input"),
+        ("out.csv", "ends in .h5ad"),
+        ("no/such/out.h5ad", "does not exist"),
+        ("folder.h5ad", "is a folder; name a file"),
+        ("o" * 300 + ".h5ad", "File name too long"),
+        ("/proc/out.h5ad", "cannot be written"),
+    ],
 )
-def test_a_bad_target_is_refused_first(run: Run, cells: Path, tiny_folder: Path, out: str, said: str) -> None:
+def test_a_bad_target_is_refused_first(
+    run: Run, cells: Path, tiny_folder: Path, out: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tl, "embed", None)
+    if out == "folder.h5ad":
+        (cells.parent / out).mkdir()
     before = cells.read_bytes()
     code, _, found = run("embed", cells, cells.parent / out, "--model", tiny_folder, "--overwrite")
     assert code == 2 and said in found and found.startswith("error: ")
-    assert left_in(cells.parent) == {"cells.h5ad"} and cells.read_bytes() == before
+    assert left_in(cells.parent) <= {"cells.h5ad", "folder.h5ad"} and cells.read_bytes() == before
+
+
+def test_a_table_that_could_not_be_written_again_is_refused_first(
+    run: Run, cells: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tl, "embed", None)
+    with h5py.File(cells, "r+") as file:  # as Seurat's converter writes it
+        file["obs/_index2"] = file["obs/_index"][:]
+        file["obs"].move("_index", "names")
+        file["obs"].move("_index2", "_index")
+        file["obs"].attrs["_index"] = "names"
+        file["obs"].attrs["column-order"] = [*file["obs"].attrs["column-order"], "_index"]
+    code, _, said = run("embed", cells, cells.parent / "out.h5ad", "--model", tiny_folder)
+    assert code == 2 and "cannot be written again" in said and "'_index' is a reserved name" in said, said
+    assert left_in(cells.parent) == {"cells.h5ad"}
+
+
+def test_a_name_that_the_disk_refuses_is_told(run: Run, cells: Path) -> None:
+    code, _, said = run("embed", cells.parent / ("c" * 300 + ".h5ad"), cells.parent / "out.h5ad")
+    assert code == 2 and said.startswith("error: ") and said.endswith(".h5ad: File name too long.\n")
 
 
 def test_a_full_disk_leaves_nothing(run: Run, cells: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

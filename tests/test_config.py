@@ -103,6 +103,12 @@ def test_a_wrong_model_setting_says_where(values: Mapping[str, Any], message: st
         ({"optimizer": {"peak_lr": 0.0}}, r"peak_lr=0\.0 must be positive"),
         ({"optimizer": {"peak_lr": float("nan")}}, r"peak_lr=nan must be positive"),
         ({"optimizer": {"warmup_steps": -1}}, r"warmup_steps=-1 must not be negative"),
+        ({"optimizer": {"gradient_clip": 0.0}}, r"gradient_clip=0\.0 must be positive"),
+        ({"optimizer": {"final_lr_fraction": 7}}, r"final_lr_fraction=7\.0 must lie in \[0, 1\]"),
+        ({"min_genes": 0}, r"min_genes=0 must be at least 1"),
+        ({"latent_weight": -4}, r"latent_weight=-4\.0 must not be negative"),
+        ({"redraw_every": -1}, r"redraw_every=-1 must not be negative"),
+        ({"masking": {"nonzero_fraction": 0, "zero_fraction": 0}}, r"leave the decoder nothing to predict"),
     ],
 )
 def test_a_wrong_training_setting_says_where(values: Mapping[str, Any], message: str) -> None:

@@ -18,8 +18,9 @@ from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import Pool
 from xtrimogene.data import matched_counts
 from xtrimogene.demo import sample_cells
-from xtrimogene.errors import ConfigError, FieldError, FileFormatError, GeneMatchError
+from xtrimogene.errors import CheckpointError, ConfigError, FieldError, FileFormatError, GeneMatchError
 from xtrimogene.inference import Inference
+from xtrimogene.model.xtrimogene import XTrimoGene
 
 MakeCells = Callable[..., AnnData]
 KEY = "X_xtrimogene"
@@ -103,6 +104,23 @@ def test_a_path_gives_the_same_without_x(
     close(found.obsm[KEY], vectors(cells, tiny_model))
     found.write_h5ad(tmp_path / "out.h5ad")
     assert read_h5ad(tmp_path / "out.h5ad").uns["xtrimogene"]["genes"]["share_of_counts"] == 1
+
+
+@pytest.mark.parametrize("key", ["", "X_", "X_a/b", "/", ".", "X_.."])
+def test_a_key_that_no_file_can_hold_is_refused(tiny_model: PretrainedModel, make_cells: MakeCells, key: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be written to a file; a name such as 'X_xtrimogene'"):
+        xt.tl.embed(make_cells(), tiny_model, key_added=key)
+
+
+def test_vectors_that_are_no_numbers_are_not_called_empty_cells(
+    tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    broken = XTrimoGene(tiny_model.config).eval().requires_grad_(False)
+    broken.latent_head.to_latent.bias.fill_(np.nan)
+    cells = make_cells()
+    with pytest.raises(CheckpointError, match="vectors of 12 of 12 cells are no finite numbers: the weights of 'bad'"):
+        xt.tl.embed(cells, PretrainedModel(broken, tiny_model.genes, name="bad"))
+    assert not cells.obsm
 
 
 def test_a_table_of_cells_that_cannot_be_read_is_told_before_the_work(

@@ -90,31 +90,35 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
     Raises
     ------
     CheckpointError
-        The folder exists and holds something.
+        The folder exists and holds something, or cannot be written; or a weight is no finite number in this dtype.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CheckpointError(f"{target} exists already; name a new folder, or remove it first.")
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.network.state_dict().items()}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"Nothing was saved: {name!r} holds a value that is no finite number in {dtype}. "
+                "The training diverged, or the dtype is too narrow."
+            )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+            place = Path(scratch) / "checkpoint"
+            place.mkdir()
+            (place / WEIGHTS).write_bytes(to_bytes(state))  # save_file makes it unreadable to others
+            model.genes.write(place / GENES)
+            config = {
+                "format": FORMAT,
+                "model": to_dict(model.config),
+                "sha256": {WEIGHTS: file_sha256(place / WEIGHTS), GENES: file_sha256(place / GENES)},
+            }
+            (place / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+            (place / CARD).write_text(json.dumps(dict(model.card), indent=1) + "\n")
+            os.replace(place, target)
     except OSError as error:
-        raise CheckpointError(f"{target} cannot be made ({error.strerror}); name another folder.") from None
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        place = Path(scratch) / "checkpoint"
-        place.mkdir()
-        state = {
-            name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.network.state_dict().items()
-        }
-        (place / WEIGHTS).write_bytes(to_bytes(state))  # save_file makes it unreadable to others
-        model.genes.write(place / GENES)
-        config = {
-            "format": FORMAT,
-            "model": to_dict(model.config),
-            "sha256": {WEIGHTS: file_sha256(place / WEIGHTS), GENES: file_sha256(place / GENES)},
-        }
-        (place / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-        (place / CARD).write_text(json.dumps(dict(model.card), indent=1) + "\n")
-        os.replace(place, target)
+        raise CheckpointError(f"{target} cannot be written ({error.strerror or error}); name another folder.") from None
     return target
 
 

@@ -1,5 +1,6 @@
 """The command line: it parses, calls the library, and prints. Heavy imports wait until a command runs."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ Kind = Annotated[
 ]
 Sample = Annotated[Literal["single_cell", "bulk"], typer.Option("--kind", help="bulk: accept TPM and the like.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: a GPU where there is one.")]
-MinGenes = Annotated[int, typer.Option(help="Refuse cells with fewer genes in common with the model.")]
+MinGenes = Annotated[int, typer.Option(help="Refuse data with fewer genes in common with the model.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             app(arguments, prog_name="xtrimogene")
         except XTrimoGeneError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"error: {error.filename}: {error.strerror}.", file=sys.stderr)
             sys.exit(2)
 
 
@@ -129,6 +135,7 @@ def embed(
 ) -> None:
     """Write one vector per cell; a file is read in blocks, so memory stays bounded."""
     _check_target(source, out, overwrite)
+    _check_table(source)
     from xtrimogene import tl
 
     cells = tl.embed(
@@ -181,6 +188,7 @@ def pretrain(
     from xtrimogene.training.run import pretrain as train
     from xtrimogene.training.run import read_config
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its greetings and advertisements
     run = read_config(config)
     run = replace(run, seed=run.seed if seed is None else seed, output=str(output or run.output))
     try:
@@ -199,8 +207,33 @@ def _check_target(source: Path, out: Path, overwrite: bool) -> None:
         raise ConfigError(f"OUT is the input {source}, and OUT has no X; name another file.")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists already; name another file, or add --overwrite.")
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; name a file.")
     if not out.parent.is_dir():
         raise ConfigError(f"The folder {out.parent} does not exist; make it, or name another file.")
+    from xtrimogene.long_work import temporary_folder
+
+    with temporary_folder(out):
+        pass
+
+
+def _check_table(source: Path) -> None:
+    """Refuse a table of cells that could be read but not written."""
+    import io
+
+    import h5py
+    from anndata.io import write_elem
+
+    from xtrimogene.data.blocks import open_cells
+
+    with open_cells(source) as cells, h5py.File(io.BytesIO(), "w") as file:
+        try:
+            write_elem(file, "obs", cells.obs)
+        except (TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise FileFormatError(
+                f"The cells' table (obs) of {source} cannot be written again ({reason}); rename or drop that column."
+            ) from None
 
 
 def _write(cells: "AnnData", out: Path) -> None:

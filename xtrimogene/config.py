@@ -146,6 +146,9 @@ class OptimizerConfig:
         _require(self.warmup_steps >= 0, f"optimizer: warmup_steps={self.warmup_steps} must not be negative.")
         _require(all(0 <= beta < 1 for beta in self.betas), f"optimizer: betas={self.betas} must lie in [0, 1).")
         _require(self.weight_decay >= 0, f"optimizer: weight_decay={self.weight_decay} must not be negative.")
+        _require(self.gradient_clip > 0, f"optimizer: gradient_clip={self.gradient_clip} must be positive.")
+        value = self.final_lr_fraction
+        _require(0 <= value <= 1, f"optimizer: final_lr_fraction={value} must lie in [0, 1].")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,9 +179,10 @@ class PretrainConfig:
         _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr to train on.")
         strangers = sorted(set(self.joined_by) - set(self.files))
         _require(not strangers, f"joined_by names {', '.join(map(repr, strangers))}, which is not among files.")
-        for name in ("num_steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("num_steps", "batch_size", "min_genes", "checkpoint_every", "log_every"):
             _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
-        _require(self.seed >= 0, f"seed={self.seed} must not be negative.")
+        for name in ("seed", "redraw_every", "latent_weight"):
+            _require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must not be negative.")
         for name, kinds in (("start", Start), ("precision", Precision)):
             value = getattr(self, name)
             _require(value in get_args(kinds), f"{name}={value!r} is not one of {', '.join(get_args(kinds))}.")
@@ -186,6 +190,11 @@ class PretrainConfig:
         _require(
             self.decoder_share > 0 or self.latent_weight > 0,
             "decoder_share=0 and latent_weight=0 leave nothing to train; raise one of the two.",
+        )
+        hides = self.masking.nonzero_fraction > 0 or self.masking.zero_fraction > 0
+        _require(
+            self.decoder_share == 0 or hides,
+            "masking: nonzero_fraction=0 and zero_fraction=0 leave the decoder nothing to predict; raise one of them.",
         )
         _require(
             self.latent_kl_weight == 0.0 or (self.latent_kl_weight > 0 and self.latent_weight > 0),

@@ -34,10 +34,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     ConfigError
         The folder of ``path`` cannot be written to, or the disk is full.
     """
+    with temporary_folder(path) as scratch:
+        yield scratch / path.name
+        os.replace(scratch / path.name, path)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside ``path`` that is gone afterwards; an OSError inside is a ConfigError about ``path``."""
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-            place = Path(scratch) / path.name
-            yield place
-            os.replace(place, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:32]}.") as scratch:
+            yield Path(scratch)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error}); name another place.") from error

@@ -129,7 +129,7 @@ def check(
             choice = counts.choice
             looked = _read_sample(counts)
             report = counts.match.report(counts.counts_per_column)
-            counts.match.require(counts.counts_per_column, min_genes=min_genes)
+            counts.require_of_read(min_genes=min_genes)
             cost = _probe(counts, looked, Inference(loaded, device=device))
         except (CountsError, GeneMatchError, FieldError) as error:
             problem = str(error)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from jaxtyping import Float32
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.config import Pool
@@ -15,6 +16,7 @@ from xtrimogene.data.counts import InputKind, SampleKind
 from xtrimogene.data.gene_report import GeneReport
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.inference import Inference, readable_cells
 from xtrimogene.long_work import progress_bar
 
@@ -75,6 +77,10 @@ def embed(
         Too few genes in common with the model, or they carry less than half of the counts.
     FileFormatError
         A file that is missing, damaged or not safe to read.
+    ConfigError
+        An option that cannot be: a device that is not there, a depth that no cell has, a key that no file can hold.
+    CheckpointError
+        No such model, or one whose vectors are no numbers.
 
     Warns
     -----
@@ -85,6 +91,8 @@ def embed(
     inference = Inference(loaded, device=device, token_budget=token_budget)
     depth, pooled = read_depth or loaded.config.read_depth, pool or loaded.config.pool
     ReadDepth.parse(depth)
+    record = _record_key(key_added)
+    num_unread = 0
     with open_cells(adata) as cells:
         counts = MatchedCounts.find(cells, loaded.genes, layer=layer, input_kind=input_kind, kind=kind)
         counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
@@ -95,9 +103,11 @@ def embed(
                 embedding[start : start + block.shape[0]] = inference.cell_embeddings(
                     block, pool=pooled, read_depth=depth, normalized=counts.normalized, progress=advance
                 )
-                advance(int((~readable_cells(block)).sum()))
+                unread = int((~readable_cells(block)).sum())
+                num_unread += unread
+                advance(unread)
         report = counts.report()
-    _warn_about_empty(embedding)
+    _check_vectors(embedding, num_unread, loaded)
     options: dict[str, Any] = {
         "matrix": counts.choice.matrix,
         "input_kind": input_kind,
@@ -108,7 +118,7 @@ def embed(
         "min_genes": min_genes,
     }
     written.obsm[key_added] = embedding
-    written.uns[key_added.removeprefix("X_")] = _record(loaded, options, report)
+    written.uns[record] = _record(loaded, options, report)
     return written
 
 
@@ -125,11 +135,26 @@ def _record(model: PretrainedModel, options: dict[str, Any], report: GeneReport)
     }
 
 
-def _warn_about_empty(embedding: np.ndarray) -> None:
-    num_empty = int(np.isnan(embedding[:, 0]).sum())
-    if num_empty:
+def _record_key(key_added: str) -> str:
+    """Return the key in ``uns`` that belongs to one in ``obsm``; both have to be names that a file can hold."""
+    key = key_added.removeprefix("X_")
+    if "/" in key or key in ("", ".", ".."):
+        raise ConfigError(
+            f"key_added={key_added!r} cannot be written to a file; a name such as 'X_xtrimogene' is needed."
+        )
+    return key
+
+
+def _check_vectors(embedding: Float32[np.ndarray, "N P"], num_unread: int, model: PretrainedModel) -> None:
+    num_bad = int((~np.isfinite(embedding).all(axis=1)).sum()) - num_unread
+    if num_bad:
+        raise CheckpointError(
+            f"The vectors of {num_bad:,} of {len(embedding):,} cells are no finite numbers: the weights of "
+            f"{model.name!r} are not those of a model that was trained to the end."
+        )
+    if num_unread:
         warnings.warn(
-            f"{num_empty:,} of {len(embedding):,} cells have no counts in the model's genes; their rows are NaN.",
+            f"{num_unread:,} of {len(embedding):,} cells have no counts in the model's genes; their rows are NaN.",
             UserWarning,
             stacklevel=3,
         )

@@ -59,6 +59,18 @@ def test_a_cell_without_depth_is_named(total: float) -> None:
         ReadDepth.parse("f1").tokens(torch.tensor([5.0, total]))
 
 
+@pytest.mark.parametrize("text", ["f0.01", "t13", "a11", "t400"])
+def test_a_depth_that_no_cell_has_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"read_depth='{text}' asks for T = .*above 0 and at most at 12"):
+        ReadDepth.parse(text).tokens(torch.tensor([5.0, 100.0]))
+
+
+def test_empty_cells_are_left_empty_by_thinning() -> None:
+    counts = sparse.csr_matrix(np.array([[0, 0], [3, 0], [0, 0], [0, 1], [0, 0]], dtype=np.float32))
+    thinned = downsample_counts(counts, ReadDepthConfig(unchanged_probability=0.0), np.random.default_rng(0))
+    assert (thinned.getnnz(axis=1) == [0, 1, 0, 1, 0]).all()
+
+
 def counts_of(num_cells: int, num_genes: int, seed: int, mean: float = 2.0) -> sparse.csr_matrix:
     random = np.random.default_rng(seed)
     counts = random.poisson(mean, (num_cells, num_genes))

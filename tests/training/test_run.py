@@ -3,6 +3,8 @@
 import csv
 import json
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +26,17 @@ from xtrimogene.config import (
     ReadDepthConfig,
 )
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import ConfigError, FileFormatError
+from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
 from xtrimogene.inference import Inference
 from xtrimogene.presets import PRESETS
+from xtrimogene.training import step_progress
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.run import pretrain, read_config
 
-# Lightning's own: an outdated call, a folder to resume from, few workers (ours hold the cells in memory), and a loader
-# that it cannot rewind (ours begins at the trainer's step).
+# Lightning's own: an outdated call, few workers (ours hold the cells in memory), and a loader that it cannot rewind
+# (ours begins at the trainer's step).
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*dataloader is not resumable"),
 ]
@@ -121,6 +123,39 @@ def test_what_is_written_loads_and_embeds(config: PretrainConfig) -> None:
     assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10, 12]
     assert set(rows[0]) == {"step", "decoder_loss", "latent_loss", "latent_kl_loss", "learning_rate"}
     assert float(rows[0]["learning_rate"]) == pytest.approx(1e-2) and float(rows[5]["learning_rate"]) < 1e-3
+
+
+def test_a_run_that_diverges_stops_and_leaves_no_model(config: PretrainConfig) -> None:
+    wild = replace(config, optimizer=OptimizerConfig(peak_lr=1e30, warmup_steps=0))
+    with pytest.raises(ConfigError, match="The run has diverged: .* after step .*smaller optimizer.peak_lr"):
+        pretrain(wild)
+    assert not (Path(config.output) / "model").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[: len(content) // 2]])
+def test_a_damaged_checkpoint_is_told(
+    damage: Callable[[bytes], bytes], config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(4, config, monkeypatch)
+    last = Path(config.output) / "checkpoints" / "last.ckpt"
+    last.write_bytes(damage(last.read_bytes()))
+    with pytest.raises(CheckpointError, match="last.ckpt is damaged.*remove it to begin again"):
+        pretrain(config)
+
+
+def test_the_bar_counts_the_steps_of_earlier_sittings(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    advanced: list[list[int]] = []
+
+    @contextmanager
+    def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+        advanced.append([])
+        yield advanced[-1].append
+        advanced[-1].append(-1)  # closed
+
+    monkeypatch.setattr(step_progress, "progress_bar", bar)
+    interrupt_at(4, config, monkeypatch)
+    pretrain(config)
+    assert advanced == [[0, 1, 1, 1, 1, -1], [3, *[1] * 9, -1]]
 
 
 @pytest.mark.parametrize("step", [4, 11])

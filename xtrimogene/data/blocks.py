@@ -97,7 +97,9 @@ class CellBlocks:
             No such column, or one with missing values.
         """
         if key not in self.obs.columns:
-            raise FieldError(f"{self.name} has no obs column {key!r}; it has {', '.join(self.obs.columns) or 'none'}.")
+            raise FieldError(
+                f"{self.name} has no obs column {key!r}; it has {', '.join(map(str, self.obs.columns)) or 'none'}."
+            )
         column = self.obs[key]
         if column.isna().any():
             raise FieldError(f"{int(column.isna().sum()):,} cells of {self.name} have no {key!r} in obs; fill it in.")

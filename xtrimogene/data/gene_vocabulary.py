@@ -225,6 +225,8 @@ class GeneMatch:
         return report
 
     def _advice(self, report: GeneReport, counts: Real[np.ndarray, "columns"] | None, min_genes: int) -> str:
+        if min_genes > self.num_genes:
+            return f"\nThe model has only {self.num_genes:,} genes: ask for fewer."
         if report.num_columns < min_genes and report.num_matched_columns >= report.num_columns / 2:
             return f"\nThe data has only {report.num_columns:,} genes: give the matrix from before genes were selected."
         if not report.unmatched:

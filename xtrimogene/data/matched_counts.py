@@ -11,6 +11,7 @@ from xtrimogene.data.blocks import CellBlocks
 from xtrimogene.data.counts import CountsChoice, InputKind, SampleKind, find_counts, to_counts
 from xtrimogene.data.gene_report import GeneReport, percent
 from xtrimogene.data.gene_vocabulary import GeneMatch, GeneVocabulary
+from xtrimogene.errors import CountsError
 
 SAMPLE_ROWS = 10_000
 
@@ -49,15 +50,23 @@ class MatchedCounts:
         return self.choice.input_kind == "values"
 
     def require(self, *, min_genes: int, all_rows: bool) -> GeneReport:
-        """Return the gene report on all rows, or on a sample of them, if enough is matched.
+        """Read all rows, or a sample of them, and return the gene report if enough is matched; as `require_of_read`."""
+        for _ in self.blocks() if all_rows else self.sample():
+            pass
+        return self.require_of_read(min_genes=min_genes)
+
+    def require_of_read(self, *, min_genes: int) -> GeneReport:
+        """Return the gene report of the rows read last, if enough is matched.
 
         Raises
         ------
+        CountsError
+            There are cells and not one count.
         GeneMatchError
             Fewer than ``min_genes`` genes are matched, or they carry less than half of the counts.
         """
-        for _ in self.blocks() if all_rows else self.sample():
-            pass
+        if self.cells.num_cells and not self.counts_per_column.any():
+            raise CountsError(f"{self.choice.matrix} of {self.cells.name} holds only zeros; give the measured counts.")
         return self.match.require(self.counts_per_column, min_genes=min_genes)
 
     def blocks(self, max_cells: int | None = None) -> Iterator[tuple[int, csr_matrix]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from xtrimogene.config import ReadDepthConfig
 from xtrimogene.errors import ConfigError, CountsError
 
+MAX_TARGET = 12.0
 _PATTERN = re.compile(r"([tfa])(\d+(?:\.\d+)?)")
 
 
@@ -54,6 +55,8 @@ class ReadDepth:
         ------
         CountsError
             A total of 1 or less: its logarithm is not positive and the model cannot read it.
+        ConfigError
+            A T that no cell has: 0 or less, or above 12.
         """
         if bool((totals <= 1).any()):
             row = int((totals <= 1).nonzero()[0])
@@ -63,9 +66,16 @@ class ReadDepth:
             )
         source = totals.log10()
         if self.kind == "t":
-            return torch.full_like(source, self.amount), source
-        shift = math.log10(self.amount) if self.kind == "f" else self.amount
-        return source + shift, source
+            target = torch.full_like(source, self.amount)
+        else:
+            target = source + (math.log10(self.amount) if self.kind == "f" else self.amount)
+        if bool(((target <= 0) | (target > MAX_TARGET)).any()):
+            wrong = target[(target <= 0) | (target > MAX_TARGET)][0]
+            raise ConfigError(
+                f"read_depth='{self.kind}{self.amount:g}' asks for T = {float(wrong):g}, the log10 of a cell's counts; "
+                f"it has to lie above 0 and at most at {MAX_TARGET:g}. Choose another depth, such as 'f1'."
+            )
+        return target, source
 
 
 def downsample_counts(
@@ -91,10 +101,8 @@ def downsample_counts(
         capture = np.minimum(1.0, np.exp(config.gene_spread * generator.standard_normal(len(rates_of_genes))))
         rates_of_genes *= np.where(np.repeat(unchanged, lengths), 1.0, capture)
     kept = generator.binomial(counts.data.astype(np.int64), rates_of_genes).astype(np.float32)
-    emptied = (
-        np.flatnonzero(np.add.reduceat(kept, counts.indptr[:-1]) == 0) if num_cells else np.zeros(0, dtype=np.int64)
-    )
-    for cell in emptied:
+    totals = np.bincount(np.repeat(np.arange(num_cells), lengths), weights=kept, minlength=num_cells)
+    for cell in np.flatnonzero((totals == 0) & (lengths > 0)):
         kept[counts.indptr[cell] + generator.integers(lengths[cell])] = 1.0
     thinned = sparse.csr_matrix((kept, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
     thinned.eliminate_zeros()

@@ -1,6 +1,7 @@
 """The losses of a run as a CSV file that survives an interruption."""
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from xtrimogene.errors import ConfigError
+
 
 class LossLog(Callback):
-    """Writes what the module logs after every so many steps; ``step`` counts finished steps.
+    """Writes what the module logs after every so many steps; ``step`` counts finished steps. Stops a diverged run.
 
     Lightning's own CSV logger empties the file when a run is resumed. Here, rows of steps that are run again go.
     """
@@ -40,6 +43,12 @@ class LossLog(Callback):
         if trainer.global_step % self.every == 0:
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             self._append({"step": trainer.global_step, **metrics})
+            for name, value in metrics.items():
+                if not math.isfinite(value):
+                    raise ConfigError(
+                        f"The run has diverged: {name} is {value} after step {trainer.global_step}. Remove its folder "
+                        "and begin again with a smaller optimizer.peak_lr or a longer optimizer.warmup_steps."
+                    )
 
     def _append(self, row: Mapping[str, int | float]) -> None:
         is_new = not self.path.is_file()

@@ -2,10 +2,12 @@
 
 import json
 import os
+import pickle
 import platform
 import signal
 import subprocess
 import tomllib
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -19,13 +21,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from xtrimogene.checkpoint import PretrainedModel, file_sha256, save
 from xtrimogene.config import PretrainConfig, from_dict, to_dict
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import ConfigError
+from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
 from xtrimogene.training.data_module import CellDataModule, TrainingCells, read_training_cells
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.loss_log import LossLog
 from xtrimogene.training.spectral import begin_with_components
+from xtrimogene.training.step_progress import StepProgress
 
 LAST = "last.ckpt"
 
@@ -64,7 +67,9 @@ def pretrain(config: PretrainConfig) -> PretrainedModel:
     Raises
     ------
     ConfigError
-        ``output`` holds a run of another config.
+        ``output`` holds a run of another config; or the loss is no number any more.
+    CheckpointError
+        The run's last checkpoint is damaged.
     """
     output = Path(config.output)
     _check_unclaimed(output, config)
@@ -75,17 +80,20 @@ def pretrain(config: PretrainConfig) -> PretrainedModel:
     module = Pretraining(network, config, cells.measured)
     _claim(output, config)
     last = output / "checkpoints" / LAST
+    _check_readable(last)
     if config.start == "spectral" and not last.is_file():
         begin_with_components(network, cells, config.seed)
     trainer = build_trainer(config)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(
-            module,
-            datamodule=CellDataModule(cells, config),
-            ckpt_path=last if last.is_file() else None,
-            weights_only=True,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's own
+            trainer.fit(
+                module,
+                datamodule=CellDataModule(cells, config),
+                ckpt_path=last if last.is_file() else None,
+                weights_only=True,
+            )
     except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the process deaf to the next one
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
@@ -114,8 +122,13 @@ def build_trainer(config: PretrainConfig) -> Trainer:
         precision="bf16-mixed" if bfloat16 else "32-true",
         max_steps=config.num_steps,
         gradient_clip_val=config.optimizer.gradient_clip,
-        callbacks=[checkpoints, LossLog(output / "log" / "metrics.csv", config.log_every)],
+        callbacks=[
+            checkpoints,
+            LossLog(output / "log" / "metrics.csv", config.log_every),
+            StepProgress(config.num_steps),
+        ],
         logger=False,
+        enable_progress_bar=False,
         enable_model_summary=False,
     )
 
@@ -174,6 +187,15 @@ def _claim(output: Path, config: PretrainConfig) -> None:
         (output / "config.json").write_text(_as_json(config))
     except OSError as error:
         raise ConfigError(f"{output} cannot be written ({error.strerror}); name another output.") from None
+
+
+def _check_readable(last: Path) -> None:
+    if not last.is_file():
+        return
+    try:
+        torch.load(last, map_location="meta", weights_only=True, mmap=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
+        raise CheckpointError(f"{last} is damaged, the run cannot go on from it; remove it to begin again.") from None
 
 
 def _as_json(config: PretrainConfig) -> str:
