@@ -4,8 +4,8 @@ python benchmarks/embedding_quality.py MODEL... --shared ../shared --validation 
 python benchmarks/embedding_quality.py MODEL... --shared ../shared --test --out results.json
 
 MODEL is what `xt.load` accepts: one, or one for each of the three seeds (the same run under other seeds); none for the
-baselines alone. --validation reads training studies only and is
-where choices are made; --test opens the test studies. Baselines are kept in .cache/embedding_quality and run once.
+baselines alone. --validation reads training studies only and is where choices are made; --test opens the test studies.
+Baselines are kept in .cache/embedding_quality and run once. On a few cores OMP_NUM_THREADS=1 is many times faster.
 The Markdown report goes to the standard output, the numbers to --out.
 """
 

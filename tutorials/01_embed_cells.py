@@ -108,6 +108,7 @@ print(levels.groupby(level=0).mean().round(1))
 import scanpy as sc
 
 scaled = adata[:100].copy()
+scaled.X = scaled.X.toarray()
 sc.pp.normalize_total(scaled)
 sc.pp.log1p(scaled)
 sc.pp.scale(scaled)
