@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from xtrimogene.model import attention, value_embedding
 from xtrimogene.model.flops import cell_embedding_flops, dense_flops, gene_embedding_flops, training_step_flops
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import PRESETS, model_config
+from xtrimogene.training import read_config
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene_kernels.linear_attention import reference as linear_reference
 from xtrimogene_kernels.segments import Segments
@@ -109,6 +111,22 @@ def test_training_step_with_a_latent_vector_and_a_share_of_decoded_cells(batch_s
     counted = count(config, run, backward=True) / batch_size
     closed = training_step_flops(config, 194, 1866, decoder_share=0.2, latent=True, batch_size=batch_size)
     assert closed == pytest.approx(counted, rel=0.01)
+
+
+def test_the_demo_models_run_costs_less_than_ten_gigaflop_a_cell() -> None:
+    run = read_config(Path(__file__).parents[2] / "data" / "demo_model.toml")
+    num_visible = run.masking.max_visible
+    assert num_visible is not None and run.latent_weight > 0
+    num_hidden = 1500 - num_visible + round(run.masking.zero_fraction * (NUM_GENES - 1500))
+    flops = training_step_flops(
+        model_config(run.preset, NUM_GENES),
+        num_visible + 2,
+        num_hidden,
+        decoder_share=run.decoder_share,
+        latent=True,
+        batch_size=run.batch_size,
+    )
+    assert flops < 10e9
 
 
 def test_figures_of_the_largest_model() -> None:

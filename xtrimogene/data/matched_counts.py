@@ -66,7 +66,9 @@ class MatchedCounts:
             Fewer than ``min_genes`` genes are matched, or they carry less than half of the counts.
         """
         if self.cells.num_cells and not self.counts_per_column.any():
-            raise CountsError(f"{self.choice.matrix} of {self.cells.name} holds only zeros; give the measured counts.")
+            raise CountsError(
+                f"{self.choice.matrix} of {self.cells.name} holds only zeros in the cells looked at; give counts."
+            )
         return self.match.require(self.counts_per_column, min_genes=min_genes)
 
     def blocks(self, max_cells: int | None = None) -> Iterator[tuple[int, csr_matrix]]:
