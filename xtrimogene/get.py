@@ -195,6 +195,7 @@ def _decode(
                 unread = int((~readable_cells(block)).sum())
                 num_unread += unread
                 advance(unread)
+        counts.report()
     if num_unread:
         warnings.warn(
             f"{num_unread:,} of {len(result):,} cells have no counts to read in the model's genes; theirs are NaN.",

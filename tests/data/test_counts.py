@@ -173,7 +173,10 @@ def test_raw_with_more_genes_is_preferred() -> None:
     assert (find(part).matrix, find(part).input_kind) == ("raw/X", "counts")
     part.raw = as_anndata(log1p(counts(), 1e4))
     assert (find(part).matrix, find(part).input_kind) == ("raw/X", "log1p")
-    part.X = counts()[:, :50].tocsr()
+    part.X = counts()[:, :50].tocsr()  # scanpy's recipe: counts of the selected genes, log1p of all in raw
+    assert (find(part).matrix, find(part).input_kind) == ("raw/X", "log1p")
+    assert (find(part, input_kind="counts").matrix, find(part, layer="X").matrix) == ("X", "X")
+    part.raw = as_anndata(counts() * 0.37)
     assert find(part).matrix == "X"
 
 
@@ -261,6 +264,9 @@ def test_bulk() -> None:
     assert find(as_anndata(np.float32([[0.5, 1.25, 0.0]])), kind="bulk").input_kind == "bulk"
     assert "logarithms" in refusal(as_anndata(np.log1p(tpm)), kind="bulk")
     assert "logarithms" in refusal(as_anndata(np.log2(1 + tpm)), kind="bulk")
+    fpkm = tpm * np.linspace(0.5, 2, 6, dtype=np.float32)[:, None]  # no common total
+    assert find(as_anndata(fpkm), kind="bulk").input_kind == "bulk"
+    assert "logarithms" in refusal(as_anndata(np.log2(1 + fpkm)), kind="bulk")
 
 
 def test_every_block_is_checked_again() -> None:

@@ -17,6 +17,11 @@ def test_a_line_is_cut_in_the_middle(classifier: Classifier) -> None:
     assert classify(LINE, SIDES, asked, classifier=classifier).tolist() == ["left", "left", "right", "right"]
 
 
+def test_labels_are_text() -> None:
+    with pytest.raises(ConfigError, match="labels are int64; text is needed"):
+        classify(np.zeros((3, 2)), np.arange(3), np.zeros((1, 2)))
+
+
 def test_fifteen_neighbours_vote() -> None:
     # around 0: 7 of "near" and 8 of "ring" are the 15 nearest, a 16th would tie; the ring wins, not the very nearest
     train = np.concatenate([np.full(7, 0.1), np.full(8, 1.0), np.full(50, 9.0)])[:, None]

@@ -49,8 +49,8 @@ def find_counts(
     """Choose the matrix that holds counts, by looking at about 2,000 evenly spaced cells.
 
     The order is X, then layers called counts, raw_counts or alike, then raw/X; first for counts, then for log1p of
-    counts. Where raw/X has more genes than the one found and holds the same kind, raw/X is taken: genes left out change
-    the totals.
+    counts. Where raw/X has more genes than the one found and holds counts, or log1p that can be reversed to counts,
+    raw/X is taken: genes left out change the totals.
 
     Parameters
     ----------
@@ -173,19 +173,24 @@ class _Looked:
 
     def choose_counts(self, *, reverse: bool) -> CountsChoice:
         matrix = self.first(lambda found: found.holds_counts)
+        if matrix is not None and reverse and self._raw_has_more(matrix) and self.at("raw/X").holds_log():
+            return self._reversed("raw/X")
         if matrix is not None:
             reason = f"whole numbers up to {self.at(matrix).largest:,.0f}{self._instead(matrix)}"
             return CountsChoice(matrix=matrix, input_kind="counts", reason=f"{matrix} holds {reason}")
         matrix = self.first(lambda found: found.holds_log()) if reverse else None
         if matrix is not None:
-            total = common_total(self.at(matrix).log_totals["e"])
-            scale = f"scaled to {total:,.0f} per cell" if total else "of no common total"
-            reason = f"{matrix} holds log1p of counts {scale}, reversed to counts{self._instead(matrix)}"
-            return CountsChoice(matrix=matrix, input_kind="log1p", log_total=total, reason=reason)
+            return self._reversed(matrix)
         matrix = self.first(lambda found: found.is_empty)
         if matrix == self.candidates[0]:
             return CountsChoice(matrix=matrix, input_kind="counts", reason=f"{matrix} holds no value above zero")
         raise self._refusal(describe)
+
+    def _reversed(self, matrix: str) -> CountsChoice:
+        total = common_total(self.at(matrix).log_totals["e"])
+        scale = f"scaled to {total:,.0f} per cell" if total else "of no common total"
+        reason = f"{matrix} holds log1p of counts {scale}, reversed to counts{self._instead(matrix)}"
+        return CountsChoice(matrix=matrix, input_kind="log1p", log_total=total, reason=reason)
 
     def choose_values(self) -> CountsChoice:
         matrix = self.first(lambda found: found.is_log1p)
@@ -197,7 +202,8 @@ class _Looked:
         return CountsChoice(matrix=matrix, input_kind="values", reason=f"{matrix} is taken as log1p values, as asked")
 
     def choose_bulk(self) -> CountsChoice:
-        matrix = self.first(lambda found: found.fault is None and not looks_logged(found))
+        num_genes = self.cells.num_columns(self.candidates[0])
+        matrix = self.first(lambda found: found.fault is None and not looks_logged(found, num_genes))
         if matrix is None:
             raise self._refusal(describe_as_bulk)
         reason = f"{matrix} holds non-negative expression{self._instead(matrix)}"

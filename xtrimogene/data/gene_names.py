@@ -53,6 +53,7 @@ class NameIndex:
         return -1, NONE
 
     def find_all(self, names: Sequence[str]) -> tuple[Int[np.ndarray, "columns"], Int8[np.ndarray, "columns"]]:
+        """Return the place and the rule of each name; a name that a tool has altered counts as a symbol."""
         found = [self.find(name) for name in names]
         present = frozenset(names)
         for column, (name, (gene, _)) in enumerate(zip(names, found, strict=True)):

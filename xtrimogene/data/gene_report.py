@@ -85,7 +85,7 @@ def _look(name: str) -> str:
 class GeneReport:
     """How the columns of a matrix meet the genes of a model; counts are None where they were not given."""
 
-    num_columns: int
+    num_columns: int  # without other features
     num_matched_columns: int
     num_genes: int  # of the model
     num_matched_genes: int
@@ -98,6 +98,7 @@ class GeneReport:
     num_ambiguous: int
     ambiguous: Sequence[str]  # the first names that belong to several genes
     unmatched: Sequence[str]  # the first names; those with most counts, where counts are known
+    num_other_features: int = 0  # antibodies, guides and the like, left out
 
     @property
     def share_of_counts(self) -> float | None:
@@ -115,6 +116,9 @@ class GeneReport:
             "genes": f"{self.num_matched_genes:,} of the model's {self.num_genes:,}, "
             f"from {self.num_matched_columns:,} of {self.num_columns:,} columns",
             "counts": f"{percent(self.share_of_counts)} matched" if self.share_of_counts is not None else "",
+            "left out": f"{self.num_other_features:,} features that are no genes (antibodies, guides and the like)"
+            if self.num_other_features
+            else "",
             "by rule": _listed(self.by_rule),
             "found in": _listed(self.by_field),
             "summed": f"{self.num_summed:,} columns share a gene: {_sums(self.summed)}" if self.num_summed else "",

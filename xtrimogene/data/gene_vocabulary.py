@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Real, Shaped
 from scipy.sparse import csr_matrix
 
+from xtrimogene.data.gene_columns import are_genes, contradicted, ids_of_other_species
 from xtrimogene.data.gene_names import ENSEMBL_ID, RULES, SYMBOL, name_index, split_name
 from xtrimogene.data.gene_report import GeneReport, describe_names, percent, quote
 from xtrimogene.data.gene_table import human_gene_table
@@ -103,9 +104,12 @@ class GeneVocabulary:
         Notes
         -----
         Exact symbols and Ensembl ids come before aliases and previous symbols. Where two identifiers disagree, the
-        one that finds more columns is believed.
+        one that finds more columns is believed. Antibodies, guides and other features that ``feature_types`` names are
+        no genes, whatever they are called; nor is a column with an Ensembl id of another species. Where the file has
+        Ensembl ids, a column without one is found by an exact symbol only, and only if no other column has that gene.
         """
         fields = _identifiers(columns)
+        is_gene = are_genes(columns)
         index = name_index(self.symbols, self.ensembl_ids)
         found = {field: index.find_all(names) for field, names in fields.items()}
         ranked = sorted(fields, key=lambda f: (-(found[f][0] >= 0).sum(), -(found[f][1] == SYMBOL).sum(), f))
@@ -119,10 +123,13 @@ class GeneVocabulary:
                 field_target, field_rule = found[field]
                 new = (target < 0) & (field_target >= 0) & (np.isin(field_rule, (SYMBOL, ENSEMBL_ID)) == exact)
                 target[new], rule[new], source[new] = field_target[new], field_rule[new], rank
+        foreign = ids_of_other_species(fields)
+        gone = ~is_gene | (foreign != "") | contradicted(fields, target, self.symbols)
+        target[gone], rule[gone], source[gone] = -1, 0, -1
         names = tuple(
             fields[ranked[rank]][column]
             if rank >= 0
-            else next((fields[f][column] for f in ranked if fields[f][column]), "")
+            else str(foreign[column]) or next((fields[f][column] for f in ranked if fields[f][column]), "")
             for column, rank in enumerate(source.tolist())
         )
         return GeneMatch(
@@ -131,6 +138,7 @@ class GeneVocabulary:
             target=target,
             rule=np.array(RULES)[rule],
             field=np.array([*ranked, ""])[source],
+            is_gene=is_gene,
         )
 
 
@@ -143,6 +151,7 @@ class GeneMatch:
     target: Int[np.ndarray, "columns"]  # place in the vocabulary, or -1
     rule: Shaped[np.ndarray, "columns"]  # one of RULES
     field: Shaped[np.ndarray, "columns"]  # the identifier that found it, or ""
+    is_gene: Bool[np.ndarray, "columns"]  # not an antibody, a guide or another feature
 
     @property
     def num_genes(self) -> int:
@@ -167,9 +176,11 @@ class GeneMatch:
 
     def report(self, counts_per_column: Real[np.ndarray, "columns"] | None = None) -> GeneReport:
         matched = self.target >= 0
-        counts = None if counts_per_column is None else np.asarray(counts_per_column, np.float64)
+        counts = None if counts_per_column is None else np.where(self.is_gene, counts_per_column, 0.0)
         heaviest = np.zeros(len(matched)) if counts is None else -counts
-        unmatched = [self.names[c] for c in np.argsort(heaviest, kind="stable").tolist() if not matched[c]]
+        unmatched = [
+            self.names[c] for c in np.argsort(heaviest, kind="stable").tolist() if not matched[c] and self.is_gene[c]
+        ]
         table = human_gene_table()
         ambiguous = [name for name in unmatched if name in table.ambiguous]
 
@@ -178,7 +189,8 @@ class GeneMatch:
             columns_of.setdefault(int(self.target[column]), []).append(column)
         summed = {gene: columns for gene, columns in sorted(columns_of.items()) if len(columns) > 1}
         return GeneReport(
-            num_columns=len(matched),
+            num_columns=int(self.is_gene.sum()),
+            num_other_features=int((~self.is_gene).sum()),
             num_matched_columns=int(matched.sum()),
             num_genes=self.num_genes,
             num_matched_genes=len(columns_of),
@@ -231,7 +243,7 @@ class GeneMatch:
             return f"\nThe data has only {report.num_columns:,} genes: give the matrix from before genes were selected."
         if not report.unmatched:
             return ""
-        unmatched = np.flatnonzero(self.target < 0)
+        unmatched = np.flatnonzero((self.target < 0) & self.is_gene)
         weights = None if counts is None else np.asarray(counts)[unmatched].tolist()
         looks = describe_names([self.names[column] for column in unmatched.tolist()], weights)
         return f"\nFirst unmatched: {quote(report.unmatched)}. {looks or _WHERE}"

@@ -14,6 +14,7 @@ from xtrimogene.data.gene_vocabulary import GeneMatch, GeneVocabulary
 from xtrimogene.errors import CountsError
 
 SAMPLE_ROWS = 10_000
+STRANGE = 0.1  # share of a cell's counts; human plasma cells, full of immunoglobulin, go down to 0.12
 
 
 class MatchedCounts:
@@ -22,6 +23,7 @@ class MatchedCounts:
     def __init__(self, cells: CellBlocks, choice: CountsChoice, match: GeneMatch) -> None:
         self.cells, self.choice, self.match = cells, choice, match
         self.counts_per_column = np.zeros(len(match.target))  # of the rows read last
+        self.num_read, self.num_strange = 0, 0  # of the rows read last: all, and those mostly of other genes
 
     @classmethod
     def find(
@@ -64,12 +66,32 @@ class MatchedCounts:
             There are cells and not one count.
         GeneMatchError
             Fewer than ``min_genes`` genes are matched, or they carry less than half of the counts.
+
+        Warns
+        -----
+        UserWarning
+            The matrix seems to hold selected genes only; or there are cells with most counts in other genes.
         """
         if self.cells.num_cells and not self.counts_per_column.any():
             raise CountsError(
                 f"{self.choice.matrix} of {self.cells.name} holds only zeros in the cells looked at; give counts."
             )
-        return self.match.require(self.counts_per_column, min_genes=min_genes)
+        report = self.match.require(self.counts_per_column, min_genes=min_genes)
+        if 4 * report.num_columns < report.num_genes:
+            warnings.warn(
+                f"{self.choice.matrix} has {report.num_columns:,} genes and the model knows {report.num_genes:,}: if "
+                "they were selected, give the matrix from before, as a cell's vector depends on all of its genes.",
+                UserWarning,
+                stacklevel=3,
+            )
+        if self.num_strange:
+            warnings.warn(
+                f"{self.num_strange:,} of {self.num_read:,} cells looked at have less than a tenth of their counts in "
+                "the model's genes, as cells of another species have; do not trust their vectors.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return report
 
     def blocks(self, max_cells: int | None = None) -> Iterator[tuple[int, csr_matrix]]:
         """Read all cells: the first row of each block and its counts over the model's genes."""
@@ -105,10 +127,15 @@ class MatchedCounts:
 
     def _read(self, ranges: Iterator[RowRange] | Sequence[RowRange]) -> Iterator[tuple[int, csr_matrix]]:
         self.counts_per_column[:] = 0
+        self.num_read = self.num_strange = 0
         for start, stop in ranges:
             block = to_counts(self.cells.block(self.choice.matrix, start, stop), self.choice, start)
             self.counts_per_column += np.bincount(block.indices, block.data, minlength=block.shape[1])
-            yield start, self.match.apply(block)
+            matched = self.match.apply(block)
+            whole = block @ self.match.is_gene.astype(np.float32)
+            self.num_strange += int((np.asarray(matched.sum(axis=1)).ravel() < STRANGE * whole).sum())
+            self.num_read += block.shape[0]
+            yield start, matched
 
 
 def _at_most(max_cells: int | None, ranges: Iterator[RowRange]) -> Iterator[RowRange]:

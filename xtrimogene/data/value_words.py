@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from xtrimogene.data.value_checks import Findings, common_total
+from xtrimogene.data.value_checks import LARGEST_LOG, Findings, common_total
 
+MANY_GENES = 200
 GIVE_COUNTS = "give raw counts in X, in layers['counts'] or in raw"
 
 
@@ -66,9 +67,11 @@ def describe_as_bulk(found: Findings) -> tuple[str, str]:
     return describe(found)
 
 
-def looks_logged(found: Findings) -> bool:
-    """Linear expression does not share a total only after the logarithm is undone; log(1 + TPM) does."""
-    return found.fraction is not None and _shared_total(found.totals) is None and _logged_total(found) is not None
+def looks_logged(found: Findings, num_genes: int) -> bool:
+    """Linear expression does not share a total only after the logarithm is undone, and some gene of many is large."""
+    if found.fraction is None or _shared_total(found.totals) is not None:
+        return False
+    return _logged_total(found) is not None or (num_genes >= MANY_GENES and found.largest <= LARGEST_LOG)
 
 
 def _logged_total(found: Findings) -> tuple[str, float] | None:

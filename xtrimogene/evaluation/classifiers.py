@@ -31,6 +31,8 @@ def classify(
     Euclidean on the embedding as given. A training cell without an embedding (a NaN row) is not used; a test cell
     without one gets no label (""), which counts as wrong.
     """
+    if train_labels.dtype.kind not in "UO":
+        raise ConfigError(f"labels are {train_labels.dtype}; text is needed, such as labels.astype(str).")
     usable, known = np.isfinite(train_embedding).all(axis=1), np.isfinite(test_embedding).all(axis=1)
     train_embedding, train_labels = train_embedding[usable], train_labels[usable]
     if not len(train_labels):
