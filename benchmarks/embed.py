@@ -1,6 +1,6 @@
 """How fast is a cell embedded on a CPU? Ours beside PyTorch's own encoder, cell by cell and in padded batches.
 
-python benchmarks/embed.py            # the 100M shape, all layers: about half an hour on a quiet core
+python benchmarks/embed.py            # the 100M shape, all layers: about 40 minutes on a quiet core
 python benchmarks/embed.py --quick    # two layers, fewer cells: a few minutes
 
 One thread, process CPU time, minimum of interleaved rounds, a GEMM probe between them. All encoders have the same
@@ -284,9 +284,9 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="100M")
     parser.add_argument("--layers", type=int, help="default: the preset's; fewer are quicker and each costs the same")
-    parser.add_argument("--cells", type=int, default=64)
+    parser.add_argument("--cells", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=32, help="of the padded batches")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--preparation-cells", type=int, default=300)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULT)
