@@ -164,6 +164,7 @@ def _decode(
     progress: bool,
 ) -> np.ndarray:
     inference = Inference(model, device=device, token_budget=token_budget)
+    compute = getattr(inference, what)
     depth = read_depth or model.config.read_depth
     ReadDepth.parse(depth)
     places = None if genes is None else _places(genes, model.genes)
@@ -182,16 +183,8 @@ def _decode(
             asked: dict[str, Any] = {"genes": places, "read_depth": depth, "normalized": counts.normalized}
             for start, block in counts.blocks(max_cells=max(1, _BLOCK_BYTES // max(1, 4 * math.prod(shape)))):
                 rows = slice(start, start + block.shape[0])
-                if what == "expression_from_latent":
-                    result[rows] = inference.expression_from_latent(block, **asked, progress=advance)
-                elif what == "expression":
-                    result[rows] = inference.expression(
-                        block, measured=measured, panel=panel[rows], **asked, progress=advance
-                    )
-                else:
-                    result[rows] = inference.gene_embeddings(
-                        block, measured=measured, panel=panel[rows], **asked, progress=advance
-                    )
+                known = {} if what == "expression_from_latent" else {"measured": measured, "panel": panel[rows]}
+                result[rows] = compute(block, **asked, **known, progress=advance)
                 unread = int((~readable_cells(block)).sum())
                 num_unread += unread
                 advance(unread)

@@ -21,21 +21,25 @@ def are_genes(columns: Mapping[str, Sequence[str]]) -> Bool[np.ndarray, "columns
     return np.array([kind in (GENE_EXPRESSION, "") for kind in kinds])
 
 
-def ids_of_other_species(fields: Mapping[str, Sequence[str]]) -> Shaped[np.ndarray, "columns"]:
+def ensembl_ids(fields: Mapping[str, Sequence[str]]) -> Shaped[np.ndarray, "fields columns"]:
+    """Return the Ensembl id that each field holds for each column, without its version, or ""."""
+    return np.array([[split_name(name)[0] for name in names] for names in fields.values()], dtype=object)
+
+
+def of_other_species(ids: Shaped[np.ndarray, "fields columns"]) -> Shaped[np.ndarray, "columns"]:
     """Return each column's Ensembl id that is not human, or "": TP53 with ENSSSCG... is a pig's gene."""
-    foreign = np.full(len(next(iter(fields.values()))), "", dtype=object)
-    for names in fields.values():
-        for column, name in enumerate(names):
-            if name.startswith("ENSG") or "ENS" not in name:
-                continue
-            ensembl_id, _ = split_name(name)
-            if ensembl_id and not ensembl_id.startswith("ENSG"):
-                foreign[column] = ensembl_id
+    foreign = np.full(ids.shape[1], "", dtype=object)
+    for of_field in ids:
+        other = np.array([one != "" and not one.startswith("ENSG") for one in of_field], bool)
+        foreign[other] = of_field[other]
     return foreign
 
 
 def contradicted(
-    fields: Mapping[str, Sequence[str]], target: Int[np.ndarray, "columns"], symbols: Sequence[str]
+    fields: Mapping[str, Sequence[str]],
+    ids: Shaped[np.ndarray, "fields columns"],
+    target: Int[np.ndarray, "columns"],
+    symbols: Sequence[str],
 ) -> Bool[np.ndarray, "columns"]:
     """Columns without an Ensembl id where a field has one for nearly all: an antibody CD56, a guide TP53-1.
 
@@ -46,12 +50,10 @@ def contradicted(
     target
         Place of each column's gene among ``symbols``, or -1.
     """
-    has_id = np.ones(len(target), bool)
-    if len(fields) > 1:
-        for names in fields.values():
-            found = np.array([name.startswith("ENS") or bool(split_name(name)[0]) for name in names], bool)
-            if found.sum() > _MOST * len(found):
-                has_id = found
+    with_ids = [of_field != "" for of_field in ids if (of_field != "").sum() > _MOST * len(target)]
+    if len(fields) == 1 or not with_ids:
+        return np.zeros(len(target), bool)
+    has_id = with_ids[-1]
     without = ~has_id & (target >= 0)
     taken = np.isin(target, target[has_id])
     exact = np.zeros(len(target), bool)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Real, Shaped
 from scipy.sparse import csr_matrix
 
-from xtrimogene.data.gene_columns import are_genes, contradicted, ids_of_other_species
+from xtrimogene.data.gene_columns import are_genes, contradicted, ensembl_ids, of_other_species
 from xtrimogene.data.gene_names import ENSEMBL_ID, RULES, SYMBOL, name_index, split_name
 from xtrimogene.data.gene_report import GeneReport, describe_names, percent, quote
 from xtrimogene.data.gene_table import human_gene_table
@@ -123,8 +123,9 @@ class GeneVocabulary:
                 field_target, field_rule = found[field]
                 new = (target < 0) & (field_target >= 0) & (np.isin(field_rule, (SYMBOL, ENSEMBL_ID)) == exact)
                 target[new], rule[new], source[new] = field_target[new], field_rule[new], rank
-        foreign = ids_of_other_species(fields)
-        gone = ~is_gene | (foreign != "") | contradicted(fields, target, self.symbols)
+        ids = ensembl_ids(fields)
+        foreign = of_other_species(ids)
+        gone = ~is_gene | (foreign != "") | contradicted(fields, ids, target, self.symbols)
         target[gone], rule[gone], source[gone] = -1, 0, -1
         names = tuple(
             fields[ranked[rank]][column]

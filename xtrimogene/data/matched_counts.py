@@ -70,7 +70,7 @@ class MatchedCounts:
         Warns
         -----
         UserWarning
-            The matrix seems to hold selected genes only; or there are cells with most counts in other genes.
+            The matrix seems to hold selected genes only; or there are cells with nearly all counts in other genes.
         """
         if self.cells.num_cells and not self.counts_per_column.any():
             raise CountsError(

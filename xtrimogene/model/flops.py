@@ -20,7 +20,8 @@ def gene_embedding_flops(config: ModelConfig, num_tokens: int, num_asked: int | 
     """Return the operations to embed genes (default: all) in the context of a cell that goes alone."""
     asked = config.num_genes if num_asked is None else num_asked
     encoded = _values(config, num_tokens) + _encoder(config.encoder, num_tokens)
-    return encoded + _decoder_input(config, num_tokens) + _decoder(config.decoder, config.num_genes + 2, asked)
+    given = _decoder_zeros(config) + _decoder_shown(config, num_tokens)
+    return encoded + given + _decoder(config.decoder, config.num_genes + 2, asked)
 
 
 def training_step_flops(
@@ -55,16 +56,17 @@ def training_step_flops(
         once += 2 * width
     decoded = (
         _values(config, num_hidden)
-        + _decoder_input(config, num_visible + num_hidden)
+        + _decoder_shown(config, num_visible + num_hidden)
         + _decoder(decoder, num_positions, num_hidden)
         + 2 * num_hidden * decoder.dim  # the head
     )
-    decoded_once = 2 * config.num_bins * (num_hidden + 1)
+    decoded_once = 2 * config.num_bins * num_hidden
     decoded_once += 2 * decoder.num_features * decoder.dim * _feature_rows(decoder, num_positions, num_hidden)
     num_decoded = math.ceil(decoder_share * batch_size)
-    flops = 3 * forward - once + num_decoded * (3 * decoded - decoded_once) // batch_size
-    shared = 6 * num_positions * dim * decoder.dim  # the zeros of every position are projected once for all cells
-    return flops - max(num_decoded - 1, 0) * shared // batch_size
+    in_batch = num_decoded * (3 * decoded - decoded_once)
+    if num_decoded:
+        in_batch += 3 * _decoder_zeros(config) - 2 * config.num_bins
+    return 3 * forward - once + in_batch // batch_size
 
 
 def dense_flops(config: ModelConfig, attention: Literal["softmax", "performer"]) -> int:
@@ -91,9 +93,13 @@ def _encoder(config: EncoderConfig, num_tokens: int) -> int:
     return config.num_layers * (linear + 4 * num_tokens**2 * config.dim)
 
 
-def _decoder_input(config: ModelConfig, num_shown: int) -> int:
-    """Every position as a zero, then those that are shown; the embedding of zero itself, too."""
-    return _values(config, 1) + 2 * (config.num_genes + 2 + num_shown) * config.encoder.dim * config.decoder.dim
+def _decoder_zeros(config: ModelConfig) -> int:
+    """Every position as a zero, once for all cells of a batch; the embedding of zero itself, too."""
+    return _values(config, 1) + _decoder_shown(config, config.num_genes + 2)
+
+
+def _decoder_shown(config: ModelConfig, num_shown: int) -> int:
+    return 2 * num_shown * config.encoder.dim * config.decoder.dim
 
 
 def _decoder(config: DecoderConfig, num_positions: int, num_asked: int) -> int:
