@@ -11,8 +11,10 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 
 import xtrimogene as xt
+from xtrimogene import pp
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import FileFormatError
+from xtrimogene.inference import Inference
 
 MakeCells = Callable[..., AnnData]
 
@@ -99,10 +101,21 @@ def test_notes_and_unreadable_cells(tiny_model: PretrainedModel, make_cells: Mak
     assert "below 80 %" in found["note"]
 
 
-def test_the_cost_grows_with_the_cells(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+def test_the_cost_grows_with_the_cells(
+    tiny_model: PretrainedModel, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, embed = [0.0], Inference.cell_embeddings
+
+    def slowly(self: Inference, counts: csr_matrix, **options: object) -> np.ndarray:
+        now[0] += 0.01 * counts.shape[0]
+        return embed(self, counts, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Inference, "cell_embeddings", slowly)
+    monkeypatch.setattr(pp.time, "perf_counter", lambda: now[0])  # a clock of ours: a busy machine changes nothing
     few, many = (xt.pp.check(make_cells(number), tiny_model).cost for number in (300, 6000))
     assert few is not None and many is not None and many.num_probed <= 300
     assert many.seconds > 4 * few.seconds
+    assert (few.seconds, many.seconds) == (pytest.approx(3), pytest.approx(60))
 
 
 def test_a_damaged_file_is_an_exception(tiny_model: PretrainedModel, tmp_path: Path) -> None:
