@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,14 +94,12 @@ def test_the_interval_covers_the_true_difference_about_as_often_as_it_says() -> 
     assert 0.90 <= covered / 200 <= 0.99
 
 
-@pytest.mark.slow
-def test_two_thousand_resamples_of_two_thousand_cells_are_fast() -> None:
+def test_cells_that_all_differ_give_an_interval_too() -> None:
     random = np.random.default_rng(4)
     truth = np.array([f"label {number}" for number in range(20)])[random.integers(20, size=2000)]
-    ours, theirs = ([random.permutation(truth) for _ in range(3)] for _ in range(2))  # every pattern different
-    began = time.process_time()
-    macro_f1_difference(truth, ours, theirs)
-    assert time.process_time() - began < 5
+    ours, theirs = ([random.permutation(truth) for _ in range(3)] for _ in range(2))  # no two patterns alike
+    difference = macro_f1_difference(truth, ours, theirs)
+    assert difference.low < 0 < difference.high and difference.high - difference.low < 0.05
 
 
 def test_unmatched_input_is_refused() -> None:
