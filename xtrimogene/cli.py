@@ -181,8 +181,14 @@ def pretrain(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The run: files, output, preset and settings.")],
     seed: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run, instead of the config's.")] = None,
+    devices: Annotated[int, typer.Option(help="GPUs of this machine; processes where there is none.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines; start the command on each by torchrun or SLURM.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes beside each device's that prepare cells.")] = 0,
 ) -> None:
-    """Pre-train a model; the same command continues a run that was stopped."""
+    """Pre-train a model; the same command continues a run that was stopped.
+
+    It goes on exactly where it stopped, on as many devices as are there now.
+    """
     from dataclasses import replace
 
     from xtrimogene.training.run import pretrain as train
@@ -192,7 +198,7 @@ def pretrain(
     run = read_config(config)
     run = replace(run, seed=run.seed if seed is None else seed, output=str(output or run.output))
     try:
-        train(run)
+        train(run, num_devices=devices, num_nodes=nodes, num_workers=workers)
     except KeyboardInterrupt:
         print("Stopped; the same command continues from the last checkpoint.", file=sys.stderr)
         raise

@@ -152,15 +152,35 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    """How cells are shuffled: blocks of neighbours at random, then the cells of a buffer of blocks.
+
+    A step's cells come from ``num_lanes`` lanes, each a share of the epoch; a lane is the smallest part that a device
+    can have, so that a run may go on with any number of devices that divides ``num_lanes``, on the same cells.
+    """
+
+    num_lanes: int = 8
+    block_size: int = 256
+    buffer_size: int = 16_384  # cells of all lanes
+
+    def __post_init__(self) -> None:
+        for name in ("num_lanes", "block_size", "buffer_size"):
+            _require(getattr(self, name) >= 1, f"sampling: {name}={getattr(self, name)} must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
     """One pre-training run: what is read, what is trained, where it is written."""
 
     files: tuple[str, ...]
     output: str
     joined_by: Mapping[str, str] = field(default_factory=dict)  # file: obs column of the batches it joins
+    weights: Mapping[str, float] = field(default_factory=dict)  # file: how often an epoch reads it, 1 unless named
+    in_memory: bool = True  # False: cells are read from their files block by block, again and again
     preset: str = "demo"
     num_steps: int = 10_000
-    batch_size: int = 64
+    batch_size: int = 64  # cells of a step, on all devices together
+    micro_batch_size: int | None = None  # cells of one pass, None: a lane's; their gradients add up to the step's
     min_genes: int = 200  # cells with fewer expressed genes are left out
     decoder_share: float = 1.0  # share of a batch's cells that pass through the gene decoder
     latent_weight: float = 0.0  # weight of the latent head's loss; needs a preset with latent_dim
@@ -169,18 +189,45 @@ class PretrainConfig:
     redraw_every: int = 1000  # steps between two draws of the FAVOR+ projections; 0: never
     checkpoint_every: int = 500
     log_every: int = 50
+    tensorboard: bool = False  # the same numbers as TensorBoard events; needs the extra of that name
+    validation_files: tuple[str, ...] = ()  # cells that are not trained on
+    validation_cells: int = 256  # of them, drawn once
+    validate_every: int = 500
     seed: int = 0
     precision: Precision = "auto"  # auto: bfloat16 on CUDA, float32 elsewhere
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     read_depth: ReadDepthConfig = field(default_factory=ReadDepthConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr to train on.")
-        strangers = sorted(set(self.joined_by) - set(self.files))
-        _require(not strangers, f"joined_by names {', '.join(map(repr, strangers))}, which is not among files.")
-        for name in ("num_steps", "batch_size", "min_genes", "checkpoint_every", "log_every"):
+        for name in ("joined_by", "weights"):
+            strangers = sorted(set(getattr(self, name)) - set(self.files))
+            _require(not strangers, f"{name} names {', '.join(map(repr, strangers))}, which is not among files.")
+        both = sorted(set(self.validation_files) & set(self.files))
+        _require(not both, f"validation_files names {', '.join(map(repr, both))}, which is trained on; leave it out.")
+        for file, weight in self.weights.items():
+            _require(weight > 0, f"weights: {file!r} has {weight}; it must be positive, or leave the file out.")
+        for name in (
+            "num_steps",
+            "batch_size",
+            "min_genes",
+            "checkpoint_every",
+            "log_every",
+            "validation_cells",
+            "validate_every",
+        ):
             _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
+        _require(
+            self.micro_batch_size is None or self.micro_batch_size >= 1,
+            f"micro_batch_size={self.micro_batch_size} must be at least 1, or None.",
+        )
+        _require(
+            self.batch_size >= self.sampling.num_lanes,
+            f"batch_size={self.batch_size} is less than sampling.num_lanes={self.sampling.num_lanes}, and each lane "
+            "gives a cell to each step; lower num_lanes or raise batch_size.",
+        )
         for name in ("seed", "redraw_every", "latent_weight"):
             _require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must not be negative.")
         for name, kinds in (("start", Start), ("precision", Precision)):

@@ -42,9 +42,15 @@ class Segments:
         lengths = torch.tensor(self.lengths, dtype=torch.int64, device=device)
         return torch.arange(self.num_segments, device=device).repeat_interleave(lengths, output_size=self.num_rows)
 
-    def first(self, num_segments: int) -> "Segments":
-        """Return the first segments only."""
-        return Segments(self.cu_seqlens[: num_segments + 1], self.lengths[:num_segments])
+    def between(self, start: int, stop: int) -> "Segments":
+        """Return segments ``start`` to ``stop`` only, their rows counted from zero."""
+        bounds = self.cu_seqlens[start : stop + 1]
+        return Segments(bounds - bounds[0] if start else bounds, self.lengths[start:stop])
+
+    def rows_between(self, start: int, stop: int) -> slice:
+        """Return the rows of segments ``start`` to ``stop``."""
+        first = sum(self.lengths[:start])
+        return slice(first, first + sum(self.lengths[start:stop]))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Segments":
         return Segments(self.cu_seqlens.to(device, non_blocking=non_blocking), self.lengths)

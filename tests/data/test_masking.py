@@ -193,7 +193,7 @@ def test_a_cell_with_one_gene_keeps_it() -> None:
 
 def test_first_and_to_keep_the_hidden_genes_together() -> None:
     masked = make_batch(4, 100, 0.3, 1).mask(MaskingConfig())
-    first = masked.hidden.first(2).to("cpu")
+    first = masked.hidden.between(0, 2).to("cpu")
     num_rows = sum(masked.hidden.segments.lengths[:2])
     assert first.segments.lengths == masked.hidden.segments.lengths[:2]
     assert torch.equal(first.gene_ids, masked.hidden.gene_ids[:num_rows])

@@ -102,7 +102,8 @@ def test_measured_genes_default_to_all_and_may_differ_by_panel(make_counts: Call
 
 def test_first_cells_are_the_batch_of_the_first_cells(make_counts: Callable[..., sparse.csr_matrix]) -> None:
     counts = make_counts(5, 20, 0.5)
-    assert_same(pack_cells(counts).first(3), pack_cells(counts[:3]))
+    assert_same(pack_cells(counts).between(0, 3), pack_cells(counts[:3]))
+    assert_same(pack_cells(counts).between(2, 4), pack_cells(counts[2:4]))
 
 
 def test_no_cells_pack_to_nothing() -> None:

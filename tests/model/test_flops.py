@@ -1,5 +1,6 @@
 """The closed form of the operations against torch's own counter, at full size: on meta tensors nothing is computed."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import PRESETS, model_config
 from xtrimogene.training import read_config
 from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene_kernels.linear_attention import reference as linear_reference
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.value_embedding import reference as value_reference
@@ -101,12 +103,14 @@ def test_training_step_with_a_latent_vector_and_a_share_of_decoded_cells(batch_s
         torch.zeros(num_hidden, device="meta"),
         hidden_segments,
     )
-    batch = MaskedCells(cell(192, batch_size), hidden, torch.zeros(num_hidden, device="meta"), cell(1500, batch_size))
+    cells = MaskedCells(cell(192, batch_size), hidden, torch.zeros(num_hidden, device="meta"), cell(1500, batch_size))
+    study = torch.zeros(batch_size, dtype=torch.int64, device="meta")
+    batch = MicroBatch(cells, study, num_decoded=math.ceil(0.2 * batch_size), seed=0)
     settings = PretrainConfig(files=("a",), output="b", latent_weight=1.0, latent_kl_weight=1.0, decoder_share=0.2)
 
     def run(network: XTrimoGene) -> Tensor:
         training = Pretraining(network, settings, np.ones((1, NUM_GENES), dtype=bool)).to("meta")
-        return torch.stack(list(training.losses(batch).values()))
+        return torch.stack(list(training.errors(batch).values()))
 
     counted = count(config, run, backward=True) / batch_size
     closed = training_step_flops(config, 194, 1866, decoder_share=0.2, latent=True, batch_size=batch_size)

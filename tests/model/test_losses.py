@@ -5,12 +5,12 @@ import torch
 from scipy import sparse
 
 from xtrimogene.data.packed_cells import pack_cells
-from xtrimogene.model.losses import masked_regression_loss, reconstruction_loss
+from xtrimogene.model.losses import masked_squared_error, reconstruction_error
 
 
-def test_masked_regression_is_the_mean_square_in_float32() -> None:
-    loss = masked_regression_loss(torch.tensor([1.0, 4.0], dtype=torch.bfloat16), torch.tensor([0.0, 2.0]))
-    assert loss.dtype == torch.float32 and loss.item() == 2.5
+def test_masked_errors_are_added_up_in_float32() -> None:
+    loss = masked_squared_error(torch.tensor([1.0, 4.0], dtype=torch.bfloat16), torch.tensor([0.0, 2.0]))
+    assert loss.dtype == torch.float32 and loss.item() == 5.0
 
 
 def test_reconstruction_weighs_zeros_and_nonzeros_of_measured_genes_the_same() -> None:
@@ -27,7 +27,7 @@ def test_reconstruction_weighs_zeros_and_nonzeros_of_measured_genes_the_same() -
         # the last cell expresses all it was measured for: there is no zero to get wrong
         of_zeros = squares[cell][zero].mean() if zero.any() else 0.0
         per_cell.append(0.5 * (squares[cell][nonzero].mean() + of_zeros))
-    np.testing.assert_allclose(reconstruction_loss(predicted, raw), np.mean(per_cell), rtol=1e-5)
+    np.testing.assert_allclose(reconstruction_error(predicted, raw), np.sum(per_cell), rtol=1e-5)
 
 
 def test_an_unmeasured_gene_has_no_say() -> None:
@@ -36,4 +36,4 @@ def test_an_unmeasured_gene_has_no_say() -> None:
     predicted = torch.zeros(1, 4)
     other = predicted.clone()
     other[0, 3] = 100.0
-    assert torch.equal(reconstruction_loss(predicted, raw), reconstruction_loss(other, raw))
+    assert torch.equal(reconstruction_error(predicted, raw), reconstruction_error(other, raw))

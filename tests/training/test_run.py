@@ -11,19 +11,15 @@ from typing import Any
 
 import anndata
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import sparse
 
 from xtrimogene.checkpoint import file_sha256, load
 from xtrimogene.config import (
-    DecoderConfig,
-    EncoderConfig,
     ModelConfig,
     OptimizerConfig,
     PretrainConfig,
-    ReadDepthConfig,
 )
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
@@ -32,6 +28,7 @@ from xtrimogene.presets import PRESETS
 from xtrimogene.training import step_progress
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.run import pretrain, read_config
+from xtrimogene.training.run_checkpoints import checkpoints
 
 # Lightning's own: an outdated call, few workers (ours hold the cells in memory), and a loader that it cannot rewind
 # (ours begins at the trainer's step).
@@ -40,48 +37,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*dataloader is not resumable"),
 ]
-GENES = GeneVocabulary(tuple(f"GENE{i}" for i in range(250)), ("",) * 250)
-
-
-def tiny(num_genes: int) -> ModelConfig:
-    return ModelConfig(
-        num_genes=num_genes,
-        encoder=EncoderConfig(dim=8, num_layers=1, num_heads=2, dropout=0.1),
-        decoder=DecoderConfig(dim=4, num_layers=1, num_heads=1, num_features=4),
-        num_bins=4,
-        latent_dim=3,
-    )
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(
+    monkeypatch: pytest.MonkeyPatch, tiny_genes: GeneVocabulary, tiny_model: Callable[[int], ModelConfig]
+) -> None:
     """A tiny model over few genes: a run takes a second."""
-    monkeypatch.setitem(PRESETS, "tiny", tiny)
-    monkeypatch.setattr(GeneVocabulary, "human", classmethod(lambda cls: GENES))
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> PretrainConfig:
-    counts = np.random.default_rng(0).poisson(0.8, (20, 250)).astype(np.float32)
-    var = pd.DataFrame(index=list(GENES.symbols))
-    for name, rows in (("a", slice(0, 12)), ("b", slice(12, 20))):
-        anndata.AnnData(sparse.csr_matrix(counts[rows]), var=var).write_h5ad(tmp_path / f"{name}.h5ad")
-    return PretrainConfig(
-        files=(str(tmp_path / "a.h5ad"), str(tmp_path / "b.h5ad")),
-        output=str(tmp_path / "run"),
-        preset="tiny",
-        num_steps=12,
-        batch_size=4,  # five steps an epoch: the run crosses epochs
-        min_genes=50,
-        latent_weight=0.5,
-        latent_kl_weight=1e-3,
-        start="spectral",
-        redraw_every=5,
-        checkpoint_every=3,
-        log_every=2,
-        read_depth=ReadDepthConfig(gene_spread=0.5),
-        optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=2),
-    )
+    monkeypatch.setitem(PRESETS, "tiny", tiny_model)
+    monkeypatch.setattr(GeneVocabulary, "human", classmethod(lambda cls: tiny_genes))
 
 
 def interrupt_at(step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,11 +65,13 @@ def interrupt_at(step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPa
         assert signal.getsignal(signal.SIGINT) is heard, "a second Ctrl-C is heard too"
 
 
-def test_what_is_written_loads_and_embeds(config: PretrainConfig) -> None:
+def test_what_is_written_loads_and_embeds(
+    config: PretrainConfig, tiny_genes: GeneVocabulary, tiny_model: Callable[[int], ModelConfig]
+) -> None:
     trained = pretrain(config)
     output = Path(config.output)
     model = load(output / "model")
-    assert model.genes == GENES and model.config == tiny(250)
+    assert model.genes == tiny_genes and model.config == tiny_model(250)
     for name, tensor in model.network.state_dict().items():
         assert torch.equal(tensor, trained.network.state_dict()[name].half().float()), name
     embedding = Inference(model, device="cpu").cell_embeddings(sparse.csr_matrix(np.ones((2, 250), dtype=np.float32)))
@@ -125,6 +91,41 @@ def test_what_is_written_loads_and_embeds(config: PretrainConfig) -> None:
     assert float(rows[0]["learning_rate"]) == pytest.approx(1e-2) and float(rows[5]["learning_rate"]) < 1e-3
 
 
+def test_cells_that_are_not_trained_on_are_validated_on(config: PretrainConfig) -> None:
+    pretrain(replace(config, files=config.files[:1], validation_files=config.files[1:], validate_every=5))
+    with (Path(config.output) / "log" / "validation.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["step"]) for row in rows] == [0, 5, 10, 12]
+    assert all(float(rows[-1][name]) < float(rows[0][name]) for name in ("decoder", "latent"))
+
+
+def test_the_weights_of_files_are_heeded(config: PretrainConfig) -> None:
+    card = pretrain(replace(config, weights={config.files[0]: 2.0}, num_steps=8)).card
+    assert card["cells_seen"] == 32  # an epoch: the 12 cells of one file twice and the 8 of the other
+
+
+def test_a_run_goes_on_with_the_same_cells_only(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_at(4, config, monkeypatch)
+    cells = anndata.read_h5ad(config.files[0])
+    cells[:10].copy().write_h5ad(config.files[0])
+    with pytest.raises(ConfigError, match="other cells than when this run began"):
+        pretrain(config)
+
+
+@pytest.mark.parametrize(("devices", "message"), [(3, "3 devices cannot share sampling.num_lanes=2 lanes evenly")])
+def test_devices_that_cannot_share_the_lanes_are_refused(config: PretrainConfig, devices: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pretrain(config, num_devices=devices)
+    with pytest.raises(ConfigError, match="3 worker processes cannot share 2 lanes"):
+        pretrain(config, num_workers=3)
+
+
+def test_cells_left_in_their_files_train_the_same_model(config: PretrainConfig) -> None:
+    memory = pretrain(config).network.state_dict()
+    disk = pretrain(replace(config, in_memory=False, output=config.output + "2")).network.state_dict()
+    assert all(torch.equal(memory[name], disk[name]) for name in memory)
+
+
 def test_a_run_that_diverges_stops_and_leaves_no_model(config: PretrainConfig) -> None:
     wild = replace(config, optimizer=OptimizerConfig(peak_lr=1e30, warmup_steps=0))
     with pytest.raises(ConfigError, match="The run has diverged: .* after step .*smaller optimizer.peak_lr"):
@@ -132,14 +133,39 @@ def test_a_run_that_diverges_stops_and_leaves_no_model(config: PretrainConfig) -
     assert not (Path(config.output) / "model").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[: len(content) // 2]])
-def test_a_damaged_checkpoint_is_told(
-    damage: Callable[[bytes], bytes], config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        del content[len(content) // 2 :]
+    elif how == "emptied":
+        content.clear()
+    else:
+        content[len(content) // 2] ^= 1  # one bit, in the middle of the weights
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "flipped"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    how: str, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupt_at(4, config, monkeypatch)
-    last = Path(config.output) / "checkpoints" / "last.ckpt"
-    last.write_bytes(damage(last.read_bytes()))
-    with pytest.raises(CheckpointError, match="last.ckpt is damaged.*remove it to begin again"):
+    whole = pretrain(replace(config, output=config.output + "-whole"))
+    interrupt_at(7, config, monkeypatch)
+    folder = Path(config.output) / "checkpoints"
+    assert [path.name for path in checkpoints(folder)] == ["step-00000006.ckpt", "step-00000003.ckpt"]
+    damage(folder / "step-00000006.ckpt", how)
+    with pytest.warns(UserWarning, match="step-00000006.ckpt of .* is damaged; going on from step-00000003.ckpt"):
+        resumed = pretrain(config)
+    for name, tensor in resumed.network.state_dict().items():
+        assert torch.equal(tensor, whole.network.state_dict()[name]), name
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_told(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(7, config, monkeypatch)
+    for path in checkpoints(Path(config.output) / "checkpoints"):
+        damage(path, "cut")
+    with pytest.raises(CheckpointError, match="are damaged, the run cannot go on.*remove them to begin again"):
         pretrain(config)
 
 

@@ -6,16 +6,16 @@ import torch
 from scipy import sparse
 
 from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.data.packed_cells import COUNTS_PER_CELL, pack_cells
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.xtrimogene import XTrimoGene
-from xtrimogene.training.data_module import TrainingCells
 from xtrimogene.training.spectral import begin_with_components, gene_loadings
 
 NUM_GENES = 30
 
 
-def make_cells() -> TrainingCells:
+def make_cells() -> CellsInMemory:
     """Two studies, two kinds of cell in both; gene 29 is expressed in the second study alone, 28 in no cell."""
     random = np.random.default_rng(0)
     kind, panel = random.integers(2, size=80), np.repeat([0, 1], 40)
@@ -26,10 +26,10 @@ def make_cells() -> TrainingCells:
     counts = sparse.csr_matrix(random.poisson(rates).astype(np.float32))
     measured = np.ones((2, NUM_GENES), dtype=bool)
     measured[0, 29] = False
-    return TrainingCells(counts, measured, panel, ())
+    return CellsInMemory(counts, measured, panel, ())
 
 
-def dense_loadings(cells: TrainingCells, num_components: int) -> np.ndarray:
+def dense_loadings(cells: CellsInMemory, num_components: int) -> np.ndarray:
     counts = cells.counts.toarray().astype(np.float64)
     values = np.log1p(counts / counts.sum(1, keepdims=True) * COUNTS_PER_CELL)
     for study in (0, 1):
@@ -58,7 +58,7 @@ def test_the_first_axis_is_the_kind_of_cell_and_not_the_study() -> None:
 )
 def test_cells_that_do_not_vary_are_refused(rows: list[int], message: str) -> None:
     cells = make_cells()
-    few = TrainingCells(cells.counts[rows], cells.measured, cells.panel[rows], ())
+    few = CellsInMemory(cells.counts[rows], cells.measured, cells.panel[rows], ())
     with pytest.raises(ConfigError, match=f"start = 'spectral' {message}.*set start = 'random'"):
         begin_with_components(begun()[0], few, seed=0)
 

@@ -32,10 +32,10 @@ class HiddenGenes:
             self.segments.to(device, non_blocking),
         )
 
-    def first(self, num_cells: int) -> "HiddenGenes":
-        """Return the batch cut to its first cells."""
-        segments = self.segments.first(num_cells)
-        return HiddenGenes(self.gene_ids[: segments.num_rows], self.shown[: segments.num_rows], segments)
+    def between(self, start: int, stop: int) -> "HiddenGenes":
+        """Return cells ``start`` to ``stop`` of the batch."""
+        rows = self.segments.rows_between(start, stop)
+        return HiddenGenes(self.gene_ids[rows], self.shown[rows], self.segments.between(start, stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,15 @@ class MaskedCells:
             self.hidden.to(device, non_blocking),
             self.targets.to(device, non_blocking=non_blocking),
             self.raw.to(device, non_blocking),
+        )
+
+    def between(self, start: int, stop: int) -> "MaskedCells":
+        """Return cells ``start`` to ``stop`` of the batch."""
+        return MaskedCells(
+            self.visible.between(start, stop),
+            self.hidden.between(start, stop),
+            self.targets[self.hidden.segments.rows_between(start, stop)],
+            self.raw.between(start, stop),
         )
 
 

@@ -97,6 +97,11 @@ class MatchedCounts:
         """Read all cells: the first row of each block and its counts over the model's genes."""
         return self._read(_at_most(max_cells, self.cells.row_blocks(self.choice.matrix)))
 
+    def rows(self, start: int, stop: int) -> csr_matrix:
+        """Read a range of cells, over the model's genes; what has been read last stays what it is."""
+        block = self.cells.block(self.choice.matrix, start, stop)
+        return self.match.apply(to_counts(block, self.choice, start))
+
     def all(self) -> csr_matrix:
         """Read all cells into one matrix over the model's genes."""
         return vstack([block for _, block in self.blocks()], format="csr")

@@ -49,17 +49,16 @@ class PackedCells:
             panel=move(self.panel),
         )
 
-    def first(self, num_cells: int) -> "PackedCells":
-        """Return the batch cut to its first cells."""
-        segments = self.segments.first(num_cells)
-        rows = slice(segments.num_rows)
+    def between(self, start: int, stop: int) -> "PackedCells":
+        """Return cells ``start`` to ``stop`` of the batch."""
+        rows = self.segments.rows_between(start, stop)
         return PackedCells(
             gene_ids=self.gene_ids[rows],
             values=self.values[rows],
-            segments=segments,
-            totals=self.totals[:num_cells],
+            segments=self.segments.between(start, stop),
+            totals=self.totals[start:stop],
             measured=self.measured,
-            panel=self.panel[:num_cells],
+            panel=self.panel[start:stop],
         )
 
 

@@ -1,135 +1,119 @@
-"""Training batches from AnnData files: cells read once, kept sparse, masked anew at every step.
+"""Training steps from a cell store: read, thinned and masked anew at every step.
 
-What a step sees is a function of (seed, step) alone, so a run continues exactly where it stopped. First cut: all cells
-are held in memory as one CSR matrix over the model's genes.
+What a step reads is a function of the seed and the step alone, so a run continues exactly where it stopped, on however
+many devices.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
+import hashlib
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int64
 from lightning import LightningDataModule
-from scipy import sparse
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from xtrimogene.config import PretrainConfig
-from xtrimogene.data.blocks import open_cells
-from xtrimogene.data.gene_panels import panels_of_batches
-from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.data.masking import MaskedCells, mask_cells
-from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.data.read_depth import downsample_counts
-from xtrimogene.errors import CountsError
+from xtrimogene.data.cell_store import CellStore
+from xtrimogene.data.lane_reader import LaneReader
+from xtrimogene.data.sampler import Sampler
+from xtrimogene.errors import ConfigError
+from xtrimogene.training.micro_batch import MicroBatch, micro_batch
+
+TrainingStep = list[MicroBatch]
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingCells:
-    """Cells of several files over one gene list; a study is a file, or a batch of a file that joins several.
+class LaneBatches(IterableDataset[MicroBatch]):
+    """One micro-batch a lane and step, a step's lanes one after the other; worker processes share out the lanes."""
 
-    ``sources`` says, file by file, what was read.
-    """
+    def __init__(
+        self, store: CellStore, sampler: Sampler, config: PretrainConfig, lanes: range, first_step: int
+    ) -> None:
+        self.store, self.sampler, self.config, self.lanes, self.first_step = store, sampler, config, lanes, first_step
 
-    counts: sparse.csr_matrix
-    measured: Bool[np.ndarray, "R G"]
-    panel: Int64[np.ndarray, "B"]
-    sources: tuple[dict[str, Any], ...]
-
-
-def read_training_cells(
-    files: Sequence[str | Path],
-    genes: GeneVocabulary,
-    *,
-    min_genes: int,
-    joined_by: Mapping[str, str] = MappingProxyType({}),
-) -> TrainingCells:
-    """Read files (.h5ad, .zarr) whose values are counts; cells with fewer than ``min_genes`` genes are left out.
-
-    Parameters
-    ----------
-    joined_by
-        For a file that joins batches with other genes each: the column of obs that names the batch.
-
-    Raises
-    ------
-    CountsError
-        A file without counts, or no cell left.
-    GeneMatchError
-        A file whose genes are not the vocabulary's.
-    FieldError
-        A column of ``joined_by`` that the file lacks.
-    """
-    matrices, measured, panels, sources, num_panels = [], [], [], [], 0
-    for file in files:
-        with open_cells(file) as cells:
-            matched = MatchedCounts.find(cells, genes)
-            matrix = matched.all()
-            matched.match.require(matched.counts_per_column)
-            key = joined_by.get(str(file))
-            batches = np.zeros(matrix.shape[0]) if key is None else cells.obs_column(key)
-        kept = np.diff(matrix.indptr) >= min_genes
-        own_measured, own_panel = matched.match.measured[None], np.zeros(int(kept.sum()), dtype=np.int64)
-        if key is not None:
-            own_measured, own_panel = panels_of_batches([(0, matrix[kept])], matched.match.measured, batches[kept])
-        panels.append(own_panel + num_panels)
-        num_panels += len(own_measured)
-        matrices.append(matrix[kept])
-        measured.append(own_measured)
-        source = {"file": Path(file).name, "cells": int(kept.sum()), "cells_left_out": int((~kept).sum())}
-        sources.append(source if key is None else {**source, "joined_by": key, "batches": len(own_measured)})
-    counts = sparse.vstack(matrices, format="csr")
-    if counts.shape[0] == 0:
-        raise CountsError(f"No cell has {min_genes} expressed genes; lower min_genes or give other files.")
-    return TrainingCells(counts, np.concatenate(measured), np.concatenate(panels), tuple(sources))
-
-
-class TrainingBatches(IterableDataset[MaskedCells]):
-    """Batches from step ``first_step`` on; each epoch is a fresh permutation, each cell once."""
-
-    def __init__(self, cells: TrainingCells, config: PretrainConfig, first_step: int) -> None:
-        self.cells = cells
-        self.config = config
-        self.first_step = first_step
-
-    def __iter__(self) -> Iterator[MaskedCells]:
+    def __iter__(self) -> Iterator[MicroBatch]:
+        worker = get_worker_info()
+        lanes = self.lanes if worker is None else self.lanes[worker.id :: worker.num_workers]
+        readers = [LaneReader(self.store, self.sampler, lane) for lane in lanes]
         for step in range(self.first_step, self.config.num_steps):
-            yield training_batch(self.cells, self.config, step)
+            for reader in readers:
+                counts, rows = reader.read(step)
+                yield micro_batch(counts, rows, self.store, self.config, step=step, lane=reader.number)
 
 
-def training_batch(cells: TrainingCells, config: PretrainConfig, step: int) -> MaskedCells:
-    """Return the batch of this step: a function of the seed and the step alone."""
-    rows = batch_rows(cells.counts.shape[0], config.batch_size, step, config.seed)
-    generator = np.random.default_rng((config.seed, 1, step))
-    raw = cells.counts[rows]
-    inputs = downsample_counts(raw, config.read_depth, generator)
-    return mask_cells(inputs, raw, config.masking, generator, measured=cells.measured, panel=cells.panel[rows])
+class StepLoader:
+    """The lanes of a step together. Made anew for each process and each sitting."""
 
+    def __init__(self, loader: DataLoader[MicroBatch], lanes_per_step: int) -> None:
+        self.loader, self.lanes_per_step = loader, lanes_per_step
 
-def batch_rows(num_cells: int, batch_size: int, step: int, seed: int) -> Int64[np.ndarray, "b"]:
-    """Rows of a step in an endless sequence of permutations of all cells."""
-    places = np.arange(step * batch_size, (step + 1) * batch_size)
-    rows = np.empty(batch_size, dtype=np.int64)
-    for epoch in np.unique(places // num_cells):
-        here = places // num_cells == epoch
-        rows[here] = np.random.default_rng((seed, 0, int(epoch))).permutation(num_cells)[places[here] % num_cells]
-    return rows
+    def __iter__(self) -> Iterator[TrainingStep]:
+        batches = iter(self.loader)
+        for first in batches:
+            yield [first, *(next(batches) for _ in range(self.lanes_per_step - 1))]
 
 
 class CellDataModule(LightningDataModule):
-    """Feeds the trainer from its current step on, also after a resume."""
+    """Feeds each process of the trainer its lanes, from the current step on.
 
-    def __init__(self, cells: TrainingCells, config: PretrainConfig) -> None:
+    Parameters
+    ----------
+    num_workers
+        Processes beside each training process that read, thin and mask; the lanes of a training process are shared
+        out evenly among them. 0: the training process itself does it.
+    """
+
+    def __init__(self, store: CellStore, sampler: Sampler, config: PretrainConfig, *, num_workers: int = 0) -> None:
         super().__init__()
-        self.cells = cells
-        self.config = config
+        self.store, self.sampler, self.config, self.num_workers = store, sampler, config, num_workers
 
-    def train_dataloader(self) -> DataLoader[MaskedCells]:
+    def train_dataloader(self) -> StepLoader:
         assert self.trainer is not None
-        return DataLoader(TrainingBatches(self.cells, self.config, self.trainer.global_step), batch_size=None)
+        lanes = lanes_of(self.trainer.global_rank, self.trainer.world_size, self.config.sampling.num_lanes)
+        if self.num_workers and len(lanes) % self.num_workers:
+            raise ConfigError(
+                f"{self.num_workers} worker processes cannot share {len(lanes)} lanes evenly; choose a divisor."
+            )
+        batches = LaneBatches(self.store, self.sampler, self.config, lanes, self.trainer.global_step)
+        return StepLoader(DataLoader(batches, batch_size=None, num_workers=self.num_workers), len(lanes))
 
-    def transfer_batch_to_device(self, batch: MaskedCells, device: torch.device, dataloader_idx: int) -> MaskedCells:
-        return batch.to(device, non_blocking=True)
+    def transfer_batch_to_device(self, batch: TrainingStep, device: torch.device, dataloader_idx: int) -> TrainingStep:
+        return [part.to(device, non_blocking=True) for part in batch]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"cells": self._fingerprint()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse to go on with other cells.
+
+        Raises
+        ------
+        ConfigError
+            The files hold other cells than when the checkpoint was written.
+        """
+        if state["cells"] != self._fingerprint():
+            raise ConfigError(
+                "The files hold other cells than when this run began, so it cannot go on exactly; bring the files "
+                "back, or begin a run with another output."
+            )
+
+    def _fingerprint(self) -> str:
+        cells = hashlib.sha256(self.store.panel.tobytes())
+        cells.update(repr(self.store.sources).encode())
+        return cells.hexdigest()
+
+
+def lanes_of(rank: int, world_size: int, num_lanes: int) -> range:
+    """Return the lanes of a process.
+
+    Raises
+    ------
+    ConfigError
+        The processes cannot share the lanes evenly.
+    """
+    if num_lanes % world_size:
+        raise ConfigError(
+            f"{world_size} devices cannot share sampling.num_lanes={num_lanes} lanes evenly; use a number of devices "
+            "that divides it, or begin a run with other lanes."
+        )
+    own = num_lanes // world_size
+    return range(rank * own, (rank + 1) * own)

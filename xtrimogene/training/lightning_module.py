@@ -3,25 +3,36 @@
 What a study's genes have in common (its chemistry, its ambient RNA) is learned as one offset per study and gene, added
 to every prediction and thrown away with the module: the network need not hold it. As in scVI the latent vector may be
 read with noise and pay for its size, so that it holds what pays for itself.
+
+A loss is a sum over the step's cells, of all micro-batches and devices, divided by what it sums over: a step is the
+same however it is cut.
 Letters: B cells, M hidden genes, G genes, R studies (gene panels).
 """
 
-import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from xtrimogene.config import PretrainConfig
-from xtrimogene.data.masking import MaskedCells
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.initialization import redraw_projections
-from xtrimogene.model.losses import masked_regression_loss, reconstruction_loss
+from xtrimogene.model.losses import masked_squared_error, reconstruction_error
 from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.training.data_module import TrainingStep
+from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.optimizer import build_optimizer, build_schedule
+
+Losses = dict[str, Tensor]
 
 
 class Pretraining(LightningModule):
@@ -35,61 +46,96 @@ class Pretraining(LightningModule):
             raise ConfigError(
                 "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0."
             )
+        self.automatic_optimization = False
         self.network = network
         self.config = config
+        self.micro_batch_size = config.micro_batch_size
         self.study_offsets = nn.Parameter(torch.zeros(measured.shape))
         self.register_buffer("measured", torch.from_numpy(measured), persistent=False)
-
-    def training_step(self, batch: MaskedCells, batch_index: int) -> Tensor:
-        losses = self.losses(batch)
         # the decoder reads a share of the cells and its mean counts for that share, or few cells would rule the encoder
         weights = {
-            "decoder": self.config.decoder_share,
-            "latent": self.config.latent_weight,
-            "latent_kl": self.config.latent_kl_weight,
+            "decoder": config.decoder_share,
+            "latent": config.latent_weight,
+            "latent_kl": config.latent_kl_weight,
         }
-        self.log_dict({f"{name}_loss": value.detach() for name, value in losses.items()}, prog_bar=True)
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        if "decoder" not in self.weights:
+            network.decoder.requires_grad_(False)
+            network.head.requires_grad_(False)
+        if "latent" not in self.weights and network.latent_head is not None:
+            network.latent_head.requires_grad_(False)
 
-    def losses(self, batch: MaskedCells) -> dict[str, Tensor]:
-        """Return "decoder", "latent" and "latent_kl", those that are trained.
+    def training_step(self, batch: TrainingStep, batch_index: int) -> None:
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer) and isinstance(schedule, LambdaLR)
+        self.zero_grad(set_to_none=True)
+        totals = self.totals(batch)
+        losses = self._backward_in_memory(batch, totals)
+        self.clip_gradients(
+            optimizer.optimizer, gradient_clip_val=self.config.optimizer.gradient_clip, gradient_clip_algorithm="norm"
+        )
+        self.log("learning_rate", optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+        self.log_dict({f"{name}_loss": self._over_devices(loss) for name, loss in losses.items()})
 
-        Mean squared errors at the hidden genes of the decoder's share of cells and, through the latent head, at all
-        genes of all cells; the latent vector's divergence from noise, in nats a cell.
+    def totals(self, batch: TrainingStep) -> Losses:
+        """Return what each loss is a mean over: hidden genes or cells of the step, on all devices together."""
+        num_cells = sum(part.num_cells for part in batch)
+        num_targets = sum(part.num_targets for part in batch)
+        counts = {"decoder": num_targets, "latent": num_cells, "latent_kl": num_cells}
+        own = torch.tensor([float(counts[name]) for name in self.weights], device=self.device)
+        return dict(zip(self.weights, self._over_devices(own).clamp(min=1).unbind(), strict=True))
+
+    def backward_step(self, batch: TrainingStep, totals: Losses) -> Losses:
+        """Leave the step's gradients in the parameters and return this device's part of each loss."""
+        losses = {name: torch.zeros((), device=self.device) for name in self.weights}
+        with self._gradients_apart():
+            for part in batch:
+                torch.manual_seed(part.seed)
+                means = {name: error / totals[name] for name, error in self.errors(part).items()}
+                loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
+                self.manual_backward(loss * self._world_size)  # its mean over devices is taken below
+                for name, mean in means.items():
+                    losses[name] += mean.detach()
+        if self._world_size > 1:
+            # nothing but the exchange of gradients: here every process does the same, whatever its cells
+            self.manual_backward(torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * 0.0)
+        return losses
+
+    def errors(self, batch: MicroBatch) -> Losses:
+        """Return the sums of "decoder", "latent" and "latent_kl", those that are trained.
+
+        Squared errors at the hidden genes of the decoder's share of cells and, through the latent head, the mean one
+        of each cell over all its genes; the latent vector's divergence from noise, in nats.
         """
-        network, hidden, config = self.network, batch.hidden, self.config
-        target_depth = batch.raw.totals.log10()
-        packed = network.append_read_depth(batch.visible, target_depth, batch.visible.totals.log10())
+        network, cells, study = self.network, batch.cells, batch.study
+        target_depth = cells.raw.totals.log10()
+        packed = network.append_read_depth(cells.visible, target_depth, cells.visible.totals.log10())
         tokens = network.encode(packed)  # (N, D)
         offsets = self.centred_offsets()  # (R, G)
-        losses = {}
-        if config.latent_weight > 0:
-            latent = network.pool(tokens, packed, "latent")  # (B, L)
-            if config.latent_kl_weight > 0:
-                losses["latent_kl"] = 0.5 * latent.float().square().sum(1).mean()
-                latent = latent + torch.randn_like(latent)
-            predicted = network.predict_from_latent(latent, target_depth) + offsets[batch.raw.panel]  # (B, G)
-            losses["latent"] = reconstruction_loss(predicted, batch.raw)
-        num_decoded = math.ceil(config.decoder_share * packed.num_cells)
-        if num_decoded:
-            some, asked = packed.first(num_decoded), hidden.first(num_decoded)
+        errors = {}
+        if "decoder" in self.weights:
+            some, asked = packed.between(0, batch.num_decoded), cells.hidden.between(0, batch.num_decoded)
             genes = network.decode(tokens[: some.segments.num_rows], some, asked.gene_ids, asked.segments, asked)
-            study = some.panel[asked.segments.segment_of_row()]  # (M,)
-            predicted = network.head(genes) + offsets[study, asked.gene_ids]  # (M,)
-            losses["decoder"] = masked_regression_loss(predicted, batch.targets[: len(genes)])
-        return losses
+            own = offsets[study[asked.segments.segment_of_row()], asked.gene_ids]  # (M,)
+            errors["decoder"] = masked_squared_error(network.head(genes) + own, cells.targets[: len(genes)])
+        if "latent" in self.weights:
+            latent = network.pool(tokens, packed, "latent")  # (B, L)
+            if "latent_kl" in self.weights:
+                errors["latent_kl"] = 0.5 * latent.float().square().sum()
+                latent = latent + torch.randn_like(latent)
+            predicted = network.predict_from_latent(latent, target_depth) + offsets[study]  # (B, G)
+            errors["latent"] = reconstruction_error(predicted, cells.raw)
+        return errors
 
     def centred_offsets(self) -> Float[Tensor, "R G"]:
         """Offsets that sum to zero over the studies that measured a gene, so that they hold nothing of its mean."""
         own = self.study_offsets * self.measured
         return (own - own.sum(0) / self.measured.sum(0).clamp(min=1)) * self.measured
 
-    def on_train_batch_start(self, batch: MaskedCells, batch_index: int) -> None:
+    def on_train_batch_start(self, batch: TrainingStep, batch_index: int) -> None:
         step = self.global_step
-        torch.manual_seed(
-            hash((self.config.seed, step)) % 2**63
-        )  # dropout of a resumed step is what it would have been
         if self.config.redraw_every and step and step % self.config.redraw_every == 0:
             generator = torch.Generator().manual_seed(self.config.seed + step)
             redraw_projections(self.network, generator)
@@ -98,3 +144,45 @@ class Pretraining(LightningModule):
         optimizer = build_optimizer(self, self.config.optimizer)
         schedule = build_schedule(optimizer, self.config.optimizer, self.config.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _backward_in_memory(self, batch: TrainingStep, totals: Losses) -> Losses:
+        """As `backward_step`; where memory runs out, the step is cut smaller, from then on."""
+        while True:
+            size = self.micro_batch_size or max(part.num_cells for part in batch)
+            try:
+                return self.backward_step([piece for part in batch for piece in part.split(size)], totals)
+            except RuntimeError as error:
+                if size == 1 or not _out_of_memory(error):
+                    raise
+            self.micro_batch_size = -(-size // 2)
+            self.zero_grad(set_to_none=True)
+            rank_zero_warn(
+                f"Out of memory with {size} cells a pass; going on with {self.micro_batch_size}. To begin so, set "
+                f"micro_batch_size = {self.micro_batch_size}.",
+                category=UserWarning,
+            )
+            torch.cuda.empty_cache()
+
+    @contextmanager
+    def _gradients_apart(self) -> Iterator[None]:
+        """Each process adds up gradients of its own."""
+        strategy = self.trainer.strategy if self._world_size > 1 else None
+        apart: AbstractContextManager[None] = nullcontext()
+        if isinstance(strategy, DDPStrategy):
+            apart = strategy.block_backward_sync()
+        with apart:
+            yield
+
+    @property
+    def _world_size(self) -> int:
+        return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+    def _over_devices(self, own: Tensor) -> Tensor:
+        """Add up over all processes."""
+        if self._world_size > 1:
+            torch.distributed.all_reduce(own)
+        return own
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -11,10 +11,11 @@ from xtrimogene.config import OptimizerConfig
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Matrices decay, vectors and embedding tables do not."""
-    decayed = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
-    chosen = {id(parameter) for parameter in decayed}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    """Matrices decay, vectors and embedding tables do not; what needs no gradient is left out."""
+    linear = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
+    decayed = [weight for weight in linear if weight.requires_grad]
+    chosen = {id(weight) for weight in linear}
+    others = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in chosen]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.peak_lr, betas=config.betas)
 

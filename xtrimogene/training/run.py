@@ -2,12 +2,10 @@
 
 import json
 import os
-import pickle
 import platform
 import signal
 import subprocess
 import tomllib
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -16,21 +14,27 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 
 from xtrimogene.checkpoint import PretrainedModel, file_sha256, save
 from xtrimogene.config import PretrainConfig, from_dict, to_dict
+from xtrimogene.data.cell_store import CellStore, join, open_stores, sample_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import CheckpointError, ConfigError
+from xtrimogene.data.sampler import Sampler
+from xtrimogene.errors import ConfigError
+from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
-from xtrimogene.training.data_module import CellDataModule, TrainingCells, read_training_cells
+from xtrimogene.training.data_module import CellDataModule, lanes_of
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.loss_log import LossLog
+from xtrimogene.training.run_checkpoints import RunCheckpoints, WholeFiles, newest_checkpoint, remove_scratch
+from xtrimogene.training.scalar_log import ScalarLog
 from xtrimogene.training.spectral import begin_with_components
 from xtrimogene.training.step_progress import StepProgress
+from xtrimogene.training.validation import Validation, validation_batches
 
-LAST = "last.ckpt"
+SPECTRAL_CELLS = 50_000
 
 
 def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
@@ -54,98 +58,136 @@ def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
         if name not in values:
             raise ConfigError(f"{file}: `{name}` is missing.")
     config = from_dict(PretrainConfig, values, file.name)
-    files = tuple(str(file.parent / entry) for entry in config.files)
-    joined_by = {str(file.parent / entry): key for entry, key in config.joined_by.items()}
-    return replace(config, files=files, joined_by=joined_by, output=str(file.parent / config.output))
+
+    def beside(entry: str) -> str:
+        return str(file.parent / entry)
+
+    return replace(
+        config,
+        files=tuple(map(beside, config.files)),
+        joined_by={beside(entry): key for entry, key in config.joined_by.items()},
+        weights={beside(entry): weight for entry, weight in config.weights.items()},
+        validation_files=tuple(map(beside, config.validation_files)),
+        output=beside(config.output),
+    )
 
 
-def pretrain(config: PretrainConfig) -> PretrainedModel:
+def pretrain(
+    config: PretrainConfig, *, num_devices: int = 1, num_nodes: int = 1, num_workers: int = 0
+) -> PretrainedModel:
     """Train, resuming where an earlier run of the same config stopped, and write ``output/model``.
 
-    The loss log is ``output/log/metrics.csv``; checkpoints of the run are in ``output/checkpoints``.
+    ``output/log`` holds ``metrics.csv`` and, with validation files, ``validation.csv``; ``output/checkpoints`` the last
+    two checkpoints of the run, of which a damaged one is passed over. A run may go on with other devices and workers
+    than it began with: it reads the same cells at each step.
+
+    Parameters
+    ----------
+    num_devices
+        GPUs of this machine, or processes where there is none. With more than one, the program that calls is started
+        once for each; torchrun and SLURM are heeded.
+    num_nodes
+        Machines.
+    num_workers
+        Processes beside each device's that read, thin and mask cells.
 
     Raises
     ------
     ConfigError
-        ``output`` holds a run of another config; or the loss is no number any more.
+        ``output`` holds a run of another config, or of other cells; the devices cannot share the lanes; the loss is no
+        number any more.
     CheckpointError
-        The run's last checkpoint is damaged.
+        All of the run's checkpoints are damaged.
     """
     output = Path(config.output)
     _check_unclaimed(output, config)
+    lanes_of(0, num_devices * num_nodes, config.sampling.num_lanes)
     genes = GeneVocabulary.human()
     model = model_config(config.preset, len(genes))
-    cells = read_training_cells(config.files, genes, min_genes=config.min_genes, joined_by=config.joined_by)
+    stores = open_stores(
+        config.files, genes, min_genes=config.min_genes, joined_by=config.joined_by, in_memory=config.in_memory
+    )
+    sources = [
+        (len(store.panel), config.weights.get(file, 1.0)) for store, file in zip(stores, config.files, strict=True)
+    ]
+    sampler = Sampler(sources, batch_size=config.batch_size, config=config.sampling, seed=config.seed)
+    cells = join(stores)
     network = XTrimoGene(model, seed=config.seed)
     module = Pretraining(network, config, cells.measured)
-    _claim(output, config)
-    last = output / "checkpoints" / LAST
-    _check_readable(last)
-    if config.start == "spectral" and not last.is_file():
-        begin_with_components(network, cells, config.seed)
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, genes, num_devices=num_devices, num_nodes=num_nodes)
+    checkpoint = newest_checkpoint(output / "checkpoints")
+    if trainer.is_global_zero:
+        _claim(output, config)
+    if config.start == "spectral" and checkpoint is None:
+        some = sample_cells(cells, SPECTRAL_CELLS, block_size=config.sampling.block_size, seed=config.seed)
+        begin_with_components(network, some, config.seed)
     on_interrupt = signal.getsignal(signal.SIGINT)
+    data = CellDataModule(cells, sampler, config, num_workers=num_workers)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's own
-            trainer.fit(
-                module,
-                datamodule=CellDataModule(cells, config),
-                ckpt_path=last if last.is_file() else None,
-                weights_only=True,
-            )
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the process deaf to the next one
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
-    card = training_card(config, cells, {name: float(value) for name, value in trainer.callback_metrics.items()})
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    card = training_card(config, cells, sampler.cells_before(config.num_steps), metrics)
     trained = PretrainedModel(network.eval().requires_grad_(False), genes, card, name=config.preset)
-    save(trained, output / "model", dtype=torch.float16)
+    if trainer.is_global_zero:
+        save(trained, output / "model", dtype=torch.float16)
     return trained
 
 
-def build_trainer(config: PretrainConfig) -> Trainer:
-    """Build the Lightning trainer of this run: one process, a loss log, a rolling checkpoint."""
+def build_trainer(
+    config: PretrainConfig, genes: GeneVocabulary, *, num_devices: int = 1, num_nodes: int = 1
+) -> Trainer:
+    """Build the Lightning trainer of this run: logs, validation, rolling checkpoints, DDP over several devices."""
     on_cuda = torch.cuda.is_available()
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and on_cuda)
     output = Path(config.output)
-    checkpoints = ModelCheckpoint(
-        dirpath=output / "checkpoints",
-        filename="last",
-        every_n_train_steps=config.checkpoint_every,
-        save_top_k=1,
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
+    logs = {name: ScalarLog(output / "log", name, tensorboard=config.tensorboard) for name in ("metrics", "validation")}
+    callbacks: list[Callback] = [LossLog(logs["metrics"], config.log_every)]
+    if config.validation_files:
+        cells = join(open_stores(config.validation_files, genes, min_genes=config.min_genes))
+        callbacks.append(Validation(validation_batches(cells, config), logs["validation"], config.validate_every))
+    callbacks.append(RunCheckpoints(output / "checkpoints", config.checkpoint_every))
+    callbacks.append(StepProgress(config.num_steps))
     return Trainer(
         accelerator="gpu" if on_cuda else "cpu",
-        devices=1,
+        devices=num_devices,
+        num_nodes=num_nodes,
+        strategy="ddp" if num_devices * num_nodes > 1 else "auto",
         precision="bf16-mixed" if bfloat16 else "32-true",
         max_steps=config.num_steps,
-        gradient_clip_val=config.optimizer.gradient_clip,
-        callbacks=[
-            checkpoints,
-            LossLog(output / "log" / "metrics.csv", config.log_every),
-            StepProgress(config.num_steps),
-        ],
+        callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=False,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
 
 
-def training_card(config: PretrainConfig, cells: TrainingCells, metrics: Mapping[str, float]) -> dict[str, Any]:
+def training_card(
+    config: PretrainConfig, cells: CellStore, cells_seen: int, metrics: Mapping[str, float]
+) -> dict[str, Any]:
     """What a model was trained on and with, for card.json."""
     sources = [
         {**source, "sha256": file_sha256(Path(file)) if Path(file).is_file() else None}
         for source, file in zip(cells.sources, config.files, strict=True)
     ]
     settings = to_dict(config)
-    del settings["files"], settings["joined_by"], settings["output"]  # folders of the maker; sources say the rest
+    for name in (
+        "files",
+        "joined_by",
+        "weights",
+        "validation_files",
+        "output",
+    ):  # folders of the maker; sources say the rest
+        del settings[name]
     return {
         "name": config.preset,
         "trained_on": sources,
-        "cells": int(cells.counts.shape[0]),
-        "cells_seen": config.num_steps * config.batch_size,
+        "cells": len(cells.panel),
+        "cells_seen": cells_seen,
         "training": settings,
         "final_losses": dict(metrics),
         "seed": config.seed,
@@ -184,18 +226,11 @@ def _check_unclaimed(output: Path, config: PretrainConfig) -> None:
 def _claim(output: Path, config: PretrainConfig) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "config.json").write_text(_as_json(config))
+        remove_scratch(output / "checkpoints")
+        with whole_file(output / "config.json") as scratch:
+            scratch.write_text(_as_json(config))
     except OSError as error:
         raise ConfigError(f"{output} cannot be written ({error.strerror}); name another output.") from None
-
-
-def _check_readable(last: Path) -> None:
-    if not last.is_file():
-        return
-    try:
-        torch.load(last, map_location="meta", weights_only=True, mmap=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
-        raise CheckpointError(f"{last} is damaged, the run cannot go on from it; remove it to begin again.") from None
 
 
 def _as_json(config: PretrainConfig) -> str:

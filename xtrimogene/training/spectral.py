@@ -13,11 +13,11 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
+from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.data.packed_cells import pack_cells
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.transformer_block import EncoderBlock
 from xtrimogene.model.xtrimogene import XTrimoGene
-from xtrimogene.training.data_module import TrainingCells
 
 LATENT_DEVIATION = 3.0
 PROBED_CELLS = 512
@@ -25,7 +25,7 @@ MIN_CELLS = 3
 CELLS_AT_ONCE = 16
 
 
-def begin_with_components(network: XTrimoGene, cells: TrainingCells, seed: int) -> None:
+def begin_with_components(network: XTrimoGene, cells: CellsInMemory, seed: int) -> None:
     """Set a fresh network so that its latent vector, if it has one, is close to the cell's principal components.
 
     The gene table gets the loadings, the residual branches of the encoder begin at zero, and the latent vector begins
@@ -60,7 +60,7 @@ def _latent(network: XTrimoGene, counts: sparse.csr_matrix) -> Float[Tensor, "b 
     return network.embed_cells(network.append_read_depth(packed, depth, depth), "latent")
 
 
-def gene_loadings(cells: TrainingCells, num_components: int, seed: int) -> Float32[np.ndarray, "G K"]:
+def gene_loadings(cells: CellsInMemory, num_components: int, seed: int) -> Float32[np.ndarray, "G K"]:
     """Return the leading right singular vectors of the centred, scaled values, times each gene's scale.
 
     Raises

@@ -1,0 +1,98 @@
+"""Runs in processes of their own."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from xtrimogene.config import (
+    ModelConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    ReadDepthConfig,
+    SamplingConfig,
+    to_dict,
+)
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+
+SCRIPT = Path(__file__).with_name("tiny_run.py")
+DEADLINE = 120  # seconds: a run that hangs fails here
+
+
+def _tiny_run() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tiny_run", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny_run = _tiny_run()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PretrainConfig:
+    """A run of twelve steps over two files, of a tiny model with all losses."""
+    counts = np.random.default_rng(0).poisson(0.8, (20, 250)).astype(np.float32)
+    var = pd.DataFrame(index=list(tiny_run.GENES.symbols))
+    for name, rows in (("a", slice(0, 12)), ("b", slice(12, 20))):
+        anndata.AnnData(sparse.csr_matrix(counts[rows]), var=var).write_h5ad(tmp_path / f"{name}.h5ad")
+    return PretrainConfig(
+        files=(str(tmp_path / "a.h5ad"), str(tmp_path / "b.h5ad")),
+        output=str(tmp_path / "run"),
+        preset="tiny",
+        num_steps=12,
+        batch_size=4,  # five steps an epoch: the run crosses epochs
+        sampling=SamplingConfig(num_lanes=2, block_size=3, buffer_size=12),
+        min_genes=50,
+        latent_weight=0.5,
+        latent_kl_weight=1e-3,
+        start="spectral",
+        redraw_every=5,
+        checkpoint_every=3,
+        log_every=2,
+        read_depth=ReadDepthConfig(gene_spread=0.5),
+        optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=2),
+    )
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run_alone(tmp_path: Path) -> Run:
+    """Run a config in a process of its own, or in as many as `--devices` says."""
+
+    def run(config: PretrainConfig, *options: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / f"{Path(config.output).name}.json"
+        path.write_text(json.dumps(to_dict(config)))
+        command = [sys.executable, *launcher, str(SCRIPT), str(path), *options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+    return run
+
+
+@pytest.fixture
+def weights_of() -> Callable[[PretrainConfig], dict[str, torch.Tensor]]:
+    """The weights that a run alone ended with."""
+    return lambda config: torch.load(Path(config.output) / "weights.pt", weights_only=True)
+
+
+@pytest.fixture
+def tiny_genes() -> GeneVocabulary:
+    return tiny_run.GENES
+
+
+@pytest.fixture
+def tiny_model() -> Callable[[int], ModelConfig]:
+    return tiny_run.tiny

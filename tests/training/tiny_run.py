@@ -1,0 +1,112 @@
+"""A run of a tiny model in a process of its own: `python tiny_run.py CONFIG.json [--devices N] [--workers N]`.
+
+Each --kill-after STEP is a process before that: it ends itself by SIGKILL as soon as that step is done, or, with
+--kill-in-write STEP, in the middle of writing the checkpoint of that step. They go by their steps, and the last process
+runs to the end. The number of processes that were killed is printed.
+"""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, PretrainConfig, from_dict
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.presets import PRESETS
+from xtrimogene.training import run_checkpoints
+from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.run import pretrain
+
+GENES = GeneVocabulary(tuple(f"GENE{i}" for i in range(250)), ("",) * 250)
+
+
+def tiny(num_genes: int) -> ModelConfig:
+    return ModelConfig(
+        num_genes=num_genes,
+        encoder=EncoderConfig(dim=8, num_layers=1, num_heads=2, dropout=0.1),
+        decoder=DecoderConfig(dim=4, num_layers=1, num_heads=1, num_features=4),
+        num_bins=4,
+        latent_dim=3,
+    )
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_after(step: int) -> None:
+    ended = Pretraining.training_step
+
+    def training_step(self: Pretraining, *batch: Any) -> None:
+        ended(self, *batch)
+        if self.global_step == step:
+            kill()
+
+    Pretraining.training_step = training_step  # type: ignore[method-assign]
+
+
+def kill_in_write(step: int) -> None:
+    write = torch.save
+
+    def save(checkpoint: Any, stream: Any) -> None:
+        if checkpoint.get("global_step") == step:
+            stream.write(b"PK half a checkpoint")
+            stream.flush()
+            kill()
+        write(checkpoint, stream)
+
+    run_checkpoints.torch.save = save  # type: ignore[attr-defined]
+
+
+def dies(prepare: Callable[[], None], run: Callable[[], object]) -> bool:
+    """Run in a child, which has all imports already; True where SIGKILL ended it."""
+    child = os.fork()
+    if child == 0:
+        prepare()
+        run()
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--die-after", type=int, help="as --kill-after, with no process after it; for all devices")
+    parser.add_argument("--kill-after", type=int, nargs="*", default=[])
+    parser.add_argument("--kill-in-write", type=int, nargs="*", default=[])
+    options = parser.parse_args()
+    PRESETS["tiny"] = tiny
+    GeneVocabulary.human = classmethod(lambda cls: GENES)  # type: ignore[method-assign,assignment]
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    config = from_dict(PretrainConfig, json.loads(options.config.read_text()))
+
+    if options.die_after is not None:
+        kill_after(options.die_after)
+
+    def run() -> PretrainedModel:
+        return pretrain(config, num_devices=options.devices, num_workers=options.workers)
+
+    plan = [(step, kill_after) for step in options.kill_after] + [
+        (step, kill_in_write) for step in options.kill_in_write
+    ]
+    print(sum(dies(partial(how, step), run) for step, how in sorted(plan, key=lambda kill: kill[0])))
+    trained = run()
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        torch.save(trained.network.state_dict(), Path(config.output) / "weights.pt")
+
+
+if __name__ == "__main__":
+    main()
