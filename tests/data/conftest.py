@@ -14,11 +14,11 @@ from xtrimogene.data.gene_vocabulary import GeneVocabulary
 NUM_COLUMNS = 6_000
 
 
-@pytest.fixture
-def write_cells(tmp_path: Path, make_counts: Callable[..., csr_matrix]) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def write_cells(make_counts: Callable[..., csr_matrix]) -> Callable[..., str]:
     """Return a writer of an .h5ad: cells x 6,000 human genes in some order, with donors and batches in obs."""
 
-    def write(name: str, num_cells: int = 40, seed: int = 0, counts: csr_matrix | None = None) -> Path:
+    def write(path: Path, num_cells: int = 40, seed: int = 0, counts: csr_matrix | None = None) -> str:
         random = np.random.default_rng(seed)
         genes = random.permutation(len(GeneVocabulary.human()))[:NUM_COLUMNS]
         if counts is None:
@@ -31,7 +31,7 @@ def write_cells(tmp_path: Path, make_counts: Callable[..., csr_matrix]) -> Calla
             index=[f"cell{cell}" for cell in range(num_cells)],
         )
         var = pd.DataFrame(index=[GeneVocabulary.human().symbols[gene] for gene in genes])
-        AnnData(counts, obs=obs, var=var).write_h5ad(tmp_path / name)
-        return tmp_path / name
+        AnnData(counts, obs=obs, var=var).write_h5ad(path)
+        return str(path)
 
     return write

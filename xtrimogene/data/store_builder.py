@@ -21,10 +21,10 @@ from xtrimogene.data.sorted_runs import SourcePart, sorted_runs, write_runs
 from xtrimogene.data.store_arrays import Categories, Column
 from xtrimogene.data.store_format import DATASET, FORMAT, StoreRecord, write_dataset, write_root
 from xtrimogene.data.store_plan import PlannedSource, make_plan
-from xtrimogene.errors import ConfigError, CountsError, XTrimoGeneError
+from xtrimogene.errors import ConfigError, CountsError, FieldError, FileFormatError, GeneMatchError
 from xtrimogene.long_work import progress_bar
 
-RUN_BYTES, DATASET_BYTES = 24, 16  # memory for an entry: the blocks and their matrix; the matrix and its encoded shard
+ENTRY_BYTES = 16  # of memory: blocks and their matrix take 14 for each value, a matrix and its encoded shards 12
 
 
 def build_store(config: StoreConfig, *, progress: bool = True) -> Path:
@@ -49,10 +49,12 @@ def build_store(config: StoreConfig, *, progress: bool = True) -> Path:
         folder.mkdir(exist_ok=True)
         _build(config, folder, progress=progress)
         folder.rename(output)
-    except ConfigError:  # the beginning of another store is not ours to remove
-        raise
-    except XTrimoGeneError:
+    except (CountsError, FieldError, GeneMatchError):
         rmtree(folder)
+        raise
+    except FileFormatError:  # of a file that was good when it was looked at: the disk or network may be to blame
+        if not (folder / "runs").exists():
+            rmtree(folder)
         raise
     except OSError as error:
         raise ConfigError(
@@ -66,9 +68,9 @@ def _build(config: StoreConfig, folder: Path, *, progress: bool) -> None:
     sources = make_plan(config, genes, folder, progress=progress)
     memory = int(config.memory * 1e9)
     with progress_bar("reading cells", sum(source.num_cells for source in sources), shown=progress) as advance:
-        write_runs(folder / "runs", sources, config, genes, entries=max(1, memory // RUN_BYTES), advance=advance)
+        write_runs(folder / "runs", sources, config, genes, entries=max(1, memory // ENTRY_BYTES), advance=advance)
     runs = sorted_runs(folder / "runs")
-    num_datasets = max(1, -(-sum(run.num_entries for run in runs) * DATASET_BYTES // max(1, memory)))
+    num_datasets = max(1, -(-sum(run.num_entries for run in runs) * ENTRY_BYTES // max(1, memory)))
     merge = RunMerge(runs, num_datasets, len(genes))
     parts = [merge.parts[source] for source in range(len(sources))]
     num_cells = sum(sum(part.num_kept) for part in parts)

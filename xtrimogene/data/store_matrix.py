@@ -23,16 +23,16 @@ class MatrixInMaking:
     def __init__(self, lengths: Int64[np.ndarray, "N"], num_genes: int, largest_count: int) -> None:
         self.num_genes = num_genes
         self.indptr = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-        self.indices = np.empty(self.indptr[-1], dtype=np.min_scalar_type(num_genes))
+        self.indices = np.empty(self.indptr[-1], dtype=np.min_scalar_type(-num_genes))  # signed: scipy takes no others
         self.data = np.empty(self.indptr[-1], dtype=np.min_scalar_type(largest_count))
 
     def put(self, block: csr_matrix, places: Int64[np.ndarray, "n"]) -> None:
         """Copy the rows of a block to these rows of the matrix."""
-        lengths = np.diff(block.indptr)
-        assert (lengths == self.indptr[places + 1] - self.indptr[places]).all()
-        target = np.repeat(self.indptr[places] - block.indptr[:-1], lengths) + np.arange(block.nnz)
-        self.indices[target] = block.indices
-        self.data[target] = block.data
+        starts, ends = self.indptr[places].tolist(), self.indptr[places + 1].tolist()
+        edges = block.indptr.tolist()
+        for start, end, low, high in zip(starts, ends, edges[:-1], edges[1:], strict=True):
+            self.indices[start:end] = block.indices[low:high]
+            self.data[start:end] = block.data[low:high]
 
     def write(self, group: "zarr.Group") -> None:
         """Write ``X`` as anndata does, in shards as annbatch does."""

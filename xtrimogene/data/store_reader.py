@@ -14,7 +14,6 @@ from jaxtyping import Bool, Shaped
 from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.data.block_readers import DECODING_ERRORS, CsrReader, damaged, first_line, read_slice
-from xtrimogene.data.cell_sources import stored_reader
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.store_format import DATASET, StoreRecord
 from xtrimogene.data.zarr_checks import check_zarr_tree
@@ -98,7 +97,7 @@ class StoreReader:
             No such column, or one that is damaged.
         """
         parts = [
-            _read_column(dataset["obs"], name, f"{self.path.name} {dataset.name} obs/{name}", reader.num_cells)
+            _read_column(dataset, name, f"{self.path.name} {dataset.basename} obs/{name}", reader.num_cells)
             for dataset, reader in zip(self._datasets, self._readers, strict=True)
         ]
         return np.concatenate(parts)
@@ -112,12 +111,11 @@ class StoreReader:
 
     def _reader(self, dataset: Any) -> CsrReader:
         where = f"{self.path.name} {dataset.basename} X"
-        if "X" not in dataset or "obs" not in dataset:
-            raise damaged(where, "or its obs is missing")
-        reader = stored_reader(where, dataset["X"])
-        if not isinstance(reader, CsrReader) or reader.num_columns != len(self.genes):
-            raise damaged(where, f"is no CSR matrix over the store's {len(self.genes):,} genes")
-        return reader
+        parts = [_node(dataset, f"X/{part}") for part in ("data", "indices", "indptr")]
+        if any(len(getattr(part, "shape", ())) != 1 for part in parts):
+            raise damaged(where, "is no CSR matrix")
+        data, indices, indptr = parts
+        return CsrReader(where, data, indices, indptr, (indptr.shape[0] - 1, len(self.genes)))
 
 
 def _open(path: Path) -> Any:
@@ -132,6 +130,14 @@ def _open(path: Path) -> Any:
         raise damaged(str(path), f"cannot be opened ({first_line(error)})") from error
 
 
+def _node(parent: Any, name: str) -> Any:
+    """Return the array or group of this name, or None."""
+    try:
+        return parent.get(name)
+    except DECODING_ERRORS as error:
+        raise damaged(f"{parent.store_path} {name}", f"cannot be opened ({first_line(error)})") from error
+
+
 def _dataset_names(root: Any) -> list[str]:
     names = [name for name in root.group_keys() if re.fullmatch(rf"{DATASET}\d+", name)]
     return sorted(names, key=lambda name: int(name.removeprefix(DATASET)))
@@ -139,7 +145,7 @@ def _dataset_names(root: Any) -> list[str]:
 
 def _read_genes(root: Any, path: Path) -> GeneVocabulary:
     where = f"{path.name} var"
-    arrays = [root.get(f"var/{name}") for name in ("_index", "ensembl_id")]
+    arrays = [_node(root, f"var/{name}") for name in ("_index", "ensembl_id")]
     if any(len(getattr(array, "shape", ())) != 1 for array in arrays):
         raise damaged(where, "is no list of genes")
     symbols, ids = (map(str, read_slice(where, array, 0, array.shape[0])) for array in arrays)
@@ -152,31 +158,30 @@ def _read_genes(root: Any, path: Path) -> GeneVocabulary:
 def _first_difference(path: Path, found: GeneVocabulary, wanted: GeneVocabulary) -> str:
     there, here = (list(zip(genes.symbols, genes.ensembl_ids, strict=True)) for genes in (found, wanted))
     same = next((place for place, (a, b) in enumerate(zip(there, here, strict=False)) if a != b), None)
-    how = f"{len(there):,} genes for {len(here):,}" if same is None else f"gene {same:,} is {there[same][0]!r} there"
-    return (
-        f"{path} is over other genes than the {len(here):,} asked for ({how}); build it again from its files, or use "
-        "the genes it was built with."
-    )
+    how = f"{len(there):,} genes there and {len(here):,} here"
+    if same is not None:
+        how = f"gene {same:,} is {' '.join(there[same])!r} there and {' '.join(here[same])!r} here"
+    return f"{path} is over other genes than the model's ({how}); build it again, or use the genes it was built with."
 
 
 def _read_measured(root: Any, path: Path, num_genes: int) -> Bool[np.ndarray, "R G"]:
-    array, where = root.get("measured"), f"{path.name} measured"
+    array, where = _node(root, "measured"), f"{path.name} measured"
     shape: tuple[int, ...] = getattr(array, "shape", ())
     if len(shape) != 2 or shape[1] != num_genes or array.dtype != bool:
         raise damaged(where, f"is no table of panels x {num_genes:,} genes")
     return read_slice(where, array, 0, shape[0])
 
 
-def _read_column(obs: Any, name: str, where: str, num_cells: int) -> Shaped[np.ndarray, "n"]:
-    node = obs.get(name)
-    codes = node.get("codes") if hasattr(node, "group_keys") else node
-    if getattr(codes, "shape", None) != (num_cells,):
+def _read_column(dataset: Any, name: str, where: str, num_cells: int) -> Shaped[np.ndarray, "n"]:
+    codes, texts = _node(dataset, f"obs/{name}/codes"), _node(dataset, f"obs/{name}/categories")
+    column = _node(dataset, f"obs/{name}") if codes is None else codes
+    if getattr(column, "shape", None) != (num_cells,) or (texts is not None and len(getattr(texts, "shape", ())) != 1):
         raise damaged(where, f"does not hold {num_cells:,} values")
-    values = read_slice(where, codes, 0, num_cells)
-    if codes is node:
+    values = read_slice(where, column, 0, num_cells)
+    if texts is None:
         return values
-    categories = read_slice(where, node["categories"], 0, node["categories"].shape[0]).astype(object)
-    if values.min(initial=0) < 0 or values.max(initial=0) >= len(categories):
+    categories = read_slice(where, texts, 0, texts.shape[0]).astype(object)
+    if values.dtype.kind not in "iu" or values.min(initial=0) < 0 or values.max(initial=0) >= len(categories):
         raise damaged(where, "has codes without a category")
     return categories[values]
 
