@@ -22,7 +22,15 @@ from xtrimogene.config import PretrainConfig
 
 MakeCells = Callable[..., AnnData]
 Run = Callable[..., tuple[int, str, str]]
-COMMANDS = [["demo"], ["check"], ["embed"], ["convert", "scfoundation"], ["pretrain"]]
+COMMANDS = [
+    ["demo"],
+    ["check"],
+    ["embed"],
+    ["convert", "scfoundation"],
+    ["store", "build"],
+    ["store", "info"],
+    ["pretrain"],
+]
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ convert = typer.Typer(
     name="convert", help="Turn other people's weights into a checkpoint folder.", no_args_is_help=True
 )
 app.add_typer(convert)
+store = typer.Typer(name="store", help="Many cells, shuffled on disk, for training.", no_args_is_help=True)
+app.add_typer(store)
 
 Cells = Annotated[Path, typer.Argument(metavar="FILE", help="Cells: an .h5ad file or a .zarr directory.")]
 Model = Annotated[str, typer.Option("--model", "-m", help='"demo", a checkpoint folder, or hf://owner/name@revision.')]
@@ -203,6 +205,48 @@ def pretrain(
         print("Stopped; the same command continues from the last checkpoint.", file=sys.stderr)
         raise
     typer.echo(f"{Path(run.output) / 'model'}: trained")
+
+
+@store.command(epilog="Example:  xtrimogene store build a.h5ad b.h5ad cells.zarr --donor-key donor_id")
+def build(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Cells: .h5ad files, .zarr directories.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The store to make; its name ends in .zarr.")],
+    donor_key: Annotated[str | None, typer.Option(help="The column of obs that names the donor.")] = None,
+    batch_key: Annotated[
+        str | None, typer.Option(help="The column of obs that names the batch, in files that join batches.")
+    ] = None,
+    min_genes: Annotated[int, typer.Option(help="Leave out cells with fewer expressed genes.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the order of the cells.")] = 0,
+    memory: Annotated[float, typer.Option(help="GB to work with; more makes fewer and larger parts.")] = 4.0,
+) -> None:
+    """Shuffle the cells of many files into one store; again: continue."""
+    from xtrimogene.config import StoreConfig
+    from xtrimogene.data.store_builder import build_store
+    from xtrimogene.data.store_summary import summarize
+
+    config = StoreConfig(
+        files=tuple(map(str, files)),
+        output=str(out),
+        donor_key=donor_key,
+        batch_key=batch_key,
+        min_genes=min_genes,
+        seed=seed,
+        memory=memory,
+    )
+    try:
+        build_store(config)
+    except KeyboardInterrupt:
+        print("Stopped; the same command continues where it was.", file=sys.stderr)
+        raise
+    typer.echo(summarize(out))
+
+
+@store.command(epilog="Example:  xtrimogene store info cells.zarr")
+def info(path: Annotated[Path, typer.Argument(metavar="STORE", help="What `store build` wrote.")]) -> None:
+    """Say what a store holds, and of which files."""
+    from xtrimogene.data.store_summary import summarize
+
+    typer.echo(summarize(path))
 
 
 def _check_target(source: Path, out: Path, overwrite: bool) -> None:

@@ -249,6 +249,28 @@ class PretrainConfig:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreConfig:
+    """One cell store: which files go in, which of their cells, and in what order."""
+
+    files: tuple[str, ...]
+    output: str  # a folder that ends in .zarr
+    donor_key: str | None = None  # column of obs
+    batch_key: str | None = None  # column of obs: files are outer joins of batches that measured genes of their own
+    min_genes: int = 200  # cells with fewer expressed genes are left out
+    seed: int = 0
+    memory: float = 4.0  # GB
+
+    def __post_init__(self) -> None:
+        _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr.")
+        for file in self.files:
+            _require(self.files.count(file) == 1, f"{file} is given twice; its cells would be in the store twice.")
+        _require(self.output.endswith(".zarr"), f"The store is {self.output!r}; a name that ends in .zarr is needed.")
+        _require(self.min_genes >= 1, f"min_genes={self.min_genes} must be at least 1.")
+        _require(self.seed >= 0, f"seed={self.seed} must not be negative.")
+        _require(self.memory > 0, f"memory={self.memory} must be positive.")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dictionaries, lists and scalars, ready for JSON."""
     return asdict(config)

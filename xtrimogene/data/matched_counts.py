@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.sparse import csr_matrix, vstack
 
-from xtrimogene.data.block_readers import RowRange
+from xtrimogene.data.block_readers import SLICE, RowRange
 from xtrimogene.data.blocks import CellBlocks
 from xtrimogene.data.counts import CountsChoice, InputKind, SampleKind, find_counts, to_counts
 from xtrimogene.data.gene_report import GeneReport, percent
@@ -93,9 +93,18 @@ class MatchedCounts:
             )
         return report
 
-    def blocks(self, max_cells: int | None = None) -> Iterator[tuple[int, csr_matrix]]:
-        """Read all cells: the first row of each block and its counts over the model's genes."""
-        return self._read(_at_most(max_cells, self.cells.row_blocks(self.choice.matrix)))
+    def blocks(
+        self, max_cells: int | None = None, *, first_row: int = 0, max_nonzeros: int = SLICE
+    ) -> Iterator[tuple[int, csr_matrix]]:
+        """Read all cells: the first row of each block and its counts over the model's genes.
+
+        Parameters
+        ----------
+        first_row
+            The first row of a block: the blocks before it are not read.
+        """
+        ranges = self.cells.row_blocks(self.choice.matrix, max_nonzeros)
+        return self._read(rows for rows in _at_most(max_cells, ranges) if rows[0] >= first_row)
 
     def rows(self, start: int, stop: int) -> csr_matrix:
         """Read a range of cells, over the model's genes; what has been read last stays what it is."""

@@ -33,7 +33,22 @@ class _ArrayHeader:
 
 
 def check_zarr(path: Path) -> None:
-    """Refuse a directory that is no zarr store or not safe to read.
+    """Refuse a directory that is no AnnData in zarr or not safe to read.
+
+    Raises
+    ------
+    FileFormatError, UnsafeFileError
+        As `check_zarr_tree`; or there is no obs and var.
+    """
+    check_zarr_tree(path)
+    if not ((path / "obs").is_dir() and (path / "var").is_dir()):
+        raise FileFormatError(
+            f"{path} is a zarr store but no AnnData: it has no obs and var. Write the cells with adata.write_zarr."
+        )
+
+
+def check_zarr_tree(path: Path) -> None:
+    """Refuse a directory that is no zarr store or not safe to read, whatever it holds.
 
     Raises
     ------
@@ -51,10 +66,6 @@ def check_zarr(path: Path) -> None:
         _check_tree(path)
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    if not ((path / "obs").is_dir() and (path / "var").is_dir()):
-        raise FileFormatError(
-            f"{path} is a zarr store but no AnnData: it has no obs and var. Write the cells with adata.write_zarr."
-        )
 
 
 def _check_tree(path: Path) -> None:
