@@ -49,7 +49,8 @@ def main() -> None:
         },
     }
     with tempfile.TemporaryDirectory(dir=DEMO.parent) as scratch:
-        built = save(PretrainedModel(network, trained.genes, card), Path(scratch) / "demo", dtype=torch.float16)
+        demo = PretrainedModel(network, trained.genes, card, cell_hashes=trained.cell_hashes)
+        built = save(demo, Path(scratch) / "demo", dtype=torch.float16)
         shutil.rmtree(DEMO, ignore_errors=True)
         built.replace(DEMO)
     print(f"{DEMO}: {sum(file.stat().st_size for file in DEMO.iterdir()) / 1e6:.1f} MB")

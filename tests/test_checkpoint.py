@@ -3,9 +3,10 @@
 import json
 import shutil
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
@@ -315,3 +316,31 @@ def test_broken_json_is_refused(part: str, content: bytes, folder: Path) -> None
 def test_a_copied_folder_is_the_same_model(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "elsewhere")
     assert load(tmp_path / "elsewhere").sha256 == load(folder).sha256
+
+
+@pytest.fixture
+def known(model: PretrainedModel, tmp_path: Path) -> Path:
+    hashes = np.array([9, 3, 2**64 - 1, 3], dtype=np.uint64)
+    return save(replace(model, cell_hashes=hashes), tmp_path / "known")
+
+
+def test_the_cells_trained_on_travel_sorted(known: Path, folder: Path) -> None:
+    assert load(folder).cell_hashes is None
+    hashes = load(known).cell_hashes
+    assert hashes is not None and hashes.tolist() == [3, 9, 2**64 - 1] and hashes.dtype == np.uint64
+
+
+def test_hashes_that_are_missing_altered_or_none_are_refused(known: Path) -> None:
+    (known / "cells.npy").rename(known / "away.npy")
+    with pytest.raises(CheckpointError, match="cells.npy missing"):
+        load(known)
+    np.save(known / "cells.npy", np.zeros(3, dtype=np.uint64))
+    with pytest.raises(CheckpointError, match="cells.npy is not the file"):
+        load(known)
+    for content, message in ((np.zeros(3), "holds float64 values"), (np.array([{}]), "is not a NumPy file")):
+        np.save(known / "cells.npy", content, allow_pickle=True)
+        config = json.loads((known / "config.json").read_text())
+        config["sha256"]["cells.npy"] = file_sha256(known / "cells.npy")
+        (known / "config.json").write_text(json.dumps(config))
+        with pytest.raises(CheckpointError, match=message):
+            load(known)

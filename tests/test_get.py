@@ -1,6 +1,7 @@
 """`get`: arrays of the decoder, in the order that was asked for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from scipy.sparse import csr_matrix
 import xtrimogene as xt
 from xtrimogene import get
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.cell_hashes import gene_keys, hash_cells
+from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.demo import sample_cells
-from xtrimogene.errors import ConfigError, FieldError, GeneMatchError
+from xtrimogene.errors import CheckpointError, ConfigError, FieldError, GeneMatchError
 
 MakeCells = Callable[..., AnnData]
 
@@ -153,3 +157,44 @@ def test_a_result_that_would_fill_the_machine_is_refused(tiny_model: PretrainedM
         xt.get.gene_embeddings(cells, tiny_model, max_gigabytes=1e-4)
     names = list(tiny_model.genes.symbols[:3])
     assert xt.get.gene_embeddings(cells, tiny_model, genes=names, max_gigabytes=1e-4).shape == (10, 3, 8)
+
+
+def test_cells_the_model_was_trained_on_are_recognized_whatever_they_come_in(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    cells = make_cells(12)
+    with open_cells(cells[:8].copy()) as some:
+        hashes = hash_cells(MatchedCounts.find(some, tiny_model.genes).all(), gene_keys(tiny_model.genes))
+    trained = xt.load(xt.save(replace(tiny_model, cell_hashes=hashes), tmp_path / "model"))
+    wanted = np.arange(12) < 8
+    np.testing.assert_array_equal(xt.was_seen(cells, trained), wanted)
+    order = np.random.default_rng(0).permutation(12)
+    shuffled = cells[order][:, ::-1].copy()
+    shuffled.write_h5ad(tmp_path / "cells.h5ad", compression="gzip")
+    np.testing.assert_array_equal(xt.was_seen(tmp_path / "cells.h5ad", trained), wanted[order])
+    logged = cells.copy()
+    logged.X = csr_matrix(np.log1p(csr_matrix(cells.X).multiply(1e4 / cells.X.sum(1).reshape(-1, 1)).toarray()))
+    np.testing.assert_array_equal(xt.was_seen(logged, trained), wanted)
+    changed = cells.copy()
+    changed.X = csr_matrix(cells.X)
+    changed.X.data[0] += 1  # one count of the first cell
+    np.testing.assert_array_equal(xt.was_seen(changed, trained), wanted & (np.arange(12) > 0))
+    assert not xt.was_seen(cells, replace(trained, cell_hashes=np.zeros(0, dtype=np.uint64))).any()
+
+
+def test_what_cannot_be_recognized_is_said(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    with pytest.raises(CheckpointError, match="does not say which cells it was trained on"):
+        xt.was_seen(make_cells(2), tiny_model)
+    with pytest.raises(ConfigError, match="was_seen compares counts"):
+        xt.was_seen(make_cells(2), "demo", input_kind="log1p")
+
+
+@pytest.mark.shared
+def test_the_demo_model_knows_its_training_cells_and_no_test_cell(shared: Path) -> None:
+    assert xt.was_seen(shared / "data" / "pbmc3k.h5ad").mean() > 0.99  # cells of fewer than 200 genes were left out
+    for name in ("hao_pbmc_1336", "camp_fetalcortex_220", "scdeconr_breast_260"):
+        assert not xt.was_seen(shared / "data" / f"{name}.h5ad").any()
+
+
+def test_the_demo_model_has_not_seen_the_bundled_cells() -> None:
+    assert not xt.was_seen(sample_cells()).any()

@@ -26,6 +26,7 @@ PUBLIC = [
     "save",
     "tl",
     "training",
+    "was_seen",
 ]
 HEAVY = ["anndata", "fastapi", "h5py", "lightning", "matplotlib", "numpy", "pandas", "ray", "scanpy", "torch"]
 

@@ -10,6 +10,7 @@ _HOMES = {
     "PretrainedModel": "xtrimogene.checkpoint",
     "load": "xtrimogene.checkpoint",
     "save": "xtrimogene.checkpoint",
+    "was_seen": "xtrimogene.get",
 }
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "save",
     "tl",
     "training",
+    "was_seen",
 ]
 
 

@@ -9,5 +9,6 @@ from xtrimogene.checkpoint import PretrainedModel as PretrainedModel
 from xtrimogene.checkpoint import load as load
 from xtrimogene.checkpoint import save as save
 from xtrimogene.config import ModelConfig as ModelConfig
+from xtrimogene.get import was_seen as was_seen
 
 __version__: str

@@ -1,19 +1,22 @@
 """A checkpoint is a folder: config.json, weights.safetensors, genes.tsv, card.json. Never a pickle.
 
-config.json holds the sha256 of the weights and of the gene table, so that a file swapped for another is noticed.
+One that we trained also has cells.npy: the sorted hashes of the cells it was trained on. config.json holds the sha256
+of the weights, the gene table and the hashes, so that a file swapped for another is noticed.
 """
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt64
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -26,17 +29,22 @@ from xtrimogene.model.xtrimogene import XTrimoGene
 
 FORMAT = "xtrimogene-1"
 CONFIG, WEIGHTS, GENES, CARD = "config.json", "weights.safetensors", "genes.tsv", "card.json"
+CELLS = "cells.npy"
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainedModel:
-    """A network, the genes it knows and what is known about it; ``sha256`` is that of its weights file."""
+    """A network, the genes it knows and what is known about it; ``sha256`` is that of its weights file.
+
+    ``cell_hashes`` are those of the cells it was trained on, sorted; None where they are not known.
+    """
 
     network: XTrimoGene
     genes: GeneVocabulary
     card: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     sha256: str = ""
+    cell_hashes: UInt64[np.ndarray, "cells"] | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -109,10 +117,14 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
             place.mkdir()
             (place / WEIGHTS).write_bytes(to_bytes(state))  # save_file makes it unreadable to others
             model.genes.write(place / GENES)
+            parts = [WEIGHTS, GENES]
+            if model.cell_hashes is not None:
+                np.save(place / CELLS, np.unique(model.cell_hashes), allow_pickle=False)
+                parts.append(CELLS)
             config = {
                 "format": FORMAT,
                 "model": to_dict(model.config),
-                "sha256": {WEIGHTS: file_sha256(place / WEIGHTS), GENES: file_sha256(place / GENES)},
+                "sha256": {part: file_sha256(place / part) for part in parts},
             }
             (place / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
             (place / CARD).write_text(json.dumps(dict(model.card), indent=1) + "\n")
@@ -137,11 +149,13 @@ def _load_folder(folder: Path, name: str) -> PretrainedModel:
         )
     try:
         config = from_dict(ModelConfig, config_file["model"], "model")
-        expected = {part: str(config_file["sha256"][part]) for part in (WEIGHTS, GENES)}
+        parts = [WEIGHTS, GENES, *([CELLS] if CELLS in config_file["sha256"] else [])]
+        expected = {part: str(config_file["sha256"][part]) for part in parts}
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} is not a configuration of ours ({error}). Fetch the checkpoint again."
         ) from None
+    _check_complete(folder, parts)
     for part, digest in expected.items():
         found = file_sha256(folder / part)
         if found != digest:
@@ -156,7 +170,8 @@ def _load_folder(folder: Path, name: str) -> PretrainedModel:
             "Fetch the checkpoint again."
         )
     network = build_network(config, _read_weights(folder / WEIGHTS), folder / WEIGHTS)
-    return PretrainedModel(network, genes, _read_json(folder / CARD), name, expected[WEIGHTS])
+    hashes = _read_hashes(folder / CELLS) if CELLS in expected else None
+    return PretrainedModel(network, genes, _read_json(folder / CARD), name, expected[WEIGHTS], hashes)
 
 
 def build_network(config: ModelConfig, state: Mapping[str, Tensor], where: Path) -> XTrimoGene:
@@ -184,7 +199,7 @@ def build_network(config: ModelConfig, state: Mapping[str, Tensor], where: Path)
     return network.eval().requires_grad_(False)
 
 
-def _check_complete(folder: Path) -> None:
+def _check_complete(folder: Path, parts: Sequence[str] = (CONFIG, WEIGHTS, GENES, CARD)) -> None:
     if not folder.is_dir():
         raise CheckpointError(
             f"No model at {str(folder)!r}: a folder with {CONFIG}, {WEIGHTS}, {GENES} and {CARD} is needed, "
@@ -195,7 +210,7 @@ def _check_complete(folder: Path) -> None:
                 else ""
             )
         )
-    missing = [part for part in (CONFIG, WEIGHTS, GENES, CARD) if not (folder / part).is_file()]
+    missing = [part for part in parts if not (folder / part).is_file()]
     if missing:
         raise CheckpointError(f"{folder} is no complete checkpoint: {', '.join(missing)} missing. Fetch it again.")
 
@@ -208,6 +223,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object. Fetch the checkpoint again.")
     return value
+
+
+def _read_hashes(path: Path) -> UInt64[np.ndarray, "cells"]:
+    """Leave them on disk: an atlas has hundreds of megabytes of them."""
+    try:
+        hashes = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise CheckpointError(f"{path} is not a NumPy file ({error}). Fetch the checkpoint again.") from None
+    if hashes.ndim != 1 or hashes.dtype != np.uint64:
+        raise CheckpointError(f"{path} holds {hashes.dtype} values and 64-bit hashes are needed. Fetch it again.")
+    return hashes
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -223,7 +249,7 @@ def _download(address: str) -> Path:
     except ImportError:
         raise MissingExtraError(f"{address} needs an extra: pip install 'xtrimogene[hub]'.") from None
     repository, _, revision = address.removeprefix("hf://").partition("@")
-    parts = [CONFIG, WEIGHTS, GENES, CARD]
+    parts = [CONFIG, WEIGHTS, GENES, CARD, CELLS]
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=parts))
     except Exception as error:  # the hub's own errors have no base in common with its HTTP library's

@@ -8,16 +8,17 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from anndata import AnnData
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.cell_hashes import gene_keys, hash_cells
 from xtrimogene.data.counts import InputKind, SampleKind
 from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.data.read_depth import ReadDepth
-from xtrimogene.errors import ConfigError, GeneMatchError
+from xtrimogene.errors import CheckpointError, ConfigError, GeneMatchError
 from xtrimogene.inference import Inference, readable_cells
 from xtrimogene.long_work import progress_bar
 
@@ -220,3 +221,54 @@ def _check_size(shape: tuple[int, ...], max_gigabytes: float) -> None:
             f"The result would have {' x '.join(f'{size:,}' for size in shape)} numbers, {gigabytes:,.1f} GB, and "
             f"at most {max_gigabytes:g} GB are allowed (max_gigabytes): name them in genes= or give fewer cells."
         )
+
+
+def was_seen(
+    adata: AnnData | str | os.PathLike[str],
+    model: PretrainedModel | str | os.PathLike[str] = "demo",
+    *,
+    layer: str | None = None,
+    input_kind: InputKind = "auto",
+    min_genes: int = 200,
+    progress: bool = True,
+) -> Bool[np.ndarray, "cells"]:
+    """Say of each cell whether the model was trained on it.
+
+    A cell is recognized by its counts in the model's genes, whatever file it comes in and in whatever order. One whose
+    counts were changed is not: genes left out, ambient RNA taken away, reads aligned anew. So True is sure, and False
+    says that these very counts were not among the training cells.
+
+    Parameters
+    ----------
+    adata, model, layer, min_genes
+        As in `xtrimogene.tl.embed`.
+    input_kind
+        "auto" or "counts": values taken as they are cannot be recognized.
+
+    Raises
+    ------
+    CheckpointError
+        It is not known which cells the model was trained on.
+    ConfigError
+        ``input_kind="log1p"``.
+    """
+    if input_kind == "log1p":
+        raise ConfigError("was_seen compares counts; input_kind='log1p' has none, use 'auto' or 'counts'.")
+    loaded = load(model)
+    known = loaded.cell_hashes
+    if known is None:
+        raise CheckpointError(
+            f"{loaded!r} does not say which cells it was trained on; its card may name the data: model.card."
+        )
+    keys = gene_keys(loaded.genes)
+    with open_cells(adata) as cells:
+        matched = MatchedCounts.find(cells, loaded.genes, layer=layer, input_kind=input_kind)
+        matched.require(min_genes=min_genes, all_rows=False)
+        seen = np.zeros(cells.num_cells, dtype=bool)
+        with progress_bar("Cells", cells.num_cells, shown=progress) as advance:
+            for start, block in matched.blocks():
+                hashes = hash_cells(block, keys)
+                place = np.minimum(np.searchsorted(known, hashes), max(0, len(known) - 1))
+                seen[start : start + len(hashes)] = known[place] == hashes if len(known) else False
+                advance(len(hashes))
+    return seen

@@ -1,6 +1,7 @@
 """Cells of several files over one gene list, in memory or left in their files."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -9,9 +10,20 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from xtrimogene.data.cell_store import CellsInFile, CellsInMemory, CellStore, join, open_stores, sample_cells
+from xtrimogene.config import StoreConfig
+from xtrimogene.data.cell_store import (
+    CellsInFile,
+    CellsInMemory,
+    CellStore,
+    hash_store,
+    join,
+    open_stores,
+    sample_cells,
+)
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import CountsError, FieldError, GeneMatchError
+from xtrimogene.data.store_builder import build_store
+from xtrimogene.data.store_reader import StoreReader
+from xtrimogene.errors import ConfigError, CountsError, FieldError, GeneMatchError
 
 GENES = GeneVocabulary(tuple(f"GENE{i}" for i in range(300)), ("",) * 300)
 
@@ -147,3 +159,29 @@ def test_a_sample_is_of_whole_blocks_and_its_size(tmp_path: Path) -> None:
     sampled = {row.tobytes() for row in some.counts.toarray()}
     assert sampled <= rows and len(sampled) == len(some.panel)
     np.testing.assert_array_equal(all_counts(sample_cells(disk, 200, block_size=8, seed=0)), all_counts(memory))
+
+
+def test_a_built_store_is_read_from_disk_and_keeps_its_hashes(tmp_path: Path, write_cells: Callable[..., str]) -> None:
+    human = GeneVocabulary.human()
+    files = tuple(write_cells(tmp_path / f"{name}.h5ad", 40, seed) for seed, name in enumerate("ab"))
+    config = StoreConfig(files=files, output=str(tmp_path / "store.zarr"), min_genes=50)
+    build_store(config, progress=False)
+    (store,) = open_stores([config.output], human, min_genes=50)
+    assert isinstance(store, StoreReader)
+    memory = join(open_stores(files, human, min_genes=50))
+    ours, theirs = hash_store(store, human), hash_store(memory, human)
+    assert sorted(ours) == sorted(theirs) and len(set(ours.tolist())) == 80
+    place = {value: row for row, value in enumerate(theirs.tolist())}
+    rows = [place[value] for value in ours.tolist()]
+    np.testing.assert_array_equal(store.read(0, 80).toarray(), memory.read(0, 80).toarray()[rows])
+
+    least = int(np.median(store.lengths)) + 1
+    (some,) = open_stores([config.output], human, min_genes=least)
+    kept = np.flatnonzero(store.lengths >= least)
+    assert 0 < len(kept) < 80 and len(some.panel) == len(kept)
+    np.testing.assert_array_equal(some.read(0, len(kept)).toarray(), store.read(0, 80).toarray()[kept])
+    np.testing.assert_array_equal(some.read(3, 7).toarray(), store.read(0, 80).toarray()[kept[3:7]])
+    assert some.read(5, 5).shape == (0, len(human))
+    np.testing.assert_array_equal(hash_store(some, human), ours[kept])
+    with pytest.raises(ConfigError, match="is a built store and knows its batches"):
+        open_stores([config.output], human, min_genes=50, joined_by={config.output: "batch"})

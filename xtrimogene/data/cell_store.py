@@ -11,15 +11,19 @@ from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, UInt64
 from scipy import sparse
 
 from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.cell_hashes import gene_keys, hash_cells
 from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.errors import CountsError
+from xtrimogene.data.store_format import is_store
+from xtrimogene.data.store_reader import StoreReader
+from xtrimogene.errors import ConfigError, CountsError
 
+HASHED_AT_ONCE = 4096
 Block = tuple[int, sparse.csr_matrix]
 
 
@@ -148,6 +152,21 @@ class JoinedCells:
         return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
 
 
+class SelectedCells:
+    """Some cells of a store, in its order."""
+
+    def __init__(self, store: CellStore, rows: Int64[np.ndarray, "n"]) -> None:
+        self.store, self.rows = store, rows
+        self.measured, self.panel, self.sources = store.measured, store.panel[rows], store.sources
+
+    def read(self, start: int, stop: int) -> sparse.csr_matrix:
+        rows = self.rows[start:stop]
+        if len(rows) == 0:
+            return self.store.read(0, 0)
+        first, last = int(rows[0]), int(rows[-1])
+        return self.store.read(first, last + 1)[rows - first]
+
+
 def open_stores(
     files: Sequence[str | os.PathLike[str]],
     genes: GeneVocabulary,
@@ -155,10 +174,23 @@ def open_stores(
     min_genes: int,
     joined_by: Mapping[str, str] = MappingProxyType({}),
     in_memory: bool = True,
-) -> Sequence[CellStore]:
-    """Open files for training, one store each; raises as `CellsInFile`, and CountsError where no cell is left."""
-    open_one = read_cells if in_memory else CellsInFile
-    stores = [open_one(file, genes, min_genes=min_genes, joined_by=joined_by.get(str(file))) for file in files]
+) -> list[CellStore]:
+    """Open files for training, one store each: .h5ad, .zarr, or what `xtrimogene store build` wrote.
+
+    Parameters
+    ----------
+    in_memory
+        Read the cells of .h5ad and .zarr into memory. A built store is always read block by block.
+
+    Raises
+    ------
+    As `CellsInFile` and `StoreReader`.
+    CountsError
+        No cell is left.
+    ConfigError
+        ``joined_by`` for a built store: its batches were told apart when it was built.
+    """
+    stores = [_open_one(file, genes, min_genes, joined_by.get(str(file)), in_memory) for file in files]
     if not sum(len(store.panel) for store in stores):
         raise CountsError(f"No cell has {min_genes} expressed genes; lower min_genes or give other files.")
     return stores
@@ -174,6 +206,20 @@ def join(stores: Sequence[CellStore]) -> CellStore:
     return CellsInMemory(counts, joined.measured, joined.panel, joined.sources)
 
 
+def hash_store(store: CellStore, genes: GeneVocabulary) -> UInt64[np.ndarray, "N"]:
+    """Hash every cell over the genes of the store; a built store has kept its hashes."""
+    if isinstance(store, StoreReader):
+        return store.column("cell_hash")
+    if isinstance(store, JoinedCells):
+        return np.concatenate([hash_store(part, genes) for part in store.stores])
+    if isinstance(store, SelectedCells):
+        return hash_store(store.store, genes)[store.rows]
+    keys, num_cells = gene_keys(genes), len(store.panel)
+    starts = range(0, num_cells, HASHED_AT_ONCE)
+    hashes = [hash_cells(store.read(start, min(start + HASHED_AT_ONCE, num_cells)), keys) for start in starts]
+    return np.concatenate(hashes)
+
+
 def sample_cells(store: CellStore, num_cells: int, *, block_size: int, seed: int) -> CellsInMemory:
     """Read about so many cells in blocks drawn at random; all of them where there are no more."""
     if isinstance(store, CellsInMemory) and len(store.panel) <= num_cells:
@@ -185,6 +231,18 @@ def sample_cells(store: CellStore, num_cells: int, *, block_size: int, seed: int
     counts = sparse.vstack([store.read(*rows) for rows in ranges], format="csr")
     panel = np.concatenate([store.panel[start:stop] for start, stop in ranges])
     return CellsInMemory(counts, store.measured, panel, store.sources)
+
+
+def _open_one(
+    file: str | os.PathLike[str], genes: GeneVocabulary, min_genes: int, joined_by: str | None, in_memory: bool
+) -> CellStore:
+    if not is_store(file):
+        return (read_cells if in_memory else CellsInFile)(file, genes, min_genes=min_genes, joined_by=joined_by)
+    if joined_by is not None:
+        raise ConfigError(f"{file} is a built store and knows its batches; leave it out of joined_by.")
+    store = StoreReader(file, genes)
+    kept = store.lengths >= min_genes
+    return store if kept.all() else SelectedCells(store, np.flatnonzero(kept))
 
 
 def _panels(

@@ -7,6 +7,8 @@ STORE.zarr
   dataset_0 ..  an AnnData each: X (whole counts, CSR), obs, var
 """
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,6 +59,15 @@ class StoreRecord:
         if not good or not all(isinstance(source, dict) for source in values["sources"]):
             raise FileFormatError(f"{path} has a record that is not a cell store's; build the store again.")
         return cls(**{**values, "sources": tuple(values["sources"])})
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder calls itself a cell store; whether it is a good one, reading it tells."""
+    try:
+        root = json.loads((Path(path) / "zarr.json").read_bytes())
+        return _RECORD in root["attributes"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def write_dataset(

@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 
 from xtrimogene.checkpoint import PretrainedModel, file_sha256, save
 from xtrimogene.config import PretrainConfig, from_dict, to_dict
-from xtrimogene.data.cell_store import CellStore, join, open_stores, sample_cells
+from xtrimogene.data.cell_store import CellStore, hash_store, join, open_stores, sample_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import Sampler
 from xtrimogene.errors import ConfigError
@@ -130,7 +131,10 @@ def pretrain(
         raise KeyboardInterrupt from None
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     card = training_card(config, cells, sampler.cells_before(config.num_steps), metrics)
-    trained = PretrainedModel(network.eval().requires_grad_(False), genes, card, name=config.preset)
+    hashes = hash_store(cells, genes)
+    trained = PretrainedModel(
+        network.eval().requires_grad_(False), genes, card, name=config.preset, cell_hashes=np.unique(hashes)
+    )
     if trainer.is_global_zero:
         save(trained, output / "model", dtype=torch.float16)
     return trained
