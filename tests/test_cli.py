@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +152,55 @@ def test_a_table_that_could_not_be_written_again_is_refused_first(
 def test_a_name_that_the_disk_refuses_is_told(run: Run, cells: Path) -> None:
     code, _, said = run("embed", cells.parent / ("c" * 300 + ".h5ad"), cells.parent / "out.h5ad")
     assert code == 2 and said.startswith("error: ") and said.endswith(".h5ad: File name too long.\n")
+
+
+@pytest.fixture
+def many_genes(write_cells: Callable[..., str], tmp_path: Path) -> list[str]:
+    return [write_cells(tmp_path / f"{name}.h5ad", 30, seed) for seed, name in enumerate(["a", "b" * 90])]
+
+
+def test_a_store_is_built_and_described(run: Run, many_genes: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "cells.zarr"
+    options = ["--donor-key", "donor", "--batch-key", "batch", "--seed", "3", "--memory", "1"]
+    code, said, warned = run("store", "build", *many_genes, out, *options)
+    assert (code, warned) == (0, "")
+    assert run("store", "info", out) == (0, said, "")
+    first, second, _, head, *rows = said.splitlines()
+    assert first.startswith(f"{out}: 60 cells x 20,092 genes, 0.00 GB")
+    assert "seed 3" in second and head.split() == ["file", "cells", "left", "out", "genes", "donors", "batches"]
+    assert rows[0].split()[:3] == ["a.h5ad", "30", "0"] and rows[0].split()[4:] == ["3", "2"]
+    assert max(map(len, [second, head, *rows])) <= 80
+    assert left_in(tmp_path) == {*(Path(file).name for file in many_genes), "cells.zarr"}
+
+
+@pytest.mark.parametrize(
+    ("files", "out", "options", "said"),
+    [
+        (["a.h5ad"], "cells.h5ad", [], "a name that ends in .zarr is needed"),
+        (["a.h5ad"], "no/such/cells.zarr", [], "no/such does not exist; make it"),
+        (["a.h5ad"], "o" * 300 + ".zarr", [], "File name too long"),
+        (["a.h5ad", "a.h5ad"], "cells.zarr", [], "a.h5ad is given twice"),
+        (["a.h5ad", "copy.h5ad"], "cells.zarr", [], "are the same to the byte"),
+        (["a.h5ad", "missing.h5ad"], "cells.zarr", [], "missing.h5ad does not exist"),
+        (["a.h5ad"], "cells.zarr", ["--donor-key", "patient"], "no obs column 'patient'; it has donor, batch"),
+        (["a.h5ad"], "cells.zarr", ["--min-genes", "5000"], "No cell has 5000 expressed genes"),
+        (["a.h5ad"], "cells.zarr", ["--min-genes", "0"], "min_genes=0 must be at least 1"),
+        (["a.h5ad"], "cells.zarr", ["--memory", "0"], "memory=0.0 must be positive"),
+    ],
+)
+def test_a_store_that_cannot_be_built_leaves_nothing(
+    run: Run, many_genes: list[str], tmp_path: Path, files: list[str], out: str, options: list[str], said: str
+) -> None:
+    shutil.copy(many_genes[0], tmp_path / "copy.h5ad")
+    before = left_in(tmp_path)
+    code, _, found = run("store", "build", *(tmp_path / file for file in files), tmp_path / out, *options)
+    assert code == 2 and said in found and found.startswith("error: ") and found.count("\n") == 1
+    assert left_in(tmp_path) == before
+
+
+def test_what_is_no_store_is_told(run: Run, many_genes: list[str]) -> None:
+    code, _, said = run("store", "info", many_genes[0])
+    assert (code, said.count("\n")) == (2, 1) and "is no cell store; give the folder" in said
 
 
 def test_a_full_disk_leaves_nothing(run: Run, cells: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from xtrimogene.config import (
     OptimizerConfig,
     PretrainConfig,
     ReadDepthConfig,
+    StoreConfig,
     from_dict,
     to_dict,
 )
@@ -38,6 +39,23 @@ def test_pretrain_config_survives_json() -> None:
         optimizer=OptimizerConfig(betas=(0.8, 0.9)),
     )
     assert from_dict(PretrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"files": ()}, "files is empty"),
+        ({"files": ("a.h5ad", "a.h5ad")}, "a.h5ad is given twice"),
+        ({"output": "cells"}, "ends in .zarr is needed"),
+        ({"seed": -1}, "seed=-1 must not be negative"),
+        ({"memory": 0.0}, "memory=0.0 must be positive"),
+    ],
+)
+def test_a_store_that_cannot_be_is_refused(values: dict[str, Any], said: str) -> None:
+    good = StoreConfig(files=("a.h5ad", "b.zarr"), output="cells.zarr", donor_key="donor")
+    assert from_dict(StoreConfig, json.loads(json.dumps(to_dict(good)))) == good
+    with pytest.raises(ConfigError, match=said):
+        replace(good, **values)
 
 
 def test_a_config_is_frozen() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
@@ -48,6 +48,18 @@ def test_cells_of_another_species_are_counted(counts: csr_matrix) -> None:
 def test_selected_genes_are_noticed(counts: csr_matrix) -> None:
     with pytest.warns(UserWarning, match="X has 300 genes and the model knows 20,092: if they were selected"):
         matched(counts, list(GENES.symbols), HUMAN).require(min_genes=200, all_rows=True)
+
+
+def test_reading_goes_on_at_a_block(counts: csr_matrix) -> None:
+    found = matched(counts, list(GENES.symbols))
+    blocks = list(found.blocks(max_nonzeros=1_000))
+    starts = [start for start, _ in blocks]
+    assert len(starts) > 3
+    rest = list(found.blocks(first_row=starts[2], max_nonzeros=1_000))
+    assert [start for start, _ in rest] == starts[2:] and (
+        vstack([one for _, one in rest]) != counts[starts[2] :]
+    ).nnz == 0
+    assert found.counts_per_column.sum() == counts[starts[2] :].sum()
 
 
 def test_zeros_alone_are_refused(counts: csr_matrix) -> None:

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
+import anndata
 import h5py
 import numpy as np
 import pytest
@@ -171,6 +173,23 @@ def test_a_build_killed_again_and_again_ends_with_the_same_bytes(config: StoreCo
     assert not Path(f"{config.output}.partial").exists()
 
 
+def test_a_build_stopped_while_it_tidies_up_is_whole(config: StoreConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def remove_half(folder: Path, **options: object) -> None:
+        if folder.name == "runs":
+            rmtree(folder / "run_000000")
+            raise KeyboardInterrupt
+        rmtree(folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_builder, "rmtree", remove_half)
+        with pytest.raises(KeyboardInterrupt):
+            build_store(config, progress=False)
+    assert not Path(config.output).exists()
+    store = build(config)
+    assert [source["cells"] for source in store.sources] == list(SIZES.values())
+    assert left_in(Path(config.output).parent) == {"a.h5ad", "b.h5ad", "c.h5ad", "store.zarr"}
+
+
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
@@ -192,6 +211,31 @@ def counted(self, target):
 Path.rename = counted
 build_store(from_dict(StoreConfig, json.loads(sys.argv[1])), progress=False)
 """
+
+
+def test_a_warning_names_its_file(config: StoreConfig) -> None:
+    cells = anndata.read_h5ad(config.files[1])[:, :4_000].copy()
+    cells.X = cells.X.toarray()  # dense, too
+    cells.write_h5ad(config.files[1])
+    with pytest.warns(UserWarning, match="^b.h5ad: X has 4,000 genes and the model knows 20,092"):
+        assert build(config).num_cells == sum(SIZES.values())
+
+
+@pytest.mark.shared
+def test_real_cells_are_recognized_in_another_order(shared: Path, tmp_path: Path) -> None:
+    names = ("pbmc3k.h5ad", "baron_h1.h5ad", "pbmc_10x_v3_400.h5ad")
+    files = tuple(str(shared / "data" / name) for name in names)
+    store = build(StoreConfig(files=files, output=str(tmp_path / "store.zarr"), memory=0.05))
+    assert store.num_datasets > 2
+    cells = anndata.read_h5ad(files[0])
+    cells = cells[::-7, np.random.default_rng(0).permutation(cells.n_vars)].copy()
+    with open_cells(cells) as opened:
+        found = hash_cells(MatchedCounts.find(opened, GENES).all(), gene_keys(GENES))
+    stored = store.column("cell_hash")
+    assert len(np.unique(stored)) == store.num_cells  # no two cells are the same
+    assert np.isin(found, stored[store.column("dataset") == "pbmc3k.h5ad"]).all()
+    wanted = read_all(files)
+    assert store.read(0, store.num_cells).sum() == sum(matrix.sum() for matrix in wanted)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +285,9 @@ def test_the_beginning_of_another_store_is_told(config: StoreConfig, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             build_store(config, progress=False)
     partial = Path(f"{config.output}.partial")
-    with pytest.raises(FileFormatError, match="no cell store"):
-        StoreReader(partial)
+    for folder in (partial, partial / "store"):
+        with pytest.raises(FileFormatError, match="no cell store"):
+            StoreReader(folder)
     before = digest(partial)
     with pytest.raises(ConfigError, match="begun with other files or options; remove that folder"):
         build_store(replace(config, seed=1), progress=False)
@@ -258,7 +303,7 @@ def test_a_full_disk_keeps_what_is_done(config: StoreConfig, monkeypatch: pytest
 
     with monkeypatch.context() as patch:
         patch.setattr(store_builder, "write_dataset", fail)
-        with pytest.raises(ConfigError, match="No space left on device.; make room for it and give the same command"):
+        with pytest.raises(ConfigError, match="No space left on device.; put that right and give the same command"):
             build_store(config, progress=False)
     assert not Path(config.output).exists()
     assert build(config).num_cells == sum(SIZES.values())

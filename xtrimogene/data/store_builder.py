@@ -19,9 +19,9 @@ from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.run_merge import RunMerge
 from xtrimogene.data.sorted_runs import SourcePart, sorted_runs, write_runs
 from xtrimogene.data.store_arrays import Categories, Column
-from xtrimogene.data.store_format import DATASET, FORMAT, StoreRecord, write_dataset, write_root
+from xtrimogene.data.store_format import DATASET, FORMAT, StoreRecord, is_complete, write_dataset, write_root
 from xtrimogene.data.store_plan import PlannedSource, make_plan
-from xtrimogene.errors import ConfigError, CountsError, FieldError, FileFormatError, GeneMatchError
+from xtrimogene.errors import ConfigError, CountsError, FileFormatError
 from xtrimogene.long_work import progress_bar
 
 ENTRY_BYTES = 16  # of memory: blocks and their matrix take 14 for each value, a matrix and its encoded shards 12
@@ -46,26 +46,29 @@ def build_store(config: StoreConfig, *, progress: bool = True) -> Path:
         raise ConfigError(f"The folder {output.parent} does not exist; make it, or name another store.")
     folder = output.with_name(f"{output.name}.partial")
     try:
-        folder.mkdir(exist_ok=True)
         _build(config, folder, progress=progress)
-        folder.rename(output)
-    except (CountsError, FieldError, GeneMatchError):
+        rmtree(folder / "runs", ignore_errors=True)
+        (folder / "store").rename(output)
         rmtree(folder)
+    except CountsError:
+        rmtree(folder, ignore_errors=True)
         raise
     except FileFormatError:  # of a file that was good when it was looked at: the disk or network may be to blame
-        if not (folder / "runs").exists():
-            rmtree(folder)
+        if not sorted_runs(folder / "runs"):
+            rmtree(folder, ignore_errors=True)
         raise
     except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be written ({error.strerror or error}); make room for it and give the same command again."
-        ) from error
+        remedy = "put that right and give the same command again: what is done is kept."
+        raise ConfigError(f"{folder} cannot be written ({error.strerror or error}); {remedy}") from error
     return output
 
 
 def _build(config: StoreConfig, folder: Path, *, progress: bool) -> None:
     genes = GeneVocabulary.human()
     sources = make_plan(config, genes, folder, progress=progress)
+    store = folder / "store"
+    if is_complete(store):  # and stopped just before it got its name
+        return
     memory = int(config.memory * 1e9)
     with progress_bar("reading cells", sum(source.num_cells for source in sources), shown=progress) as advance:
         write_runs(folder / "runs", sources, config, genes, entries=max(1, memory // ENTRY_BYTES), advance=advance)
@@ -77,9 +80,10 @@ def _build(config: StoreConfig, folder: Path, *, progress: bool) -> None:
     if not num_cells:
         raise CountsError(f"No cell has {config.min_genes} expressed genes; lower min_genes or give other files.")
     table = _CellTable(config, sources, parts)
+    store.mkdir(exist_ok=True)
     with progress_bar("writing datasets", num_datasets, shown=progress) as advance:
         for number in range(num_datasets):
-            _write_dataset(folder, number, merge, table, genes)
+            _write_dataset(store, number, merge, table, genes)
             advance(1)
     record = StoreRecord(
         format=FORMAT,
@@ -89,13 +93,11 @@ def _build(config: StoreConfig, folder: Path, *, progress: bool) -> None:
         min_genes=config.min_genes,
         sources=tuple(_describe(source, part, config) for source, part in zip(sources, parts, strict=True)),
     )
-    write_root(folder, record, table.measured, genes)
-    rmtree(folder / "runs")
-    (folder / "plan.json").unlink()
+    write_root(store, record, table.measured, genes)
 
 
-def _write_dataset(folder: Path, number: int, merge: RunMerge, table: "_CellTable", genes: GeneVocabulary) -> None:
-    finished, unfinished = folder / f"{DATASET}{number}", folder / ".dataset"
+def _write_dataset(store: Path, number: int, merge: RunMerge, table: "_CellTable", genes: GeneVocabulary) -> None:
+    finished, unfinished = store / f"{DATASET}{number}", store.with_name(".dataset")
     if finished.exists():
         return
     cells, matrix = merge.dataset(number)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -90,13 +91,20 @@ def write_root(folder: Path, record: StoreRecord, measured: Bool[np.ndarray, "R 
     """Turn a folder with datasets into a store."""
     import zarr
 
-    root = zarr.open_group(folder, mode="a", zarr_format=3)
-    for name in ("var", "measured"):  # an attempt that was stopped here
-        if name in root:
-            del root[name]
+    for path in folder.iterdir():
+        if not path.name.startswith(DATASET):  # of an attempt that was stopped here
+            rmtree(path) if path.is_dir() else path.unlink()
+    root = zarr.create_group(folder, zarr_format=3)
     write_table(root, "var", genes.symbols, _gene_columns(genes))
     write_array(root, "measured", measured, len(measured))
     root.attrs.update({**_COLLECTION, _RECORD: asdict(record)})
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `write_root` has ended in this folder."""
+    import zarr
+
+    return (folder / "zarr.json").is_file() and _RECORD in zarr.open_group(folder, mode="r").attrs
 
 
 def _gene_columns(genes: GeneVocabulary) -> dict[str, Column]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.data.store_source import obs_codes
 from xtrimogene.errors import ConfigError
 from xtrimogene.long_work import progress_bar, whole_file
+
+MIN_MATCHED = 200  # genes that a file must have in common with the vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +31,12 @@ class PlannedSource:
 
 
 def make_plan(config: StoreConfig, genes: GeneVocabulary, folder: Path, *, progress: bool) -> list[PlannedSource]:
-    """Look at each file, or take up the plan that stands in the folder.
+    """Look at each file and make the folder, or take up the plan that stands in it.
 
     Raises
     ------
     ConfigError
-        The plan there is of another store, or a file has changed since.
+        The plan there is of another store, a file has changed since, or two files are the same.
     CountsError, FieldError, FileFormatError, GeneMatchError
         A file that will not do.
     """
@@ -53,6 +56,8 @@ def make_plan(config: StoreConfig, genes: GeneVocabulary, folder: Path, *, progr
         for file, name in zip(config.files, names, strict=True):
             planned.append(_look_at(file, name, config, genes))
             advance(1)
+    _refuse_copies(planned)
+    folder.mkdir(exist_ok=True)
     with whole_file(record) as place:
         place.write_text(json.dumps({**wanted, "sources": [asdict(source) for source in planned]}))
     return planned
@@ -60,7 +65,10 @@ def make_plan(config: StoreConfig, genes: GeneVocabulary, folder: Path, *, progr
 
 def _look_at(file: str, name: str, config: StoreConfig, genes: GeneVocabulary) -> PlannedSource:
     with open_cells(file) as cells:
-        MatchedCounts.find(cells, genes).require(min_genes=200, all_rows=False)
+        with warnings.catch_warnings(record=True) as caught:
+            MatchedCounts.find(cells, genes).require(min_genes=MIN_MATCHED, all_rows=False)
+        for warning in caught:  # among many files the reader must know which
+            warnings.warn(f"{name}: {warning.message}", warning.category, stacklevel=2)
         for key in (config.donor_key, config.batch_key):
             obs_codes(cells, key)
         num_bytes, modified = _state(file)
@@ -72,6 +80,14 @@ def _look_at(file: str, name: str, config: StoreConfig, genes: GeneVocabulary) -
             modified=modified,
             sha256=_sha256(Path(file)),
         )
+
+
+def _refuse_copies(sources: Sequence[PlannedSource]) -> None:
+    first: dict[str, str] = {}
+    for source in sources:
+        other = first.setdefault(source.sha256, source.file)
+        if other != source.file:
+            raise ConfigError(f"{source.file} and {other} are the same to the byte; their cells would be in twice.")
 
 
 def _names(files: Sequence[str]) -> list[str]:
