@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from xtrimogene.config import PretrainConfig
 from xtrimogene.data.masking import MaskedCells
 from xtrimogene.errors import ConfigError
+from xtrimogene.model.checkpointing import set_activation_checkpointing
 from xtrimogene.model.initialization import redraw_projections
 from xtrimogene.model.losses import masked_regression_loss, reconstruction_loss
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -35,6 +36,7 @@ class Pretraining(LightningModule):
             raise ConfigError(
                 "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0."
             )
+        set_activation_checkpointing(network, config.activation_checkpointing)
         self.network = network
         self.config = config
         self.study_offsets = nn.Parameter(torch.zeros(measured.shape))
