@@ -17,11 +17,12 @@ from torch.utils._pytree import tree_leaves
 
 from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderConfig, ModelConfig, PretrainConfig
 from xtrimogene.model.memory import training_memory
-from xtrimogene.model.memory_parts import StepForm, StepSize, parameter_count
+from xtrimogene.model.memory_parts import CHUNK_ROWS, StepForm, StepSize, parameter_count
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import PRESETS, model_config
 from xtrimogene.training.data_module import TrainingCells, training_batch
 from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene_kernels.linear_attention import streamed
 
 MakeCounts = Callable[..., csr_matrix]
 NUM_GENES, NUM_CELLS = 1500, 4
@@ -118,6 +119,10 @@ def test_closed_form_in_bfloat16_where_norms_are_cast_as_on_cuda(
     )
     measured, closed = measured_and_closed(NETWORK, run, make_counts(NUM_CELLS, NUM_GENES, 0.2))
     assert closed == pytest.approx(measured, rel=0.1)
+
+
+def test_chunks_are_the_kernels() -> None:
+    assert {False: streamed.CPU_CHUNK_ROWS, True: streamed.ACCELERATOR_CHUNK_ROWS} == CHUNK_ROWS
 
 
 @pytest.mark.parametrize("name", PRESETS)
