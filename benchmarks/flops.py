@@ -17,6 +17,7 @@ from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.model.flops import cell_embedding_flops, dense_flops, gene_embedding_flops, training_step_flops
 from xtrimogene.presets import PRESETS, model_config
 from xtrimogene.training import read_config
+from xtrimogene.training.workload import visible_and_hidden
 
 RESULT = Path(__file__).parent / "results" / "flops.json"
 DEMO_RUN = Path(__file__).parents[1] / "data" / "demo_model.toml"
@@ -54,12 +55,11 @@ def main() -> None:
 
 def count(preset: str, num_genes: int, expressed: int) -> dict[str, float]:
     config, masking = model_config(preset, num_genes), MaskingConfig()
-    num_masked = round(masking.nonzero_fraction * expressed)
-    num_hidden = num_masked + round(masking.zero_fraction * (num_genes - expressed))
+    num_visible, num_hidden = visible_and_hidden(masking, num_genes, expressed)
     flops = {
         "cell_embedding": cell_embedding_flops(config, expressed + 2),
         "gene_embedding": gene_embedding_flops(config, expressed + 2),
-        "training_step": training_step_flops(config, expressed - num_masked + 2, num_hidden),
+        "training_step": training_step_flops(config, num_visible + 2, num_hidden),
         "dense_transformer": dense_flops(config, "softmax"),
         "dense_performer": dense_flops(config, "performer"),
     }
@@ -69,10 +69,7 @@ def count(preset: str, num_genes: int, expressed: int) -> dict[str, float]:
 def count_as_trained(path: Path, expressed: int) -> float:
     """Return GFLOP a cell of a step under a run's masking, decoder share and latent loss, over our own genes."""
     run, num_genes = read_config(path), len(GeneVocabulary.human())
-    masking = run.masking
-    num_visible = round((1 - masking.nonzero_fraction) * expressed)
-    num_visible = min(num_visible, masking.max_visible or num_visible)
-    num_hidden = expressed - num_visible + round(masking.zero_fraction * (num_genes - expressed))
+    num_visible, num_hidden = visible_and_hidden(run.masking, num_genes, expressed)
     flops = training_step_flops(
         model_config(run.preset, num_genes),
         num_visible + 2,

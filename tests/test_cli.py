@@ -30,6 +30,7 @@ COMMANDS = [
     ["convert", "scfoundation"],
     ["store", "build"],
     ["store", "info"],
+    ["plan"],
     ["pretrain"],
 ]
 
@@ -274,6 +275,37 @@ def test_check_of_what_cannot_be_embedded_reports_and_exits_2(
 
 def test_usage_errors_exit_2(run: Run) -> None:
     assert run("embed")[0] == run("embed", "a", "b", "--pool", "median")[0] == run("no-such-command")[0] == 2
+
+
+def test_plan_answers_for_a_preset_and_for_a_run(run: Run, tmp_path: Path) -> None:
+    code, out, said = run("plan", "--preset", "3M", "--cells", 20_000, "--expressed", 900, "--batch-size", 5)
+    assert (code, said) == (0, "") and max(map(len, out.splitlines())) <= 80
+    assert out.startswith("fits    yes: ") and "20,000 cells, 900 genes" in out and "4,000 steps of 5 cells" in out
+    (tmp_path / "run.toml").write_text('files = ["cells.h5ad"]\noutput = "out"\npreset = "demo"\nnum_steps = 7\n')
+    options = ["--cells", 64, "--device", "cpu-core", "--memory", 0.5, "--utilisation", 0.2, "--devices", 2]
+    code, out, _ = run("plan", tmp_path / "run.toml", *options)
+    assert code == 0 and "NO: " in out and "2 x CPU-core, if 20 %" in out and "7 steps" in out and "14 passes" in out
+
+
+def test_plan_reads_files(run: Run, cells: Path) -> None:
+    code, _, said = run("plan", "--preset", "3M", "--data", cells)
+    assert code == 2 and "No cell has 200 expressed genes" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "Give either a run's CONFIG.toml or --preset"),
+        (["run.toml", "--preset", "3M"], "Give either a run's CONFIG.toml or --preset"),
+        (["--preset", "3M"], "says nothing of the cells"),
+        (["--preset", "3M", "--cells", 0], "num_cells=0 must be at least 1"),
+        (["--preset", "3M", "--cells", 5, "--data", "a.h5ad"], "give one of the two"),
+        (["none.toml"], "No file"),
+    ],
+)
+def test_plan_says_what_it_lacks(run: Run, options: list[object], said: str) -> None:
+    code, out, found = run("plan", *options)
+    assert (code, out) == (2, "") and said in found and found.count("\n") == 1
 
 
 def test_pretrain_says_what_its_config_lacks(run: Run, tmp_path: Path) -> None:

@@ -68,10 +68,11 @@ def test_public_name_resolves(name: str) -> None:
 
 
 def test_training_is_at_hand_where_nothing_was_imported_yet() -> None:
-    names = "xt.training.pretrain, xt.training.read_config, xt.training.PretrainConfig"
+    names = "xt.training.pretrain, xt.training.read_config, xt.training.PretrainConfig, xt.training.plan"
     code = f"import xtrimogene as xt; print(*(one.__name__ for one in ({names})), *dir(xt.training))"
     found = run(sys.executable, "-W", "ignore", "-c", code).split()
-    assert found == ["pretrain", "read_config", "PretrainConfig", "PretrainConfig", "pretrain", "read_config"]
+    public = ["DataSummary", "PretrainConfig", "plan", "pretrain", "read_config", "summarize_files"]
+    assert found == ["pretrain", "read_config", "PretrainConfig", "plan", *public]
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -14,6 +14,8 @@ from xtrimogene.errors import ConfigError, FileFormatError, XTrimoGeneError
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from xtrimogene.config import PretrainConfig
+
 app = typer.Typer(
     name="xtrimogene",
     help="Single-cell foundation models of the xTrimoGene / scFoundation family.",
@@ -247,6 +249,56 @@ def info(path: Annotated[Path, typer.Argument(metavar="STORE", help="What `store
     from xtrimogene.data.store_summary import summarize
 
     typer.echo(summarize(path))
+
+
+@app.command(epilog="Example:  xtrimogene plan --preset 100M --cells 50000000 --devices 8")
+def plan(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG.toml", help="A run, as for pretrain; or else give --preset.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="demo, 3M, 10M, 100M or scfoundation, in place of a run.")] = None,
+    cells: Annotated[int | None, typer.Option(help="How many cells there are; or else --data.")] = None,
+    expressed: Annotated[float, typer.Option(help="Mean number of genes that a cell expresses.")] = 1500.0,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Look into this .h5ad or .zarr instead; may be repeated.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Cells a device and step. Default: the run's, or 64.")] = None,
+    device: Annotated[str, typer.Option(help="A100-40, A100-80, H100, H200, L40S, RTX-4090 or CPU-core.")] = "H100",
+    devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    memory: Annotated[float | None, typer.Option(help="GiB of a device, where it is not the usual.")] = None,
+    utilisation: Annotated[float, typer.Option(help="Share of the device's peak that is reached; assumed.")] = 0.3,
+    passes: Annotated[
+        float | None, typer.Option(help="How often each cell is seen. Default: the run's steps, or once.")
+    ] = None,
+) -> None:
+    """Say whether a pre-training run fits, how long it takes, and what to change."""
+    from xtrimogene.training.data_summary import DataSummary, summarize_files
+    from xtrimogene.training.planning import plan as plan_run
+
+    if config is not None and preset is None:
+        from xtrimogene.training.run import read_config
+
+        run: PretrainConfig | str = read_config(config)
+    elif preset is not None and config is None:
+        run = preset
+    else:
+        raise ConfigError("Give either a run's CONFIG.toml or --preset; 'xtrimogene plan --help' shows an example.")
+    if cells is not None and data:
+        raise ConfigError("--cells and --data both say what there is to train on; give one of the two.")
+    summary = None if cells is None else DataSummary(num_cells=cells, expressed_genes=expressed)
+    if data:
+        summary = summarize_files(data)
+    planned = plan_run(
+        run,
+        summary,
+        batch_size=batch_size,
+        device=device,
+        num_devices=devices,
+        memory_gib=memory,
+        utilisation=utilisation,
+        passes=passes,
+    )
+    typer.echo(planned)
 
 
 def _check_target(source: Path, out: Path, overwrite: bool) -> None:

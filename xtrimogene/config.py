@@ -11,6 +11,7 @@ Pool = Literal["all", "max", "mean", "latent"]
 Unmeasured = Literal["mask", "zero"]
 Start = Literal["random", "spectral"]
 Precision = Literal["auto", "float32", "bfloat16"]
+ActivationCheckpointing = Literal["none", "feed_forward", "layer"]
 T = TypeVar("T")
 
 
@@ -196,6 +197,7 @@ class PretrainConfig:
     seed: int = 0
     precision: Precision = "auto"  # auto: bfloat16 on CUDA, float32 elsewhere
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    activation_checkpointing: ActivationCheckpointing = "none"  # what backward computes again instead of keeping it
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     read_depth: ReadDepthConfig = field(default_factory=ReadDepthConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -230,7 +232,12 @@ class PretrainConfig:
         )
         for name in ("seed", "redraw_every", "latent_weight"):
             _require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must not be negative.")
-        for name, kinds in (("start", Start), ("precision", Precision)):
+        literals = {
+            "start": Start,
+            "precision": Precision,
+            "activation_checkpointing": ActivationCheckpointing,
+        }
+        for name, kinds in literals.items():
             value = getattr(self, name)
             _require(value in get_args(kinds), f"{name}={value!r} is not one of {', '.join(get_args(kinds))}.")
         _require(0.0 <= self.decoder_share <= 1.0, f"decoder_share={self.decoder_share} must lie in [0, 1].")

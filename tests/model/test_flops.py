@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from xtrimogene.config import ModelConfig, PretrainConfig
+from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig
 from xtrimogene.data.masking import HiddenGenes, MaskedCells
 from xtrimogene.data.packed_cells import PackedCells
 from xtrimogene.model import attention, value_embedding
+from xtrimogene.model.checkpointing import set_activation_checkpointing
 from xtrimogene.model.flops import cell_embedding_flops, dense_flops, gene_embedding_flops, training_step_flops
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import PRESETS, model_config
@@ -91,6 +92,21 @@ def test_training_step(name: str) -> None:
     batch = MaskedCells(cell(1050), hidden, torch.zeros(983, device="meta"), cell(1500))
     counted = count(config, lambda network: network(batch), backward=True)
     assert training_step_flops(config, 1052, 983) == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("mode", ["feed_forward", "layer"])
+def test_training_step_that_computes_some_of_it_again(mode: ActivationCheckpointing) -> None:
+    config = preset("10M")
+    segments = Segments.from_lengths([983], "meta")
+    hidden = HiddenGenes(torch.zeros(983, dtype=torch.int64, device="meta"), torch.zeros(983, device="meta"), segments)
+    batch = MaskedCells(cell(1050), hidden, torch.zeros(983, device="meta"), cell(1500))
+
+    def run(network: XTrimoGene) -> Tensor:
+        set_activation_checkpointing(network, mode)
+        return network(batch)
+
+    closed = training_step_flops(config, 1052, 983, checkpointing=mode)
+    assert closed == pytest.approx(count(config, run, backward=True), rel=0.01)
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])

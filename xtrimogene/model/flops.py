@@ -6,7 +6,7 @@ Only matrix products are counted.
 import math
 from typing import Literal
 
-from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, Pool
+from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderConfig, ModelConfig, Pool
 
 
 def cell_embedding_flops(config: ModelConfig, num_tokens: int, pool: Pool | None = None) -> int:
@@ -32,6 +32,7 @@ def training_step_flops(
     decoder_share: float = 1.0,
     latent: bool = False,
     batch_size: int = 1,
+    checkpointing: ActivationCheckpointing = "none",
 ) -> int:
     """Return the operations a cell of a training step, forward and backward, in a batch of cells of one size.
 
@@ -44,6 +45,8 @@ def training_step_flops(
     decoder_share, latent, batch_size
         The part of a batch that passes the decoder (rounded up to whole cells), whether all genes are predicted
         through the latent vector as well, and the cells that share the queries of its genes.
+    checkpointing
+        What backward computes again.
     """
     decoder, dim, num_positions = config.decoder, config.encoder.dim, config.num_genes + 2
     forward = _values(config, num_visible) + _encoder(config.encoder, num_visible)
@@ -63,10 +66,12 @@ def training_step_flops(
     decoded_once = 2 * config.num_bins * num_hidden
     decoded_once += 2 * decoder.num_features * decoder.dim * _feature_rows(decoder, num_positions, num_hidden)
     num_decoded = math.ceil(decoder_share * batch_size)
-    in_batch = num_decoded * (3 * decoded - decoded_once)
+    again = _decoder_again(decoder, num_positions, num_hidden, checkpointing)
+    in_batch = num_decoded * (3 * decoded - decoded_once + again)
     if num_decoded:
         in_batch += 3 * _decoder_zeros(config) - 2 * config.num_bins
-    return 3 * forward - once + in_batch // batch_size
+    again = _encoder_again(config.encoder, num_visible, checkpointing)
+    return 3 * forward - once + again + in_batch // batch_size
 
 
 def dense_flops(config: ModelConfig, attention: Literal["softmax", "performer"]) -> int:
@@ -91,6 +96,20 @@ def _values(config: ModelConfig, num_values: int) -> int:
 def _encoder(config: EncoderConfig, num_tokens: int) -> int:
     linear = 24 * num_tokens * config.dim**2  # 4 D^2 weights in the attention, 8 D^2 in the feed-forward part
     return config.num_layers * (linear + 4 * num_tokens**2 * config.dim)
+
+
+def _encoder_again(config: EncoderConfig, num_tokens: int, checkpointing: ActivationCheckpointing) -> int:
+    """Backward computes a part again up to the input of its last matrix product."""
+    half = config.num_layers * 8 * num_tokens * config.dim**2  # one of the feed-forward part's two products
+    return {"none": 0, "feed_forward": half, "layer": _encoder(config, num_tokens) - half}[checkpointing]
+
+
+def _decoder_again(
+    config: DecoderConfig, num_positions: int, num_asked: int, checkpointing: ActivationCheckpointing
+) -> int:
+    half = ((config.num_layers - 1) * num_positions + num_asked) * 8 * config.dim**2
+    whole = _decoder(config, num_positions, num_asked)
+    return {"none": 0, "feed_forward": half, "layer": whole - half}[checkpointing]
 
 
 def _decoder_zeros(config: ModelConfig) -> int:

@@ -6,10 +6,11 @@ from torch.nn import functional as F
 
 from xtrimogene.config import DecoderConfig, EncoderConfig
 from xtrimogene.model.attention import LinearAttention, SoftmaxAttention
+from xtrimogene.model.checkpointing import CheckpointedBlock
 from xtrimogene_kernels.segments import Segments
 
 
-class EncoderBlock(nn.Module):
+class EncoderBlock(CheckpointedBlock):
     """Exact attention and a ReLU feed-forward, pre-norm (ours) or post-norm (the released scFoundation)."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -23,11 +24,17 @@ class EncoderBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.dim)
 
     def forward(self, x: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "N D"]:
+        return self.run("layer", self._layer, x, segments)
+
+    def _layer(self, x: Tensor, segments: Segments) -> Tensor:
         if self.norm_first:
             x = x + self._drop(self.attention(self.attention_norm(x), segments))
-            return x + self._drop(self._feed_forward(self.feed_forward_norm(x)))
+            return x + self._drop(self.run("feed_forward", self._norm_and_feed_forward, x))
         x = self.attention_norm(x + self._drop(self.attention(x, segments)))
-        return self.feed_forward_norm(x + self._drop(self._feed_forward(x)))
+        return self.feed_forward_norm(x + self._drop(self.run("feed_forward", self._feed_forward, x)))
+
+    def _norm_and_feed_forward(self, x: Tensor) -> Tensor:
+        return self._feed_forward(self.feed_forward_norm(x))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.contract(self._drop(F.relu(self.expand(x), inplace=True)))
@@ -36,7 +43,7 @@ class EncoderBlock(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(CheckpointedBlock):
     """FAVOR+ attention and a GELU feed-forward, pre-norm."""
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -55,6 +62,12 @@ class DecoderBlock(nn.Module):
         row_segments: Segments | None = None,
     ) -> Float[Tensor, "M D"]:
         """Return the layer's output at ``rows`` (default: all)."""
+        return self.run("layer", self._layer, x, segments, rows, row_segments)
+
+    def _layer(self, x: Tensor, segments: Segments, rows: Tensor | None, row_segments: Segments | None) -> Tensor:
         attended = self.attention(self.attention_norm(x), segments, rows, row_segments)
         x = attended + (x if rows is None else x[rows])  # (M, D)
-        return x + self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))
+        return x + self.run("feed_forward", self._feed_forward, x)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))

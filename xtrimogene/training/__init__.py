@@ -1,14 +1,17 @@
-"""Pre-training from a config; names are loaded when they are first used."""
+"""Pre-training from a config, and planning it; names are loaded when they are first used."""
 
 from importlib import import_module
 
 _HOMES = {
+    "DataSummary": "xtrimogene.training.data_summary",
     "PretrainConfig": "xtrimogene.config",
+    "plan": "xtrimogene.training.planning",
     "pretrain": "xtrimogene.training.run",
     "read_config": "xtrimogene.training.run",
+    "summarize_files": "xtrimogene.training.data_summary",
 }
 
-__all__ = ["PretrainConfig", "pretrain", "read_config"]
+__all__ = ["DataSummary", "PretrainConfig", "plan", "pretrain", "read_config", "summarize_files"]
 
 
 def __getattr__(name: str) -> object:

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from xtrimogene.config import PretrainConfig
 from xtrimogene.errors import ConfigError
+from xtrimogene.model.checkpointing import set_activation_checkpointing
 from xtrimogene.model.initialization import redraw_projections
 from xtrimogene.model.losses import masked_squared_error, reconstruction_error
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -47,6 +48,7 @@ class Pretraining(LightningModule):
                 "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0."
             )
         self.automatic_optimization = False
+        set_activation_checkpointing(network, config.activation_checkpointing)
         self.network = network
         self.config = config
         self.micro_batch_size = config.micro_batch_size

@@ -1,0 +1,160 @@
+"""The closed form of a training step's memory against the tensors that are alive in one, on a network that is small."""
+
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderConfig, ModelConfig, PretrainConfig
+from xtrimogene.data.cell_store import CellsInMemory
+from xtrimogene.model.memory import training_memory
+from xtrimogene.model.memory_parts import CHUNK_ROWS, StepForm, StepSize, parameter_count
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.presets import PRESETS, model_config
+from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.micro_batch import micro_batch
+from xtrimogene_kernels.linear_attention import streamed
+
+MakeCounts = Callable[..., csr_matrix]
+NUM_GENES, NUM_CELLS = 1500, 4
+NETWORK = ModelConfig(
+    num_genes=NUM_GENES,
+    encoder=EncoderConfig(dim=64, num_layers=3, num_heads=2),
+    decoder=DecoderConfig(dim=64, num_layers=3, num_heads=2, num_features=32),
+    num_bins=8,
+    latent_dim=16,
+)
+DROPOUT = replace(NETWORK, encoder=replace(NETWORK.encoder, dropout=0.1, num_layers=8))
+SIZE = StepSize(num_cells=8, num_decoded=8, num_visible=1000, num_hidden=900)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of what operators return, for as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            storage = tensor.untyped_storage() if isinstance(tensor, Tensor) else None
+            if storage is not None and storage._cdata not in self.known:
+                self.known[storage._cdata] = storage.nbytes()
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self.forget, storage._cdata)
+        return result
+
+    def forget(self, key: int) -> None:
+        self.live -= self.known.pop(key)
+
+
+def measured_and_closed(config: ModelConfig, run: PretrainConfig, counts: csr_matrix) -> tuple[int, int]:
+    """Two steps, so that AdamW's moments and the last step's gradients are there."""
+    bfloat16 = run.precision == "bfloat16"
+    panel = np.zeros(NUM_CELLS, dtype=np.int64)
+    store = CellsInMemory(counts, np.ones((1, NUM_GENES), dtype=bool), panel)
+    batch = micro_batch(counts, np.arange(NUM_CELLS), store, run, step=0, lane=0)
+    with LiveBytes() as memory:
+        module = Pretraining(XTrimoGene(config), run, store.measured)
+        optimizer = torch.optim.AdamW(module.parameters())
+        for _ in range(2):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                loss = torch.stack(list(module.errors(batch).values())).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    size = StepSize(
+        num_cells=NUM_CELLS,
+        num_decoded=math.ceil(NUM_CELLS * run.decoder_share),
+        num_visible=batch.cells.visible.segments.num_rows // NUM_CELLS + 2,
+        num_hidden=batch.cells.hidden.segments.num_rows // NUM_CELLS,
+        latent=run.latent_weight > 0,
+    )
+    form = StepForm(checkpointing=run.activation_checkpointing, bfloat16=bfloat16)
+    return memory.peak, training_memory(config, size, form).total
+
+
+@pytest.mark.parametrize("mode", get_args(ActivationCheckpointing))
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (NETWORK, {}),
+        (NETWORK, {"decoder_share": 0.5, "latent_weight": 1.0}),
+        (DROPOUT, {"decoder_share": 0.1, "latent_weight": 1.0}),
+    ],
+    ids=["decoder", "both", "encoder"],
+)
+def test_closed_form_is_what_a_step_takes(
+    config: ModelConfig, settings: Mapping[str, Any], mode: ActivationCheckpointing, make_counts: MakeCounts
+) -> None:
+    run = PretrainConfig(files=("a",), output="b", batch_size=NUM_CELLS, activation_checkpointing=mode, **settings)
+    measured, closed = measured_and_closed(config, run, make_counts(NUM_CELLS, NUM_GENES, 0.2))
+    assert closed == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize("mode", get_args(ActivationCheckpointing))
+def test_closed_form_in_bfloat16_where_norms_are_cast_as_on_cuda(
+    mode: ActivationCheckpointing, make_counts: MakeCounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer_norm = functional.layer_norm
+
+    def cast_to_float32(x: Tensor, *arguments: Any) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return layer_norm(x.float(), *arguments)
+
+    monkeypatch.setattr(functional, "layer_norm", cast_to_float32)
+    run = PretrainConfig(
+        files=("a",), output="b", batch_size=NUM_CELLS, activation_checkpointing=mode, precision="bfloat16"
+    )
+    measured, closed = measured_and_closed(NETWORK, run, make_counts(NUM_CELLS, NUM_GENES, 0.2))
+    assert closed == pytest.approx(measured, rel=0.1)
+
+
+def test_chunks_are_the_kernels() -> None:
+    assert {False: streamed.CPU_CHUNK_ROWS, True: streamed.ACCELERATOR_CHUNK_ROWS} == CHUNK_ROWS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_are_counted(name: str) -> None:
+    config = model_config(name, 19_264)
+    with torch.device("meta"):
+        network = XTrimoGene(config, seed=None)
+    assert parameter_count(config) == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_what_makes_a_step_smaller() -> None:
+    def total(size: StepSize = SIZE, **form: Any) -> int:
+        return training_memory(model_config("100M", 19_264), size, StepForm(**form)).total
+
+    modes = [total(checkpointing=mode) for mode in get_args(ActivationCheckpointing)]
+    assert modes == sorted(modes, reverse=True)
+    assert 0.5 < total(bfloat16=True, accelerator=True) / total(accelerator=True) < 0.8
+    assert total(replace(SIZE, num_cells=7)) < total(replace(SIZE, num_decoded=7)) + total() // 8 < total() * 9 // 8
+    assert total(replace(SIZE, num_visible=500)) < total()
+
+
+def test_gradients_have_copies_where_devices_share_them() -> None:
+    config = model_config("3M", 19_264)
+    alone, together = (training_memory(config, SIZE, StepForm(data_parallel=shared)) for shared in (False, True))
+    trained = parameter_count(config) + 19_264  # a study's offsets
+    assert together.total - alone.total == together.gradients - alone.gradients == 4 * trained
+    assert alone.optimizer == 8 * trained
+
+
+def test_a_tiny_batch_is_fullest_when_weights_are_updated() -> None:
+    size = StepSize(num_cells=1, num_decoded=0, num_visible=10, num_hidden=0, latent=True)
+    memory = training_memory(model_config("demo", 19_264), size, StepForm())
+    assert memory.activations == 0 and memory.gradients == memory.optimizer // 2

@@ -1,0 +1,173 @@
+"""What a pre-training run needs, before it is started: memory, operations, hours, and what to change."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.errors import ConfigError
+from xtrimogene.model.memory import TrainingMemory
+from xtrimogene.model.memory_parts import StepForm, parameter_count
+from xtrimogene.presets import model_config
+from xtrimogene.training.data_summary import DataSummary, summarize_files
+from xtrimogene.training.devices import Device, find_device
+from xtrimogene.training.workload import Workload
+
+USABLE = 0.9  # of a device's memory; the rest is for its driver, library workspaces and gaps between tensors
+UTILISATION = 0.3  # of the peak; assumed, as no step of ours has been timed on a GPU
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModePlan:
+    """A run under one way of keeping activations for backward."""
+
+    checkpointing: ActivationCheckpointing
+    memory: TrainingMemory  # of a device
+    largest_batch: int  # cells a device; 0: not even one fits
+    flops: int  # of the whole run, those that are done again too
+    hours: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingPlan:
+    """What a run needs; ``print`` it. ``modes`` are "none", "feed_forward" and "layer"; ``chosen`` is the run's."""
+
+    run: PretrainConfig
+    data: DataSummary
+    model: ModelConfig
+    device: Device
+    num_devices: int
+    utilisation: float
+    num_steps: int
+    modes: tuple[ModePlan, ...]
+
+    @property
+    def chosen(self) -> ModePlan:
+        return next(mode for mode in self.modes if mode.checkpointing == self.run.activation_checkpointing)
+
+    @property
+    def fits(self) -> bool:
+        return self.chosen.memory.total <= usable_bytes(self.device)
+
+    @property
+    def num_parameters(self) -> int:
+        return parameter_count(self.model)
+
+    @property
+    def passes(self) -> float:
+        """How often the run sees each cell."""
+        return self.num_steps * self.run.batch_size * self.num_devices / self.data.num_cells
+
+    def __str__(self) -> str:
+        from xtrimogene.training.plan_text import plan_text
+
+        return plan_text(self)
+
+
+def plan(
+    run: PretrainConfig | str,
+    data: DataSummary | None = None,
+    *,
+    batch_size: int | None = None,
+    device: str = "H100",
+    num_devices: int = 1,
+    memory_gib: float | None = None,
+    utilisation: float = UTILISATION,
+    passes: float | None = None,
+) -> TrainingPlan:
+    """Say what a pre-training run needs, from closed forms; nothing is computed on a device.
+
+    Parameters
+    ----------
+    run
+        A run's config, or the name of a preset for a run with every other setting at its default.
+    data
+        Default: the cells of the run's files, of which some are looked at.
+    batch_size
+        Cells a device and step, instead of the run's.
+    device, memory_gib
+        A kind of `xtrimogene.training.devices.DEVICES`, and its memory where it is another.
+    num_devices
+        Each holds the whole model and takes batches of its own.
+    utilisation
+        The share of the device's peak that the run attains: turns operations into hours.
+    passes
+        How often each cell is seen, instead of the run's ``num_steps``. Default for a preset: once.
+
+    Raises
+    ------
+    ConfigError
+        An unknown preset or device, or a number that cannot be.
+    FileFormatError, CountsError, GeneMatchError, FieldError
+        The run's files are needed and will not do.
+    """
+    _require(num_devices >= 1, f"num_devices={num_devices} must be at least 1.")
+    _require(0 < utilisation <= 1, f"utilisation={utilisation} must lie in (0, 1], as a share of the peak.")
+    _require(passes is None or 0 < passes < math.inf, f"passes={passes} must be positive.")
+    if isinstance(run, str):
+        if data is None:
+            raise ConfigError("A preset alone says nothing of the cells; give data, or the config of a run.")
+        run, passes = PretrainConfig(files=("none",), output="none", preset=run), passes or 1.0
+    run = run if batch_size is None else replace(run, batch_size=batch_size)
+    model = model_config(run.preset, len(GeneVocabulary.human()))
+    _require(
+        run.latent_weight == 0 or model.latent_dim is not None,
+        "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0.",
+    )
+    kind = find_device(device)
+    if memory_gib is not None:
+        _require(0 < memory_gib < math.inf, f"memory_gib={memory_gib} must be positive.")
+        kind = replace(kind, memory_gib=memory_gib)
+    if data is None:
+        data = summarize_files(run.files, min_genes=run.min_genes, joined_by=run.joined_by)
+    _require(
+        data.expressed_genes <= model.num_genes,
+        f"expressed_genes={data.expressed_genes:,.0f} is more than the {model.num_genes:,} genes of the model.",
+    )
+    num_steps = run.num_steps
+    if passes is not None:
+        num_steps = math.ceil(passes * data.num_cells / (run.batch_size * num_devices))
+    work, usable = Workload(run=run, data=data, model=model), usable_bytes(kind)
+    modes = []
+    for checkpointing in get_args(ActivationCheckpointing):
+        form = StepForm(
+            checkpointing=checkpointing,
+            bfloat16=uses_bfloat16(run, kind),
+            accelerator=kind.accelerator,
+            data_parallel=num_devices > 1,
+        )
+        flops = num_steps * num_devices * work.step_flops(checkpointing)
+        peak = 1e12 * (kind.bfloat16_tflops if form.bfloat16 else kind.float32_tflops)
+        modes.append(
+            ModePlan(
+                checkpointing=checkpointing,
+                memory=work.memory(run.batch_size, form),
+                largest_batch=work.largest_batch(usable, form),
+                flops=flops,
+                hours=flops / (peak * utilisation * num_devices) / 3600,
+            )
+        )
+    return TrainingPlan(
+        run=run,
+        data=data,
+        model=model,
+        device=kind,
+        num_devices=num_devices,
+        utilisation=utilisation,
+        num_steps=num_steps,
+        modes=tuple(modes),
+    )
+
+
+def usable_bytes(device: Device) -> int:
+    return int(USABLE * device.memory_gib * 2**30)
+
+
+def uses_bfloat16(run: PretrainConfig, device: Device) -> bool:
+    return run.precision == "bfloat16" or (run.precision == "auto" and device.accelerator)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
