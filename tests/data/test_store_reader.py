@@ -162,6 +162,17 @@ def make_array(path: Path) -> None:
     zarr.open_group(path, mode="a")["dataset_0"].create_array("X", shape=(3, 20_092), dtype="uint8")
 
 
+def make_array_of_dataset(path: Path) -> None:
+    rmtree(path / "dataset_0")
+    zarr.open_group(path, mode="a").create_array("dataset_0", shape=(3,), dtype="uint8")
+
+
+def empty(path: Path) -> None:
+    for folder in path.glob("dataset_*"):
+        rmtree(folder)
+    change(".", "attributes", "xtrimogene", "num_cells", value=0)(path)
+
+
 SPOILED: dict[str, tuple[Spoil, str]] = {
     "falling indptr": (put("dataset_0/X/indptr", 5, 0), "has a bad indptr"),
     "indptr beyond the end": (put("dataset_0/X/indptr", slice(5, None), 10**12), "has a bad indptr"),
@@ -174,6 +185,10 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "negative panel": (put("dataset_0/obs/panel", 0, -1), "has panels outside 0 to 1"),
     "no category": (put("dataset_0/obs/dataset/codes", 0, 9), "codes without a category"),
     "a dataset is gone": (remove("dataset_1"), "of its 220 cells"),
+    "a dataset is an array": (make_array_of_dataset, "dataset_0 is no group"),
+    "a dataset is strange": (change("dataset_0", "node_type", value="strange"), "cannot be opened|is no CSR"),
+    "a dataset is a folder": (lambda path: (path / "dataset_007").mkdir(), "dataset_007 is no group"),
+    "no cells": (empty, "has 0 of its 0 cells"),
     "X is gone": (remove("dataset_0/X"), "X is no CSR matrix"),
     "obs is gone": (remove("dataset_0/obs"), "obs/panel does not hold"),
     "indptr is gone": (remove("dataset_0/X/indptr"), "X is no CSR matrix"),
