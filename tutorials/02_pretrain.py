@@ -55,9 +55,9 @@ print(f"{len(train)} cells to train on, {aside.sum()} aside")
 # %% [markdown]
 # ## Build a store
 #
-# `xtrimogene store build lab0.h5ad lab1.h5ad cells.zarr` does the same from the shell. Genes are matched once, cells are
-# shuffled over all files with bounded memory, and each cell keeps its file, its donor and a hash. Files can be trained
-# on without a store as well; a store is for many cells.
+# `xtrimogene store build lab0.h5ad lab1.h5ad cells.zarr` does the same from the shell. Genes are matched once, cells
+# are shuffled over all files with bounded memory, and each cell keeps its file, its donor and a hash. Files can be
+# trained on without a store as well; a store is for many cells.
 
 # %%
 build_store(StoreConfig(files=("lab0.h5ad", "lab1.h5ad"), output="cells.zarr", donor_key="lane"), progress=False)
@@ -98,8 +98,8 @@ print(sorted(str(path.relative_to("run")) for path in Path("run").rglob("*") if 
 # %% [markdown]
 # ## Look at the losses
 #
-# `run/log` has them as CSV; `tensorboard = true` writes TensorBoard events as well. The validation loss is that of cells
-# of the lanes kept aside, always with the same genes hidden.
+# `run/log` has them as CSV; `tensorboard = true` writes TensorBoard events as well. The validation loss is that of
+# cells of the lanes kept aside, always with the same genes hidden.
 
 # %%
 losses, aside_losses = (pd.read_csv(f"run/log/{name}.csv") for name in ("metrics", "validation"))

@@ -15,13 +15,11 @@ import pytest
 import torch
 from scipy import sparse
 
-from xtrimogene.checkpoint import file_sha256, load
-from xtrimogene.config import (
-    ModelConfig,
-    OptimizerConfig,
-    PretrainConfig,
-)
+from xtrimogene.checkpoint import load
+from xtrimogene.config import ModelConfig, OptimizerConfig, PretrainConfig, StoreConfig
+from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.data.store_builder import build_store
 from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
 from xtrimogene.inference import Inference
 from xtrimogene.presets import PRESETS
@@ -97,6 +95,20 @@ def test_cells_that_are_not_trained_on_are_validated_on(config: PretrainConfig) 
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == [0, 5, 10, 12]
     assert all(float(rows[-1][name]) < float(rows[0][name]) for name in ("decoder", "latent"))
+
+
+def test_a_built_store_is_trained_on_and_its_card_names_the_files(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(Path(config.output).with_name("cells.zarr"))
+    build_store(StoreConfig(files=config.files, output=store, min_genes=50), progress=False)
+    model = pretrain(replace(config, files=(store,)))
+    assert [source["file"] for source in model.card["trained_on"]] == ["a.h5ad", "b.h5ad"]
+    assert model.card["cells"] == 20
+    known = load(Path(config.output) / "model").cell_hashes
+    assert known is not None and len(known) == 20
+    from_files = pretrain(replace(config, output=config.output + "2")).cell_hashes
+    np.testing.assert_array_equal(known, from_files)
 
 
 def test_the_weights_of_files_are_heeded(config: PretrainConfig) -> None:

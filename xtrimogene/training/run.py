@@ -18,7 +18,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from xtrimogene.checkpoint import PretrainedModel, file_sha256, save
+from xtrimogene.checkpoint import PretrainedModel, save
 from xtrimogene.config import PretrainConfig, from_dict, to_dict
 from xtrimogene.data.cell_store import CellStore, hash_store, join, open_stores, sample_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
@@ -198,10 +198,6 @@ def training_card(
     config: PretrainConfig, cells: CellStore, cells_seen: int, metrics: Mapping[str, float]
 ) -> dict[str, Any]:
     """What a model was trained on and with, for card.json."""
-    sources = [
-        {**source, "sha256": file_sha256(Path(file)) if Path(file).is_file() else None}
-        for source, file in zip(cells.sources, config.files, strict=True)
-    ]
     settings = to_dict(config)
     for name in (
         "files",
@@ -213,7 +209,7 @@ def training_card(
         del settings[name]
     return {
         "name": config.preset,
-        "trained_on": sources,
+        "trained_on": [dict(source) for source in cells.sources],
         "cells": len(cells.panel),
         "cells_seen": cells_seen,
         "training": settings,
