@@ -287,7 +287,7 @@ def plan(
         raise ConfigError("--cells and --data both say what there is to train on; give one of the two.")
     summary = None if cells is None else DataSummary(num_cells=cells, expressed_genes=expressed)
     if data:
-        summary = summarize_files(data)
+        summary = summarize_files(data, min_genes=200 if isinstance(run, str) else run.min_genes)
     planned = plan_run(
         run,
         summary,
