@@ -26,11 +26,11 @@ from xtrimogene.training.micro_batch import micro_batch
 from xtrimogene_kernels.linear_attention import streamed
 
 MakeCounts = Callable[..., csr_matrix]
-NUM_GENES, NUM_CELLS = 1500, 4
+NUM_GENES, NUM_CELLS = 1000, 3
 NETWORK = ModelConfig(
     num_genes=NUM_GENES,
     encoder=EncoderConfig(dim=64, num_layers=3, num_heads=2),
-    decoder=DecoderConfig(dim=64, num_layers=3, num_heads=2, num_features=32),
+    decoder=DecoderConfig(dim=64, num_layers=2, num_heads=2, num_features=32),
     num_bins=8,
     latent_dim=16,
 )

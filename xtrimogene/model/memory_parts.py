@@ -58,7 +58,7 @@ def parts_of(config: ModelConfig, size: StepSize, form: StepForm) -> list[Part]:
     """Return what a step trains, in the order of forward."""
     parts = [_offsets(config, size), _inputs(config, size, form)]
     parts += [_encoder_layer(config.encoder, size, form)] * config.encoder.num_layers
-    parts.append(Part(weights=2 * config.encoder.dim, kept=FULL * size.num_tokens * config.encoder.dim))
+    parts.append(_encoder_norm(config.encoder, size))
     if size.latent:
         parts.append(_latent_head(config, size))
     if size.num_decoded:
@@ -131,6 +131,10 @@ def _block(
     kept = {"none": attention + feed_forward, "feed_forward": attention + meets, "layer": enters}
     chosen = kept[form.checkpointing]
     return Part(weights=weights, kept=chosen, again=kept["none"] - chosen, working=working)
+
+
+def _encoder_norm(config: EncoderConfig, size: StepSize) -> Part:
+    return Part(weights=2 * config.dim, kept=FULL * size.num_tokens * config.dim)
 
 
 def _latent_head(config: ModelConfig, size: StepSize) -> Part:
