@@ -316,14 +316,22 @@ def test_pretrain_says_what_its_config_lacks(run: Run, tmp_path: Path) -> None:
     assert code == 2 and "No file" in said
 
 
-def test_pretrain_takes_seed_and_output_instead_of_the_configs(
+def test_pretrain_takes_seed_output_and_machines_beside_the_config(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run.toml").write_text('files = ["cells.h5ad"]\noutput = "first"\nseed = 5\n')
     runs: list[PretrainConfig] = []
-    monkeypatch.setattr("xtrimogene.training.run.pretrain", runs.append)
-    run("pretrain", tmp_path / "run.toml")
+    machines: list[dict[str, int]] = []
+
+    def train(config: PretrainConfig, **machine: int) -> None:
+        runs.append(config)
+        machines.append(machine)
+
+    monkeypatch.setattr("xtrimogene.training.run.pretrain", train)
+    run("pretrain", tmp_path / "run.toml", "--devices", 4, "--nodes", 2, "--workers", 1)
     code, said, _ = run("pretrain", tmp_path / "run.toml", "--seed", 0, "--output", tmp_path / "second")
+    assert machines[0] == {"num_devices": 4, "num_nodes": 2, "num_workers": 1}
+    assert machines[1] == {"num_devices": 1, "num_nodes": 1, "num_workers": 0}
     assert code == 0 and f"{tmp_path / 'second' / 'model'}: trained" in said
     assert [(one.seed, one.output) for one in runs] == [(5, str(tmp_path / "first")), (0, str(tmp_path / "second"))]
     code, _, said = run("pretrain", tmp_path / "run.toml", "--seed", -1)

@@ -182,6 +182,7 @@ class PretrainConfig:
     num_steps: int = 10_000
     batch_size: int = 64  # cells of a step, on all devices together
     micro_batch_size: int | None = None  # cells of one pass, None: a lane's; their gradients add up to the step's
+    micro_batch_tokens: int | None = None  # genes that the encoder sees in one pass; a longer cell goes alone
     min_genes: int = 200  # cells with fewer expressed genes are left out
     decoder_share: float = 1.0  # share of a batch's cells that pass through the gene decoder
     latent_weight: float = 0.0  # weight of the latent head's loss; needs a preset with latent_dim
@@ -221,10 +222,9 @@ class PretrainConfig:
             "validate_every",
         ):
             _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
-        _require(
-            self.micro_batch_size is None or self.micro_batch_size >= 1,
-            f"micro_batch_size={self.micro_batch_size} must be at least 1, or None.",
-        )
+        for name in ("micro_batch_size", "micro_batch_tokens"):
+            most = getattr(self, name)
+            _require(most is None or most >= 1, f"{name}={most} must be at least 1, or None.")
         _require(
             self.batch_size >= self.sampling.num_lanes,
             f"batch_size={self.batch_size} is less than sampling.num_lanes={self.sampling.num_lanes}, and each lane "

@@ -53,12 +53,14 @@ def test_only_the_panels_of_its_cells_travel_with_a_batch(cells: CellsInMemory) 
 
 
 @pytest.mark.parametrize(("share", "num_decoded"), [(0.0, 0), (0.01, 1), (0.5, 2), (0.6, 3), (1.0, 4)])
-@pytest.mark.parametrize("size", [1, 3, 4])
+@pytest.mark.parametrize(("size", "tokens"), [(1, None), (3, None), (4, None), (4, 35), (3, 1), (4, 1000)])
 def test_parts_have_the_cells_and_targets_of_the_whole(
-    cells: CellsInMemory, share: float, num_decoded: int, size: int
+    cells: CellsInMemory, share: float, num_decoded: int, size: int, tokens: int | None
 ) -> None:
     whole = make(cells, decoder_share=share, latent_weight=1.0)
-    parts = whole.split(size)
+    parts = whole.split(size, tokens)
+    for part in parts:
+        assert part.num_cells == 1 or sum(part.cells.visible.segments.lengths) <= (tokens or np.inf)
     assert whole.num_decoded == num_decoded == sum(part.num_decoded for part in parts)
     assert whole.num_cells == 4 == sum(part.num_cells for part in parts)
     assert max(part.num_cells for part in parts) <= size
@@ -78,3 +80,12 @@ def test_parts_have_the_cells_and_targets_of_the_whole(
     for part in parts:
         for packed in (part.cells.visible, part.cells.raw):
             assert packed.segments.cu_seqlens.tolist() == np.cumsum([0, *packed.segments.lengths]).tolist()
+
+
+def test_a_part_is_as_large_as_it_may_be(cells: CellsInMemory) -> None:
+    whole = make(cells)
+    lengths = whole.cells.visible.segments.lengths
+    assert [part.num_cells for part in whole.split(3)] == [3, 1]
+    assert whole.split(4, sum(lengths[:2]))[0].num_cells == 2
+    assert whole.split(4, sum(lengths[:2]) - 1)[0].num_cells == 1
+    assert whole.split(4)[0] is whole

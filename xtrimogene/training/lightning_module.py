@@ -152,7 +152,8 @@ class Pretraining(LightningModule):
         while True:
             size = self.micro_batch_size or max(part.num_cells for part in batch)
             try:
-                return self.backward_step([piece for part in batch for piece in part.split(size)], totals)
+                pieces = [piece for part in batch for piece in part.split(size, self.config.micro_batch_tokens)]
+                return self.backward_step(pieces, totals)
             except RuntimeError as error:
                 if size == 1 or not _out_of_memory(error):
                     raise

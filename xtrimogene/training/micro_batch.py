@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -36,12 +37,18 @@ class MicroBatch:
         """Hidden genes of the decoded cells."""
         return sum(self.cells.hidden.segments.lengths[: self.num_decoded])
 
-    def split(self, size: int) -> list["MicroBatch"]:
-        """Return micro-batches of at most so many cells."""
-        if self.num_cells <= size:
+    def split(self, max_cells: int, max_tokens: int | None = None) -> list["MicroBatch"]:
+        """Return micro-batches of at most so many cells and, but for a longer cell alone, visible genes."""
+        edges, tokens = [0], 0
+        for cell, length in enumerate(self.cells.visible.segments.lengths):
+            over = max_tokens is not None and tokens + length > max_tokens
+            if cell > edges[-1] and (over or cell - edges[-1] == max_cells):
+                edges.append(cell)
+                tokens = 0
+            tokens += length
+        if len(edges) == 1:
             return [self]
-        edges = range(0, self.num_cells, size)
-        return [self._between(start, min(start + size, self.num_cells)) for start in edges]
+        return [self._between(start, stop) for start, stop in pairwise([*edges, self.num_cells])]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MicroBatch":
         cells, study = self.cells.to(device, non_blocking), self.study.to(device, non_blocking=non_blocking)
