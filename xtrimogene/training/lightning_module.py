@@ -97,7 +97,8 @@ class Pretraining(LightningModule):
                 torch.manual_seed(part.seed)
                 means = {name: error / totals[name] for name, error in self.errors(part).items()}
                 loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
-                self.manual_backward(loss * self._world_size)  # its mean over devices is taken below
+                with torch.autocast(self.device.type, enabled=False):  # Lightning's is around the whole step
+                    self.manual_backward(loss * self._world_size)  # its mean over devices is taken below
                 for name, mean in means.items():
                     losses[name] += mean.detach()
         if self._world_size > 1:
