@@ -8,10 +8,15 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from xtrimogene.config import SamplingConfig, StoreConfig
+from xtrimogene.data.cell_store import join, open_stores, read_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import CountsError, FieldError
-from xtrimogene.training.data_module import read_training_cells
+from xtrimogene.data.sampler import Sampler
+from xtrimogene.data.store_builder import build_store
+from xtrimogene.errors import ConfigError, CountsError, FieldError
 from xtrimogene.training.data_summary import summarize_files
+
+SAMPLER = {"batch_size": 8, "config": SamplingConfig(), "seed": 0}
 
 
 @pytest.fixture
@@ -33,16 +38,36 @@ def files(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("min_genes", [1, 200])
 def test_it_is_what_pre_training_reads(files: list[str], min_genes: int) -> None:
     joined_by = {files[1]: "lane"}
-    read = read_training_cells(files, GeneVocabulary.human(), min_genes=min_genes, joined_by=joined_by)
-    num_cells = read.counts.shape[0]
+    read = join(open_stores(files, GeneVocabulary.human(), min_genes=min_genes, joined_by=joined_by))
+    num_cells = len(read.panel)
     assert (num_cells < 80) == (min_genes == 200)
     summary = summarize_files(files, min_genes=min_genes, joined_by=joined_by)
     assert (summary.num_cells, summary.num_studies) == (num_cells, len(read.measured))
-    assert summary.expressed_genes == pytest.approx(read.counts.nnz / num_cells)
+    assert summary.expressed_genes == pytest.approx(read.read(0, num_cells).nnz / num_cells)
+
+
+@pytest.mark.filterwarnings("ignore:X has 400 genes")
+@pytest.mark.parametrize("min_genes", [1, 200])
+def test_a_built_store_is_what_went_into_it(files: list[str], min_genes: int, tmp_path: Path) -> None:
+    store = str(tmp_path / "cells.zarr")
+    build_store(StoreConfig(files=tuple(files), output=store, batch_key="lane", min_genes=1))
+    joined_by = dict.fromkeys(files, "lane")
+    assert summarize_files([store], min_genes=min_genes) == summarize_files(
+        files, min_genes=min_genes, joined_by=joined_by
+    )
+    with pytest.raises(ConfigError, match="is a built store and knows its batches"):
+        summarize_files([store], joined_by={store: "lane"})
+
+
+def test_a_file_counts_as_often_as_an_epoch_reads_it(files: list[str]) -> None:
+    one, other = (summarize_files([file], min_genes=1) for file in files)
+    both = summarize_files(files, min_genes=1, weights={files[0]: 2.5})
+    assert both.num_cells == 75 + 50 == Sampler([(30, 2.5), (50, 1.0)], **SAMPLER).cells_per_epoch
+    assert both.expressed_genes == pytest.approx((75 * one.expressed_genes + 50 * other.expressed_genes) / 125)
 
 
 def test_a_sample_stands_for_all(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = read_training_cells(files[:1], GeneVocabulary.human(), min_genes=1).counts
+    everything = read_cells(files[0], GeneVocabulary.human(), min_genes=1).counts
     looked_at = np.diff(everything.indptr)[[0, 1, 2, 3, 4, 20, 21, 22, 23, 24]]
     kept = looked_at[looked_at >= 100]
     monkeypatch.setattr("xtrimogene.data.matched_counts.SAMPLE_ROWS", 20)

@@ -15,7 +15,7 @@ CHUNK_ROWS = {False: 256, True: 16384}  # kernels/.../linear_attention/streamed.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepSize:
-    """What a step reads on one device; genes are means over its cells."""
+    """What a pass of a step reads on one device; genes are means over its cells."""
 
     num_cells: int
     num_decoded: int  # cells that pass the decoder
@@ -23,6 +23,7 @@ class StepSize:
     num_hidden: int  # genes of a cell that are predicted through the decoder
     latent: bool = False  # every gene is predicted through the latent vector as well
     num_studies: int = 1
+    num_passes: int = 1  # of the step on this device, whose cells are there together
 
     @property
     def num_tokens(self) -> int:
