@@ -3,10 +3,11 @@
 python benchmarks/plan_memory.py             # a process a case, on one thread: about 20 minutes
 
 Measured is the peak of torch's own record of allocations (the profiler's memory events) over two steps of training, of
-one pass or of several whose gradients add up: to the byte, the same on every machine, and what torch.cuda.max_memory_allocated counts on a GPU. The resident size of the
-process says what a CPU user pays for it: "resident" with glibc told to give each large block back at once
-(MALLOC_MMAP_THRESHOLD_), which agrees with the record but for libraries and small objects; "resident_glibc" as it
-comes, where freed blocks stay in the heap and may add half as much again.
+one pass or of several whose gradients add up: to the byte, the same on every machine, and what
+torch.cuda.max_memory_allocated counts on a GPU. The resident size of the process says what a CPU user pays for it:
+"resident" with glibc told to give each large block back at once (MALLOC_MMAP_THRESHOLD_), which agrees with the record
+but for libraries and small objects; "resident_glibc" as it comes, where freed blocks stay in the heap and may add half
+as much again.
 """
 
 import argparse

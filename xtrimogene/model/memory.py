@@ -34,11 +34,12 @@ def training_memory(config: ModelConfig, size: StepSize, form: StepForm) -> Trai
     earlier = trained if size.num_passes > 1 else 0
     copies = parts[0].kept if form.bfloat16 else 0  # autocast is on for the whole step
     moments = [(earlier, sum(part.kept for part in parts), 0), (trained, copies, _update(config, trained, form))]
-    left = 0
+    left = waiting = 0
     for i in reversed(range(len(parts))):
         activations = sum(part.kept for part in parts[: i + 1]) + parts[i].again
-        moments.append((max(left, earlier), activations, parts[i].working))
+        moments.append((earlier + waiting if earlier else left, activations, parts[i].working))
         left += parts[i].weights
+        waiting += parts[i].weights * parts[i].waits
     gradients, activations, working = max(moments, key=lambda moment: FULL * moment[0] + moment[1] + moment[2])
     decoder = config.decoder
     projections = decoder.num_layers * decoder.num_features * decoder.dim // decoder.num_heads

@@ -53,6 +53,7 @@ class Part:
     kept: int = 0  # from its forward to its backward
     again: int = 0  # computed again when its backward begins
     working: int = 0  # temporaries of its backward
+    waits: bool = False  # its gradient is joined with that of earlier passes when backward ends
 
 
 def parts_of(config: ModelConfig, size: StepSize, form: StepForm) -> list[Part]:
@@ -60,7 +61,9 @@ def parts_of(config: ModelConfig, size: StepSize, form: StepForm) -> list[Part]:
     parts = [_offsets(config, size), _inputs(config, size, form)]
     parts += [_encoder_layer(config.encoder, size, form)] * config.encoder.num_layers
     parts.append(_encoder_norm(config.encoder, size))
-    table = Part(weights=_table_weights(config))  # read by what follows, whose backward already makes its gradient
+    table = Part(
+        weights=_table_weights(config), waits=True
+    )  # read by what follows, whose backward already makes its gradient
     parts.append(table)
     if size.latent:
         parts.append(_latent_head(config, size))

@@ -78,7 +78,7 @@ def _larger(plan: TrainingPlan) -> str:
         return ""
     if plan.micro_batch < plan.lane_cells:
         cuts = [name for name in ("micro_batch_size", "micro_batch_tokens") if getattr(run, name) is not None]
-        return f"; {' and '.join(cuts)} cut them to {plan.micro_batch:,}"
+        return f"; {' and '.join(cuts)} cut{'s' if len(cuts) == 1 else ''} them to {plan.micro_batch:,}"
     for fewer in range(plan.num_devices, run.sampling.num_lanes, plan.num_devices):
         if math.ceil(run.batch_size / fewer) < largest:  # a lane's cells vary by one
             return f"; sampling.num_lanes = {fewer} would make them larger"
