@@ -7,6 +7,7 @@ The closed form equals torch's own counter on the reference kernels within 1 % (
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -70,13 +71,14 @@ def count_as_trained(path: Path, expressed: int) -> float:
     """Return GFLOP a cell of a step under a run's masking, decoder share and latent loss, over our own genes."""
     run, num_genes = read_config(path), len(GeneVocabulary.human())
     num_visible, num_hidden = visible_and_hidden(run.masking, num_genes, expressed)
+    lane_cells = run.batch_size // run.sampling.num_lanes
     flops = training_step_flops(
         model_config(run.preset, num_genes),
         num_visible + 2,
         num_hidden,
-        decoder_share=run.decoder_share,
+        num_cells=lane_cells,
+        num_decoded=math.ceil(run.decoder_share * lane_cells),
         latent=run.latent_weight > 0,
-        batch_size=run.batch_size,
     )
     return round(flops / 1e9, 3)
 

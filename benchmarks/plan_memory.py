@@ -1,12 +1,13 @@
 """Is the memory that `xtrimogene plan` tells what a training step takes? Closed form beside measured peaks.
 
-python benchmarks/plan_memory.py             # a process a case, on one thread: about a quarter of an hour
+python benchmarks/plan_memory.py             # a process a case, on one thread: about 20 minutes
 
-Measured is the peak of torch's own record of allocations (the profiler's memory events) over two steps with AdamW: to
-the byte, the same on every machine, and what torch.cuda.max_memory_allocated counts on a GPU. The resident size of the
-process says what a CPU user pays for it: "resident" with glibc told to give each large block back at once
-(MALLOC_MMAP_THRESHOLD_), which agrees with the record but for libraries and small objects; "resident_glibc" as it
-comes, where freed blocks stay in the heap and may add half as much again.
+Measured is the peak of torch's own record of allocations (the profiler's memory events) over two steps of training, of
+one pass or of several whose gradients add up: to the byte, the same on every machine, and what
+torch.cuda.max_memory_allocated counts on a GPU. The resident size of the process says what a CPU user pays for it:
+"resident" with glibc told to give each large block back at once (MALLOC_MMAP_THRESHOLD_), which agrees with the record
+but for libraries and small objects; "resident_glibc" as it comes, where freed blocks stay in the heap and may add half
+as much again.
 """
 
 import argparse
@@ -20,20 +21,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 from scipy import sparse
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
 
-from xtrimogene.config import MaskingConfig, PretrainConfig, ReadDepthConfig
+from xtrimogene.config import MaskingConfig, PretrainConfig, ReadDepthConfig, SamplingConfig
 from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.model.memory import training_memory
-from xtrimogene.model.memory_parts import StepForm, StepSize
+from xtrimogene.model.memory_parts import StepForm
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
+from xtrimogene.training.data_module import TrainingStep
+from xtrimogene.training.data_summary import DataSummary
 from xtrimogene.training.lightning_module import Pretraining
-from xtrimogene.training.micro_batch import MicroBatch, micro_batch
+from xtrimogene.training.micro_batch import micro_batch
+from xtrimogene.training.workload import Workload
 
 RESULT = Path(__file__).parent / "results" / "plan_memory.json"
 MODES = ("none", "feed_forward", "layer")
@@ -42,10 +47,17 @@ TOLERANCE = 0.15
 DEMO_RUN = {"decoder_share": 0.0156, "latent_weight": 1.0, "masking": {"max_visible": 192}}  # data/demo_model.toml
 CASES = [
     *({"preset": "demo", "batch_size": batch_size} for batch_size in (1, 3, 6)),
+    {"preset": "demo", "batch_size": 6, "num_lanes": 3},
     {"preset": "demo", "batch_size": 64, **DEMO_RUN},
+    {"preset": "demo", "batch_size": 64, "num_lanes": 8, **DEMO_RUN},
+    {"preset": "demo", "batch_size": 64, "micro_batch_size": 16, **DEMO_RUN},
     {"preset": "demo", "batch_size": 6, "decoder_share": 0.5, "latent_weight": 1.0},
-    *({"preset": "3M", "batch_size": batch_size} for batch_size in (1, 2, 4)),
-    *({"preset": "10M", "batch_size": batch_size} for batch_size in (1, 2, 3)),
+    *({"preset": "3M", "batch_size": batch_size} for batch_size in (1, 4)),
+    {"preset": "3M", "batch_size": 4, "num_lanes": 2},
+    {"preset": "3M", "batch_size": 4, "micro_batch_size": 1},
+    *({"preset": "10M", "batch_size": batch_size} for batch_size in (1, 3)),
+    {"preset": "10M", "batch_size": 3, "num_lanes": 3},
+    {"preset": "10M", "batch_size": 4, "micro_batch_size": 2},
 ]
 RESIDENT = ({"preset": "demo", "batch_size": 6}, {"preset": "3M", "batch_size": 4}, {"preset": "10M", "batch_size": 3})
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -61,7 +73,7 @@ def main() -> None:
         print(json.dumps(measure_resident(options.case) if options.resident else measure(options.case)))
         return
     rows = []
-    table = Table("case", "cells", "kept for backward", "measured MB", "closed form MB", "ratio")
+    table = Table("case", "passes x cells", "kept for backward", "measured MB", "closed form MB", "ratio")
     for case in CASES:
         for mode in MODES:
             row = in_a_process({**case, "activation_checkpointing": mode})
@@ -71,7 +83,7 @@ def main() -> None:
             rows.append(row)
             name = case["preset"] + (" as run" if "masking" in case else "")
             figures = (f"{row[key] / 1e6:,.0f}" for key in ("measured", "closed"))
-            table.add_row(name, str(case["batch_size"]), mode, *figures, f"{row['ratio']:.3f}")
+            table.add_row(name, f"{row['passes']} x {row['pass']}", mode, *figures, f"{row['ratio']:.3f}")
     Console().print(table)
     worst = max(abs(row["ratio"] - 1) for row in rows)
     setting = {"expressed": EXPRESSED, "torch": torch.__version__, "unit": "bytes", "tolerance": TOLERANCE}
@@ -91,25 +103,23 @@ def in_a_process(case: dict[str, Any], allocator: dict[str, str] | None = None) 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
     """Return the measured peak of a case beside the closed form, in bytes."""
-    run, batches = prepare(case)
+    run, steps = prepare(case)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        train(run, batches)
+        train(run, steps)
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    steps = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    measured = int(np.cumsum(steps).max())
-    closed = training_memory(
-        model_config(run.preset, len(GeneVocabulary.human())),
-        step_size(run, batches[-1]),
-        StepForm(checkpointing=run.activation_checkpointing),
-    ).total
-    return {**case, "measured": measured, "closed": closed, "ratio": round(closed / measured, 4)}
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    measured = int(np.cumsum(changes).max())
+    work = workload(run, steps)
+    closed = work.memory(work.micro_batch, StepForm(checkpointing=run.activation_checkpointing)).total
+    passes = {"pass": work.micro_batch, "passes": work.step(work.micro_batch).num_passes}
+    return {**case, **passes, "measured": measured, "closed": closed, "ratio": round(closed / measured, 4)}
 
 
 def measure_resident(case: dict[str, Any]) -> dict[str, Any]:
     """Return the largest resident size above that of a process that has imported all and made its batches."""
-    run, batches = prepare(case)
+    run, steps = prepare(case)
     before = resident_bytes("VmRSS")
-    train(run, batches)
+    train(run, steps)
     return {**case, "resident": resident_bytes("VmHWM") - before}
 
 
@@ -118,12 +128,18 @@ def resident_bytes(name: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def prepare(case: dict[str, Any]) -> tuple[PretrainConfig, list[MicroBatch]]:
-    """Make the run's settings and two batches of cells whose lengths scatter as those of real ones do."""
+def prepare(case: dict[str, Any]) -> tuple[PretrainConfig, list[TrainingStep]]:
+    """Make the run's settings and two steps of cells whose lengths scatter as those of real ones do."""
     torch.set_num_threads(1)
     settings = {**case, "masking": MaskingConfig(**case.get("masking", {}))}
+    lanes = SamplingConfig(num_lanes=settings.pop("num_lanes", 1))
     run = PretrainConfig(
-        files=("none",), output="none", read_depth=ReadDepthConfig(unchanged_probability=1.0), **settings
+        files=("none",),
+        output="none",
+        num_steps=2,
+        read_depth=ReadDepthConfig(unchanged_probability=1.0),
+        sampling=lanes,
+        **settings,
     )
     random, num_cells, num_genes = np.random.default_rng(0), run.batch_size, len(GeneVocabulary.human())
     lengths = np.clip(random.lognormal(math.log(EXPRESSED) - 0.08, 0.4, num_cells), 300, 8_000).astype(int)
@@ -132,32 +148,28 @@ def prepare(case: dict[str, Any]) -> tuple[PretrainConfig, list[MicroBatch]]:
     starts = np.concatenate([[0], np.cumsum(lengths)])
     matrix = sparse.csr_matrix((counts, columns.astype(np.int32), starts), shape=(num_cells, num_genes))
     cells = CellsInMemory(matrix, np.ones((1, num_genes), dtype=bool), np.zeros(num_cells, dtype=np.int64))
-    rows = np.arange(num_cells)
-    return run, [micro_batch(matrix, rows, cells, run, step=step, lane=0) for step in range(2)]
+    rows = np.array_split(np.arange(num_cells), lanes.num_lanes)
+    steps = [
+        [micro_batch(matrix[own], own, cells, run, step=step, lane=lane) for lane, own in enumerate(rows)]
+        for step in range(2)
+    ]
+    return run, steps
 
 
-def train(run: PretrainConfig, batches: list[MicroBatch]) -> None:
-    """Take a step on each batch, in Lightning's order: forward, forget the last gradients, backward, clip, update."""
+def train(run: PretrainConfig, steps: list[TrainingStep]) -> None:
+    """Train as `xtrimogene.training.pretrain` does, without reading cells, logs and checkpoints."""
     num_genes = len(GeneVocabulary.human())
     module = Pretraining(XTrimoGene(model_config(run.preset, num_genes)), run, np.ones((1, num_genes), dtype=bool))
-    optimizer = module.configure_optimizers()["optimizer"]
-    for batch in batches:
-        loss = torch.stack(list(module.errors(batch).values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), run.optimizer.gradient_clip)
-        optimizer.step()
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(accelerator="cpu", max_steps=len(steps), enable_checkpointing=False, **quiet)
+    trainer.fit(module, DataLoader(steps, batch_size=None))
 
 
-def step_size(run: PretrainConfig, batch: MicroBatch) -> StepSize:
-    num_cells = run.batch_size
-    return StepSize(
-        num_cells=num_cells,
-        num_decoded=math.ceil(run.decoder_share * num_cells),
-        num_visible=round(batch.cells.visible.segments.num_rows / num_cells) + 2,
-        num_hidden=round(batch.cells.hidden.segments.num_rows / num_cells),
-        latent=run.latent_weight > 0,
-    )
+def workload(run: PretrainConfig, steps: list[TrainingStep]) -> Workload:
+    """What `xtrimogene plan` would make of these cells."""
+    num_expressed = sum(part.cells.raw.segments.num_rows for part in steps[0])
+    data = DataSummary(num_cells=run.batch_size, expressed_genes=num_expressed / run.batch_size)
+    return Workload(run=run, data=data, model=model_config(run.preset, len(GeneVocabulary.human())))
 
 
 if __name__ == "__main__":

@@ -278,13 +278,23 @@ def test_usage_errors_exit_2(run: Run) -> None:
 
 
 def test_plan_answers_for_a_preset_and_for_a_run(run: Run, tmp_path: Path) -> None:
-    code, out, said = run("plan", "--preset", "3M", "--cells", 20_000, "--expressed", 900, "--batch-size", 5)
+    code, out, said = run("plan", "--preset", "3M", "--cells", 20_000, "--expressed", 900, "--batch-size", 8)
     assert (code, said) == (0, "") and max(map(len, out.splitlines())) <= 80
-    assert out.startswith("fits    yes: ") and "20,000 cells, 900 genes" in out and "4,000 steps of 5 cells" in out
+    assert (
+        out.startswith("fits    yes: ")
+        and "20,000 cells, 900 genes" in out
+        and "2,500 steps of 8 cells, 1 epoch" in out
+    )
     (tmp_path / "run.toml").write_text('files = ["cells.h5ad"]\noutput = "out"\npreset = "demo"\nnum_steps = 7\n')
     options = ["--cells", 64, "--device", "cpu-core", "--memory", 0.5, "--utilisation", 0.2, "--devices", 2]
     code, out, _ = run("plan", tmp_path / "run.toml", *options)
-    assert code == 0 and "NO: " in out and "2 x CPU-core, if 20 %" in out and "7 steps" in out and "14 passes" in out
+    assert (
+        code == 0
+        and "NO: " in out
+        and "2 x CPU-core, if 20 %" in out
+        and "7 steps of 64 cells, 7 epochs" in out
+        and "8 lanes, 4 on each of 2 devices" in " ".join(out.split())
+    )
 
 
 def test_plan_reads_files(run: Run, cells: Path) -> None:
@@ -301,6 +311,7 @@ def test_plan_reads_files(run: Run, cells: Path) -> None:
         (["--preset", "3M", "--cells", 0], "num_cells=0 must be at least 1"),
         (["--preset", "3M", "--cells", 5, "--data", "a.h5ad"], "give one of the two"),
         (["none.toml"], "No file"),
+        (["--preset", "3M", "--cells", 9, "--lanes", 4, "--devices", 3], "3 devices cannot share sampling.num_lanes=4"),
     ],
 )
 def test_plan_says_what_it_lacks(run: Run, options: list[object], said: str) -> None:

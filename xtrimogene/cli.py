@@ -263,14 +263,17 @@ def plan(
     cells: Annotated[int | None, typer.Option(help="How many cells there are; or else --data.")] = None,
     expressed: Annotated[float, typer.Option(help="Mean number of genes that a cell expresses.")] = 1500.0,
     data: Annotated[
-        list[Path] | None, typer.Option(help="Look into this .h5ad or .zarr instead; may be repeated.")
+        list[Path] | None, typer.Option(help="Look into this .h5ad, .zarr or built store instead; may be repeated.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Cells a device and step. Default: the run's, or 64.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Cells of a step, on all devices together. Default: the run's, or 64.")
+    ] = None,
+    lanes: Annotated[int | None, typer.Option(help="sampling.num_lanes. Default: the run's, or 8.")] = None,
     device: Annotated[str, typer.Option(help="A100-40, A100-80, H100, H200, L40S, RTX-4090 or CPU-core.")] = "H100",
-    devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    devices: Annotated[int, typer.Option(help="How many of them; must divide the lanes.")] = 1,
     memory: Annotated[float | None, typer.Option(help="GiB of a device, where it is not the usual.")] = None,
     utilisation: Annotated[float, typer.Option(help="Share of the device's peak that is reached; assumed.")] = 0.3,
-    passes: Annotated[
+    epochs: Annotated[
         float | None, typer.Option(help="How often each cell is seen. Default: the run's steps, or once.")
     ] = None,
 ) -> None:
@@ -290,16 +293,17 @@ def plan(
         raise ConfigError("--cells and --data both say what there is to train on; give one of the two.")
     summary = None if cells is None else DataSummary(num_cells=cells, expressed_genes=expressed)
     if data:
-        summary = summarize_files(data)
+        summary = summarize_files(data, min_genes=200 if isinstance(run, str) else run.min_genes)
     planned = plan_run(
         run,
         summary,
         batch_size=batch_size,
+        num_lanes=lanes,
         device=device,
         num_devices=devices,
         memory_gib=memory,
         utilisation=utilisation,
-        passes=passes,
+        epochs=epochs,
     )
     typer.echo(planned)
 

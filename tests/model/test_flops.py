@@ -109,27 +109,27 @@ def test_training_step_that_computes_some_of_it_again(mode: ActivationCheckpoint
     assert closed == pytest.approx(count(config, run, backward=True), rel=0.01)
 
 
-@pytest.mark.parametrize("batch_size", [1, 8])
-def test_training_step_with_a_latent_vector_and_a_share_of_decoded_cells(batch_size: int) -> None:
+@pytest.mark.parametrize(("num_cells", "num_decoded"), [(1, 1), (8, 2), (8, 0)])
+def test_training_step_with_a_latent_vector_and_a_share_of_decoded_cells(num_cells: int, num_decoded: int) -> None:
     config = preset("demo")
-    hidden_segments = Segments.from_lengths([1866] * batch_size, "meta")
+    hidden_segments = Segments.from_lengths([1866] * num_cells, "meta")
     num_hidden = hidden_segments.num_rows
     hidden = HiddenGenes(
         torch.zeros(num_hidden, dtype=torch.int64, device="meta"),
         torch.zeros(num_hidden, device="meta"),
         hidden_segments,
     )
-    cells = MaskedCells(cell(192, batch_size), hidden, torch.zeros(num_hidden, device="meta"), cell(1500, batch_size))
-    study = torch.zeros(batch_size, dtype=torch.int64, device="meta")
-    batch = MicroBatch(cells, study, num_decoded=math.ceil(0.2 * batch_size), seed=0)
+    cells = MaskedCells(cell(192, num_cells), hidden, torch.zeros(num_hidden, device="meta"), cell(1500, num_cells))
+    study = torch.zeros(num_cells, dtype=torch.int64, device="meta")
+    batch = MicroBatch(cells, study, num_decoded=num_decoded, seed=0)
     settings = PretrainConfig(files=("a",), output="b", latent_weight=1.0, latent_kl_weight=1.0, decoder_share=0.2)
 
     def run(network: XTrimoGene) -> Tensor:
         training = Pretraining(network, settings, np.ones((1, NUM_GENES), dtype=bool)).to("meta")
         return torch.stack(list(training.errors(batch).values()))
 
-    counted = count(config, run, backward=True) / batch_size
-    closed = training_step_flops(config, 194, 1866, decoder_share=0.2, latent=True, batch_size=batch_size)
+    counted = count(config, run, backward=True) / num_cells
+    closed = training_step_flops(config, 194, 1866, num_cells=num_cells, num_decoded=num_decoded, latent=True)
     assert closed == pytest.approx(counted, rel=0.01)
 
 
@@ -142,9 +142,9 @@ def test_the_demo_models_run_costs_less_than_ten_gigaflop_a_cell() -> None:
         model_config(run.preset, NUM_GENES),
         num_visible + 2,
         num_hidden,
-        decoder_share=run.decoder_share,
+        num_cells=run.batch_size,
+        num_decoded=math.ceil(run.decoder_share * run.batch_size),
         latent=True,
-        batch_size=run.batch_size,
     )
     assert flops < 10e9
 

@@ -9,13 +9,22 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
 
-from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderConfig, ModelConfig, PretrainConfig
+from xtrimogene.config import (
+    ActivationCheckpointing,
+    DecoderConfig,
+    EncoderConfig,
+    ModelConfig,
+    PretrainConfig,
+    SamplingConfig,
+)
 from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.model.memory import training_memory
 from xtrimogene.model.memory_parts import CHUNK_ROWS, StepForm, StepSize, parameter_count
@@ -25,15 +34,20 @@ from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.micro_batch import micro_batch
 from xtrimogene_kernels.linear_attention import streamed
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # Lightning's own
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
 MakeCounts = Callable[..., csr_matrix]
-NUM_GENES, NUM_CELLS = 1500, 4
+NUM_GENES, NUM_CELLS = 1000, 3
 NETWORK = ModelConfig(
     num_genes=NUM_GENES,
     encoder=EncoderConfig(dim=64, num_layers=3, num_heads=2),
-    decoder=DecoderConfig(dim=64, num_layers=3, num_heads=2, num_features=32),
+    decoder=DecoderConfig(dim=64, num_layers=2, num_heads=2, num_features=32),
     num_bins=8,
     latent_dim=16,
 )
+RUN = PretrainConfig(files=("a",), output="b", batch_size=NUM_CELLS, sampling=SamplingConfig(num_lanes=1))
 DROPOUT = replace(NETWORK, encoder=replace(NETWORK.encoder, dropout=0.1, num_layers=8))
 SIZE = StepSize(num_cells=8, num_decoded=8, num_visible=1000, num_hidden=900)
 
@@ -62,26 +76,30 @@ class LiveBytes(TorchDispatchMode):
 
 
 def measured_and_closed(config: ModelConfig, run: PretrainConfig, counts: csr_matrix) -> tuple[int, int]:
-    """Two steps, so that AdamW's moments and the last step's gradients are there."""
+    """Two steps, so that AdamW's moments are there."""
     bfloat16 = run.precision == "bfloat16"
-    panel = np.zeros(NUM_CELLS, dtype=np.int64)
-    store = CellsInMemory(counts, np.ones((1, NUM_GENES), dtype=bool), panel)
-    batch = micro_batch(counts, np.arange(NUM_CELLS), store, run, step=0, lane=0)
+    store = CellsInMemory(counts, np.ones((1, NUM_GENES), dtype=bool), np.zeros(NUM_CELLS, dtype=np.int64))
+    lanes = np.split(np.arange(NUM_CELLS), run.sampling.num_lanes)
+    step = [micro_batch(counts[rows], rows, store, run, step=0, lane=lane) for lane, rows in enumerate(lanes)]
+    trainer = Trainer(
+        accelerator="cpu",
+        precision="bf16-mixed" if bfloat16 else "32-true",
+        max_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     with LiveBytes() as memory:
-        module = Pretraining(XTrimoGene(config), run, store.measured)
-        optimizer = torch.optim.AdamW(module.parameters())
-        for _ in range(2):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                loss = torch.stack(list(module.errors(batch).values())).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        trainer.fit(Pretraining(XTrimoGene(config), run, store.measured), DataLoader([step, step], batch_size=None))
+    cells = len(lanes[0]) if run.micro_batch_size is None else run.micro_batch_size
     size = StepSize(
-        num_cells=NUM_CELLS,
-        num_decoded=math.ceil(NUM_CELLS * run.decoder_share),
-        num_visible=batch.cells.visible.segments.num_rows // NUM_CELLS + 2,
-        num_hidden=batch.cells.hidden.segments.num_rows // NUM_CELLS,
+        num_cells=cells,
+        num_decoded=min(cells, math.ceil(len(lanes[0]) * run.decoder_share)),
+        num_visible=sum(part.cells.visible.segments.num_rows for part in step) // NUM_CELLS + 2,
+        num_hidden=sum(part.cells.hidden.segments.num_rows for part in step) // NUM_CELLS,
         latent=run.latent_weight > 0,
+        num_passes=NUM_CELLS // cells,
     )
     form = StepForm(checkpointing=run.activation_checkpointing, bfloat16=bfloat16)
     return memory.peak, training_memory(config, size, form).total
@@ -94,13 +112,15 @@ def measured_and_closed(config: ModelConfig, run: PretrainConfig, counts: csr_ma
         (NETWORK, {}),
         (NETWORK, {"decoder_share": 0.5, "latent_weight": 1.0}),
         (DROPOUT, {"decoder_share": 0.1, "latent_weight": 1.0}),
+        (NETWORK, {"sampling": SamplingConfig(num_lanes=3)}),
+        (NETWORK, {"micro_batch_size": 1, "latent_weight": 1.0}),
     ],
-    ids=["decoder", "both", "encoder"],
+    ids=["decoder", "both", "encoder", "lanes", "cut"],
 )
 def test_closed_form_is_what_a_step_takes(
     config: ModelConfig, settings: Mapping[str, Any], mode: ActivationCheckpointing, make_counts: MakeCounts
 ) -> None:
-    run = PretrainConfig(files=("a",), output="b", batch_size=NUM_CELLS, activation_checkpointing=mode, **settings)
+    run = replace(RUN, activation_checkpointing=mode, **settings)
     measured, closed = measured_and_closed(config, run, make_counts(NUM_CELLS, NUM_GENES, 0.2))
     assert closed == pytest.approx(measured, rel=0.1)
 
@@ -116,9 +136,7 @@ def test_closed_form_in_bfloat16_where_norms_are_cast_as_on_cuda(
             return layer_norm(x.float(), *arguments)
 
     monkeypatch.setattr(functional, "layer_norm", cast_to_float32)
-    run = PretrainConfig(
-        files=("a",), output="b", batch_size=NUM_CELLS, activation_checkpointing=mode, precision="bfloat16"
-    )
+    run = replace(RUN, activation_checkpointing=mode, precision="bfloat16")
     measured, closed = measured_and_closed(NETWORK, run, make_counts(NUM_CELLS, NUM_GENES, 0.2))
     assert closed == pytest.approx(measured, rel=0.1)
 
@@ -144,6 +162,13 @@ def test_what_makes_a_step_smaller() -> None:
     assert 0.5 < total(bfloat16=True, accelerator=True) / total(accelerator=True) < 0.8
     assert total(replace(SIZE, num_cells=7)) < total(replace(SIZE, num_decoded=7)) + total() // 8 < total() * 9 // 8
     assert total(replace(SIZE, num_visible=500)) < total()
+
+
+def test_a_second_pass_finds_the_gradients_of_the_first() -> None:
+    config = model_config("3M", 19_264)
+    first, later = (training_memory(config, replace(SIZE, num_passes=passes), StepForm()) for passes in (1, 2))
+    assert later.gradients == 4 * (parameter_count(config) + 19_264) > first.gradients
+    assert later.batch > 1.9 * first.batch and later.activations == first.activations
 
 
 def test_gradients_have_copies_where_devices_share_them() -> None:

@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 from xtrimogene.config import PretrainConfig, SamplingConfig, StoreConfig
 from xtrimogene.data.cell_store import CellStore, join, open_stores
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.data.sampler import Sampler
+from xtrimogene.data.sampler import Sampler, lanes_of
 from xtrimogene.data.store_builder import build_store
 from xtrimogene.errors import ConfigError
-from xtrimogene.training.data_module import LaneBatches, StepLoader, TrainingStep, lanes_of
+from xtrimogene.training.data_module import LaneBatches, StepLoader, TrainingStep
 
 HUMAN = GeneVocabulary.human()
 SAMPLING = SamplingConfig(num_lanes=4, block_size=8, buffer_size=64)

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,10 +14,12 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from xtrimogene.config import ActivationCheckpointing, MaskingConfig, PretrainConfig
+from xtrimogene.config import ActivationCheckpointing, MaskingConfig, PretrainConfig, SamplingConfig
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import ConfigError
+from xtrimogene.model.flops import training_step_flops
 from xtrimogene.model.memory_parts import StepForm
+from xtrimogene.presets import model_config
 from xtrimogene.training.data_summary import DataSummary
 from xtrimogene.training.devices import DEVICES
 from xtrimogene.training.model_size import PUBLISHED, paired_parameters
@@ -24,7 +27,7 @@ from xtrimogene.training.planning import TrainingPlan, plan, usable_bytes
 from xtrimogene.training.workload import Workload, visible_and_hidden
 
 ATLAS = DataSummary(num_cells=1_000_000, expressed_genes=1500.0)
-RUN = PretrainConfig(files=("a",), output="b", preset="100M", batch_size=16)
+RUN = PretrainConfig(files=("a",), output="b", preset="100M", batch_size=16, sampling=SamplingConfig(num_lanes=1))
 
 
 def change(planned: TrainingPlan) -> str:
@@ -34,18 +37,18 @@ def change(planned: TrainingPlan) -> str:
 
 def test_hours_are_operations_over_what_the_devices_do() -> None:
     planned = plan("scfoundation", ATLAS, num_devices=4, utilisation=0.25)
-    assert (planned.num_steps, planned.run.batch_size) == (math.ceil(1e6 / 64 / 4), 64)
-    assert planned.passes == pytest.approx(1.0, rel=1e-3)
+    assert (planned.run.num_steps, planned.run.batch_size, planned.epochs) == (1e6 / 64, 64, 1.0)
     assert planned.chosen.flops / 1e6 == pytest.approx(2.9e12, rel=0.05)  # benchmarks/results/flops.json
     assert planned.chosen.hours == pytest.approx(planned.chosen.flops / (4 * 0.25 * 989e12) / 3600)
     alone = plan("scfoundation", ATLAS, utilisation=0.25)
-    assert alone.chosen.hours == pytest.approx(4 * planned.chosen.hours, rel=1e-3)
+    assert alone.chosen.flops == planned.chosen.flops
+    assert alone.chosen.hours == pytest.approx(4 * planned.chosen.hours)
 
 
 def test_a_runs_own_settings_count() -> None:
     planned = plan(RUN, ATLAS)
-    assert planned.num_steps == 10_000 and planned.passes == pytest.approx(0.16)
-    assert plan(RUN, ATLAS, passes=3.0, batch_size=20).num_steps == 150_000
+    assert planned.run.num_steps == 10_000 and planned.epochs == pytest.approx(0.16)
+    assert plan(RUN, ATLAS, epochs=3.0, batch_size=20).run.num_steps == 150_000
     fewer = replace(RUN, decoder_share=0.25, masking=MaskingConfig(max_visible=300))
     assert plan(fewer, ATLAS).chosen.flops < 0.4 * planned.chosen.flops
     assert plan(fewer, ATLAS).chosen.memory.total < 0.4 * planned.chosen.memory.total
@@ -63,25 +66,31 @@ def test_precision_follows_the_device_unless_it_is_told() -> None:
 
 @pytest.mark.parametrize("device", ["L40S", "CPU-core"])
 @pytest.mark.parametrize("preset", ["demo", "10M", "100M"])
-def test_one_cell_more_than_the_largest_batch_does_not_fit(preset: str, device: str) -> None:
+def test_one_cell_more_than_the_largest_micro_batch_does_not_fit(preset: str, device: str) -> None:
     planned = plan(preset, ATLAS, device=device)
     work = Workload(run=planned.run, data=ATLAS, model=planned.model)
     on_gpu = planned.device.accelerator
     for mode in planned.modes:
         form = StepForm(checkpointing=mode.checkpointing, bfloat16=on_gpu, accelerator=on_gpu)
         usable = usable_bytes(planned.device)
-        assert work.memory(mode.largest_batch, form).total <= usable < work.memory(mode.largest_batch + 1, form).total
-        assert planned.fits == (planned.chosen.largest_batch >= 64)
+        largest = mode.largest_micro_batch
+        assert work.memory(largest, form).total <= usable < work.memory(largest + 1, form).total
+        assert (mode in planned.fitting) == (largest >= 8)
 
 
 @pytest.mark.parametrize(
     ("settings", "options", "advised"),
     [
-        ({}, {"device": "H200"}, r"nothing; up to \d+ cells a device fit"),
-        ({}, {"memory_gib": 42.0}, r'activation_checkpointing = "feed_forward" fits, for 9 % more operations; so does'),
-        ({}, {"memory_gib": 16.0}, 'activation_checkpointing = "layer" fits, for 25 % more operations; so does'),
-        ({"batch_size": 500}, {}, r'batch_size = \d+ with activation_checkpointing = "layer"; or a device with more'),
-        ({}, {"memory_gib": 2.0}, "not one cell fits: a device with more memory, or a smaller preset"),
+        ({}, {}, r"nothing; up to 2\d cells a pass fit$"),
+        ({}, {"num_lanes": 2}, r"nothing; up to 2\d cells a pass fit; sampling.num_lanes = 1 would make them larger$"),
+        ({}, {"num_lanes": 2, "num_devices": 2}, r"nothing; up to 2\d cells a pass fit$"),
+        ({"micro_batch_size": 5}, {}, r"nothing; up to 2\d cells a pass fit; micro_batch_size cuts them to 5$"),
+        ({"micro_batch_tokens": 4000}, {}, r"nothing; .* fit; micro_batch_tokens cuts them to 3$"),
+        ({}, {"memory_gib": 42.0}, r'micro_batch_size = 1\d: .*; or .* = "feed_forward", for 9 % more operations$'),
+        ({}, {"memory_gib": 16.0}, r'micro_batch_size = 5: .*; or .* = "layer", for 25 % more operations$'),
+        ({"batch_size": 500}, {}, r"micro_batch_size = 2\d: the same steps in smaller passes$"),
+        ({}, {"memory_gib": 4.2}, r'.* = "feed_forward" and micro_batch_size = 1, for 9 % more operations$'),
+        ({}, {"memory_gib": 2.0}, "not one cell fits: a device with more memory, or a smaller preset$"),
         ({"activation_checkpointing": "layer"}, {}, r'activation_checkpointing = "none" fits too and saves 20 % of'),
     ],
 )
@@ -96,8 +105,9 @@ def test_advice_is_what_costs_least(settings: Mapping[str, Any], options: Mappin
 @pytest.mark.parametrize("preset", ["demo", "scfoundation"])
 @pytest.mark.parametrize("device", DEVICES)
 def test_text_is_narrow_and_answers_first(preset: str, device: str, mode: ActivationCheckpointing) -> None:
-    run = PretrainConfig(files=("a",), output="b", preset=preset, batch_size=4096, activation_checkpointing=mode)
-    lines = str(plan(run, replace(ATLAS, num_cells=100_000_000), device=device, num_devices=1024)).splitlines()
+    run = PretrainConfig(files=("a",), output="b", preset=preset, batch_size=16_384, activation_checkpointing=mode)
+    atlas = replace(ATLAS, num_cells=100_000_000)
+    lines = str(plan(run, atlas, device=device, num_lanes=4096, num_devices=1024)).splitlines()
     assert max(map(len, lines)) <= 80
     assert [line[:8].strip() for line in lines if line[:1].isalpha()][:3] == ["fits", "time", "change"]
     assert "nan" not in " ".join(lines) and "inf" not in " ".join(lines)
@@ -109,10 +119,13 @@ def test_text_is_narrow_and_answers_first(preset: str, device: str, mode: Activa
         ({"num_devices": 0}, "num_devices=0 must be at least 1"),
         ({"utilisation": 0.0}, r"utilisation=0.0 must lie in \(0, 1\]"),
         ({"utilisation": 30.0}, "utilisation=30.0"),
-        ({"passes": 0.0}, "passes=0.0 must be positive"),
-        ({"passes": math.nan}, "passes=nan must be positive"),
+        ({"num_devices": 3, "num_lanes": 8}, "3 devices cannot share sampling.num_lanes=8 lanes evenly"),
+        ({"num_lanes": 32}, "batch_size=16 is less than sampling.num_lanes=32"),
+        ({"epochs": 0.0}, "epochs=0.0 must be positive"),
+        ({"epochs": math.nan}, "epochs=nan must be positive"),
         ({"memory_gib": math.inf}, "memory_gib=inf must be positive"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"num_lanes": 0}, "num_lanes=0 must be at least 1"),
         ({"device": "TPU"}, "no device 'TPU'; choose the nearest of A100-40, "),
     ],
 )
@@ -140,9 +153,49 @@ def test_without_data_the_runs_files_are_looked_at(tmp_path: Path) -> None:
     counts[:4, 250:] = 0
     cells = anndata.AnnData(sparse.csr_matrix(counts), var=pd.DataFrame(index=list(genes)))
     cells.write_h5ad(tmp_path / "a.h5ad")
-    planned = plan(replace(RUN, files=(str(tmp_path / "a.h5ad"),)), num_devices=2)
+    run = replace(RUN, files=(str(tmp_path / "a.h5ad"),))
+    planned = plan(run, num_lanes=2, num_devices=2)
     assert planned.data == DataSummary(num_cells=10, expressed_genes=280.0, num_studies=1)
-    assert plan(replace(planned.run, min_genes=260)).data == DataSummary(num_cells=6, expressed_genes=300.0)
+    assert plan(replace(run, min_genes=260)).data == DataSummary(num_cells=6, expressed_genes=300.0)
+    assert plan(replace(run, weights={run.files[0]: 2.0})).data.num_cells == 20
+    with pytest.raises(ConfigError, match="An epoch has 10 cells and each of sampling.num_lanes=16 lanes needs one"):
+        plan(run, num_lanes=16)
+
+
+def work(num_cells: int, **settings: Any) -> Workload:
+    data, model = replace(ATLAS, num_cells=num_cells), model_config(RUN.preset, 20_092)
+    return Workload(run=replace(RUN, **settings), data=data, model=model)
+
+
+@pytest.mark.parametrize("num_cells", [1600, 1603, 1607, 1617, 1631, 33])
+def test_a_lane_gives_a_step_at_most_what_the_sampler_says(num_cells: int) -> None:
+    some = work(num_cells, sampling=SamplingConfig(num_lanes=3, block_size=4, buffer_size=24))
+    sampler = some.sampler
+    edges = [sampler.places(sampler.lane(0, lane), i) for lane in range(3) for i in range(sampler.steps_per_epoch)]
+    assert some.lane_cells == some.micro_batch == max(end - start for start, end in edges)
+    epoch = replace(some, run=replace(some.run, num_steps=sampler.steps_per_epoch))
+    assert sum(end - start for start, end in edges) == epoch.cells_seen == num_cells
+
+
+def test_a_pass_is_a_lanes_cells_or_fewer() -> None:
+    lanes = SamplingConfig(num_lanes=2)
+    assert work(1600, sampling=lanes).micro_batch == 8
+    assert work(1600, sampling=lanes, micro_batch_size=3).micro_batch == 3
+    assert work(1600, sampling=lanes, micro_batch_size=30).micro_batch == 8
+    assert work(1600, sampling=lanes, micro_batch_tokens=2 * 1050).micro_batch == 2
+    assert work(1600, sampling=lanes, micro_batch_tokens=7).micro_batch == 1
+    size = work(1600, sampling=lanes, decoder_share=0.3).step(2)
+    assert (size.num_cells, size.num_decoded, size.num_passes) == (2, 2, 8)
+    assert work(1600, sampling=lanes, decoder_share=0.3).step(8).num_decoded == 3
+    assert replace(work(1600, sampling=lanes), num_devices=2).step(8).num_passes == 1
+
+
+def test_operations_are_those_of_the_passes() -> None:
+    whole, cut = work(160_000, decoder_share=0.25), work(160_000, decoder_share=0.25, micro_batch_size=5)
+    per_cell = partial(training_step_flops, whole.model, 1052, round(450 + 0.03 * (20_092 - 1500)))
+    assert whole.flops("none") == 160_000 * per_cell(num_cells=16, num_decoded=4)
+    passes = 5 * per_cell(num_cells=5, num_decoded=4) + 2 * 5 * per_cell(num_cells=5, num_decoded=0)
+    assert cut.flops("none") == 10_000 * (passes + per_cell(num_cells=1, num_decoded=0))
 
 
 def test_genes_that_are_read_and_predicted() -> None:

@@ -235,6 +235,12 @@ def test_the_seed_decides(config: PretrainConfig) -> None:
     assert not torch.equal(one["gene_embedding.table"], other["gene_embedding.table"])
 
 
+def test_computing_activations_again_changes_no_weight(config: PretrainConfig) -> None:
+    kept = pretrain(config).network.state_dict()
+    again = pretrain(replace(config, output=config.output + "2", activation_checkpointing="layer")).network.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in kept.items())
+
+
 def test_a_folder_belongs_to_one_config(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_at(4, config, monkeypatch)
     with pytest.raises(ConfigError, match="holds a run of another config"):

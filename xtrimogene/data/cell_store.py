@@ -197,6 +197,13 @@ def open_stores(
     return stores
 
 
+def open_built_store(file: str | os.PathLike[str], genes: GeneVocabulary, joined_by: str | None) -> StoreReader:
+    """Open what `xtrimogene store build` wrote; raises as `open_stores`."""
+    if joined_by is not None:
+        raise ConfigError(f"{file} is a built store and knows its batches; leave it out of joined_by.")
+    return StoreReader(file, genes)
+
+
 def join(stores: Sequence[CellStore]) -> CellStore:
     """Return one store of all cells; in memory, where each of them is."""
     joined = JoinedCells(stores)
@@ -239,9 +246,7 @@ def _open_one(
 ) -> CellStore:
     if not is_store(file):
         return (read_cells if in_memory else CellsInFile)(file, genes, min_genes=min_genes, joined_by=joined_by)
-    if joined_by is not None:
-        raise ConfigError(f"{file} is a built store and knows its batches; leave it out of joined_by.")
-    store = StoreReader(file, genes)
+    store = open_built_store(file, genes, joined_by)
     kept = store.lengths >= min_genes
     return store if kept.all() else SelectedCells(store, np.flatnonzero(kept))
 

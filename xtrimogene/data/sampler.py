@@ -108,6 +108,23 @@ class Sampler:
         return generator.permutation(np.concatenate(blocks))
 
 
+def lanes_of(rank: int, world_size: int, num_lanes: int) -> range:
+    """Return the lanes of a process.
+
+    Raises
+    ------
+    ConfigError
+        The processes cannot share the lanes evenly.
+    """
+    if num_lanes % world_size:
+        raise ConfigError(
+            f"{world_size} devices cannot share sampling.num_lanes={num_lanes} lanes evenly; use a number of devices "
+            "that divides it, or begin a run with other lanes."
+        )
+    own = num_lanes // world_size
+    return range(rank * own, (rank + 1) * own)
+
+
 def _share(num_cells: int, weight: float) -> int:
     return round(num_cells * weight)
 

@@ -3,7 +3,6 @@
 Only matrix products are counted.
 """
 
-import math
 from typing import Literal
 
 from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderConfig, ModelConfig, Pool
@@ -29,12 +28,12 @@ def training_step_flops(
     num_visible: int,
     num_hidden: int,
     *,
-    decoder_share: float = 1.0,
+    num_cells: int = 1,
+    num_decoded: int | None = 1,
     latent: bool = False,
-    batch_size: int = 1,
     checkpointing: ActivationCheckpointing = "none",
 ) -> int:
-    """Return the operations a cell of a training step, forward and backward, in a batch of cells of one size.
+    """Return the operations a cell of a training step, forward and backward, in a pass of cells of one size.
 
     Parameters
     ----------
@@ -42,9 +41,11 @@ def training_step_flops(
         Tokens the encoder reads, T and S included.
     num_hidden
         Genes whose values are predicted through the decoder.
-    decoder_share, latent, batch_size
-        The part of a batch that passes the decoder (rounded up to whole cells), whether all genes are predicted
-        through the latent vector as well, and the cells that share the queries of its genes.
+    num_cells, num_decoded
+        Cells of the pass (micro-batch), which share what does not depend on a cell: the decoder's zeros and the queries
+        of the latent vector's genes. Those of them that pass the decoder; None: it is not trained.
+    latent
+        All genes are predicted through the latent vector as well.
     checkpointing
         What backward computes again.
     """
@@ -55,7 +56,7 @@ def training_step_flops(
     if latent and config.latent_dim is not None:
         width = config.latent_dim
         forward += 2 * width * (5 * dim + 4 * width + 1 + config.num_genes)
-        forward += 2 * width * dim * config.num_genes // batch_size
+        forward += 2 * width * dim * config.num_genes // num_cells
         once += 2 * width
     decoded = (
         _values(config, num_hidden)
@@ -65,13 +66,12 @@ def training_step_flops(
     )
     decoded_once = 2 * config.num_bins * num_hidden
     decoded_once += 2 * decoder.num_features * decoder.dim * _feature_rows(decoder, num_positions, num_hidden)
-    num_decoded = math.ceil(decoder_share * batch_size)
     again = _decoder_again(decoder, num_positions, num_hidden, checkpointing)
-    in_batch = num_decoded * (3 * decoded - decoded_once + again)
-    if num_decoded:
-        in_batch += 3 * _decoder_zeros(config) - 2 * config.num_bins
+    in_pass = 0
+    if num_decoded is not None:
+        in_pass = num_decoded * (3 * decoded - decoded_once + again) + 3 * _decoder_zeros(config) - 2 * config.num_bins
     again = _encoder_again(config.encoder, num_visible, checkpointing)
-    return 3 * forward - once + again + in_batch // batch_size
+    return 3 * forward - once + again + in_pass // num_cells
 
 
 def dense_flops(config: ModelConfig, attention: Literal["softmax", "performer"]) -> int:

@@ -1,7 +1,8 @@
 """Memory of a training step with AdamW, in closed form: bytes of tensors, what ``max_memory_allocated`` counts.
 
-The fullest moment is one of these: the end of forward, when the last step's gradients are still there; the backward of
-a part, which has what it and the parts before it keep, and the gradients of the parts after it; the optimizer's update.
+A step is one pass, forward and backward, or several whose gradients add up. The fullest moment is one of these: the end
+of a forward, with the gradients of earlier passes; the backward of a part, which has what it and the parts before it
+keep, and the gradients of the parts after it or, after a first pass, of all; the optimizer's update.
 """
 
 from dataclasses import dataclass
@@ -30,12 +31,15 @@ def training_memory(config: ModelConfig, size: StepSize, form: StepForm) -> Trai
     """Return the memory of a step on one device that holds the whole model."""
     parts = parts_of(config, size, form)
     trained = sum(part.weights for part in parts)
-    moments = [(trained, sum(part.kept for part in parts), 0), (trained, 0, _update(config, trained, form))]
-    left = 0
+    earlier = trained if size.num_passes > 1 else 0
+    copies = parts[0].kept if form.bfloat16 else 0  # autocast is on for the whole step
+    moments = [(earlier, sum(part.kept for part in parts), 0), (trained, copies, _update(config, trained, form))]
+    left = waiting = 0
     for i in reversed(range(len(parts))):
         activations = sum(part.kept for part in parts[: i + 1]) + parts[i].again
-        moments.append((left, activations, parts[i].working))
+        moments.append((earlier + waiting if earlier else left, activations, parts[i].working))
         left += parts[i].weights
+        waiting += parts[i].weights * parts[i].waits
     gradients, activations, working = max(moments, key=lambda moment: FULL * moment[0] + moment[1] + moment[2])
     decoder = config.decoder
     projections = decoder.num_layers * decoder.num_features * decoder.dim // decoder.num_heads
@@ -59,5 +63,6 @@ def _batch(size: StepSize, num_genes: int) -> int:
     """Ids (8 bytes) and values (4) of visible, hidden and all genes; targets; the visible ones again with T and S."""
     seen = size.num_visible + size.num_hidden
     return (
-        size.num_cells * (12 * 2 * size.num_visible + 16 * size.num_hidden + 12 * seen) + size.num_studies * num_genes
+        size.num_passes * size.num_cells * (12 * 2 * size.num_visible + 16 * size.num_hidden + 12 * seen)
+        + size.num_studies * num_genes
     )

@@ -15,7 +15,7 @@ CHUNK_ROWS = {False: 256, True: 16384}  # kernels/.../linear_attention/streamed.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepSize:
-    """What a step reads on one device; genes are means over its cells."""
+    """What a pass of a step reads on one device; genes are means over its cells."""
 
     num_cells: int
     num_decoded: int  # cells that pass the decoder
@@ -23,6 +23,7 @@ class StepSize:
     num_hidden: int  # genes of a cell that are predicted through the decoder
     latent: bool = False  # every gene is predicted through the latent vector as well
     num_studies: int = 1
+    num_passes: int = 1  # of the step on this device, whose cells are there together
 
     @property
     def num_tokens(self) -> int:
@@ -52,13 +53,18 @@ class Part:
     kept: int = 0  # from its forward to its backward
     again: int = 0  # computed again when its backward begins
     working: int = 0  # temporaries of its backward
+    waits: bool = False  # its gradient is joined with that of earlier passes when backward ends
 
 
 def parts_of(config: ModelConfig, size: StepSize, form: StepForm) -> list[Part]:
     """Return what a step trains, in the order of forward."""
     parts = [_offsets(config, size), _inputs(config, size, form)]
     parts += [_encoder_layer(config.encoder, size, form)] * config.encoder.num_layers
-    parts.append(Part(weights=2 * config.encoder.dim, kept=FULL * size.num_tokens * config.encoder.dim))
+    parts.append(_encoder_norm(config.encoder, size))
+    table = Part(
+        weights=_table_weights(config), waits=True
+    )  # read by what follows, whose backward already makes its gradient
+    parts.append(table)
     if size.latent:
         parts.append(_latent_head(config, size))
     if size.num_decoded:
@@ -66,8 +72,8 @@ def parts_of(config: ModelConfig, size: StepSize, form: StepForm) -> list[Part]:
         parts += _decoder(config.decoder, config.num_genes + 2, size, form)
     if not form.bfloat16:
         return parts
-    copies = form.product * sum(part.weights for part in parts[2:])  # of matrices, for as long as the step
-    return [Part(kept=copies), *parts]
+    copies = form.product * sum(part.weights for part in parts[2:] if part is not table)
+    return [Part(kept=copies), *parts]  # of matrices, for as long as the step
 
 
 def parameter_count(config: ModelConfig) -> int:
@@ -83,11 +89,17 @@ def _offsets(config: ModelConfig, size: StepSize) -> Part:
 
 
 def _inputs(config: ModelConfig, size: StepSize, form: StepForm) -> Part:
-    """Values and genes of the visible tokens; the gene table's gradient is made whole, then added to what is there."""
+    """Values and genes of the visible tokens; a gradient of the whole gene table is added to the one that is there."""
     dim, bins = config.encoder.dim, config.num_bins
-    table = (config.num_genes + 2) * dim
-    weights = bins * (bins + 3) + (bins + 1) * dim + table
-    return Part(weights=weights, kept=_values(config, size.num_tokens, form), working=2 * FULL * table)
+    return Part(
+        weights=bins * (bins + 3) + (bins + 1) * dim,
+        kept=_values(config, size.num_tokens, form),
+        working=FULL * _table_weights(config),
+    )
+
+
+def _table_weights(config: ModelConfig) -> int:
+    return (config.num_genes + 2) * config.encoder.dim
 
 
 def _values(config: ModelConfig, num_values: int, form: StepForm) -> int:
@@ -133,25 +145,29 @@ def _block(
     return Part(weights=weights, kept=chosen, again=kept["none"] - chosen, working=working)
 
 
+def _encoder_norm(config: EncoderConfig, size: StepSize) -> Part:
+    return Part(weights=2 * config.dim, kept=FULL * size.num_tokens * config.dim)
+
+
 def _latent_head(config: ModelConfig, size: StepSize) -> Part:
-    """Pooling keeps the tokens; the loss keeps each gene's value in each cell, and whether it was measured."""
+    """Pooling keeps the tokens twice; the loss keeps each gene's value in each cell, and whether it was measured."""
     dim, width = config.encoder.dim, config.latent_dim or 0
     predicted = size.num_cells * config.num_genes
     return Part(
         weights=6 * dim * width + 4 * width**2 + 7 * width + config.num_genes,
-        kept=FULL * (size.num_tokens * dim + config.num_genes * width + predicted) + predicted,
+        kept=FULL * (2 * size.num_tokens * dim + config.num_genes * width + predicted) + predicted,
         working=3 * FULL * predicted,
     )
 
 
 def _decoder_input(config: ModelConfig, size: StepSize, form: StepForm) -> Part:
-    """Every gene as a zero, what was seen and what is shown, each before its projection."""
+    """Every gene as a zero, what was seen and what is shown, each before its projection, the last two after it too."""
     dim, width, num_positions = config.encoder.dim, config.decoder.dim, config.num_genes + 2
     num_shown = size.num_decoded * size.num_hidden
-    num_projected = num_positions + size.num_decoded * size.num_visible + num_shown
+    num_placed = size.num_decoded * size.num_visible + num_shown
     return Part(
         weights=width * (dim + 1),
-        kept=form.product * num_projected * dim + _values(config, num_shown, form),
+        kept=form.product * (num_positions * dim + num_placed * (dim + width)) + _values(config, num_shown, form),
         working=3 * form.product * size.num_decoded * num_positions * width,
     )
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from xtrimogene.config import PretrainConfig
 from xtrimogene.data.cell_store import CellStore
 from xtrimogene.data.lane_reader import LaneReader
-from xtrimogene.data.sampler import Sampler
+from xtrimogene.data.sampler import Sampler, lanes_of
 from xtrimogene.errors import ConfigError
 from xtrimogene.training.micro_batch import MicroBatch, micro_batch
 
@@ -100,20 +100,3 @@ class CellDataModule(LightningDataModule):
         cells = hashlib.sha256(self.store.panel.tobytes())
         cells.update(repr(self.store.sources).encode())
         return cells.hexdigest()
-
-
-def lanes_of(rank: int, world_size: int, num_lanes: int) -> range:
-    """Return the lanes of a process.
-
-    Raises
-    ------
-    ConfigError
-        The processes cannot share the lanes evenly.
-    """
-    if num_lanes % world_size:
-        raise ConfigError(
-            f"{world_size} devices cannot share sampling.num_lanes={num_lanes} lanes evenly; use a number of devices "
-            "that divides it, or begin a run with other lanes."
-        )
-    own = num_lanes // world_size
-    return range(rank * own, (rank + 1) * own)

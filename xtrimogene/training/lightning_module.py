@@ -173,14 +173,17 @@ class Pretraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _backward_in_memory(self, batch: TrainingStep, totals: Losses) -> Losses:
-        """As `backward_step`; where memory runs out, the step is cut smaller, from then on."""
+        """As `backward_step`; where memory runs out, the step is cut smaller, from then on.
+
+        Not where the module is sharded: the others would wait for a pass that was given up.
+        """
         while True:
             size = self.micro_batch_size or max(part.num_cells for part in batch)
             try:
                 pieces = [piece for part in batch for piece in part.split(size, self.config.micro_batch_tokens)]
                 return self.backward_step(pieces, totals)
             except RuntimeError as error:
-                if size == 1 or not _out_of_memory(error):
+                if size == 1 or isinstance(self, FSDPModule) or not _out_of_memory(error):
                     raise
             self.micro_batch_size = -(-size // 2)
             self.zero_grad(set_to_none=True)

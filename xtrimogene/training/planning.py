@@ -6,6 +6,7 @@ from typing import get_args
 
 from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.data.sampler import lanes_of
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.memory import TrainingMemory
 from xtrimogene.model.memory_parts import StepForm, parameter_count
@@ -15,7 +16,8 @@ from xtrimogene.training.devices import Device, find_device
 from xtrimogene.training.workload import Workload
 
 USABLE = 0.9  # of a device's memory; the rest is for its driver, library workspaces and gaps between tensors
-UTILISATION = 0.3  # of the peak; assumed, as no step of ours has been timed on a GPU
+# Of the peak; assumed, as no step of ours has been timed on a GPU. The demo model's 20 minutes on a CPU core are 0.21.
+UTILISATION = 0.3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +26,7 @@ class ModePlan:
 
     checkpointing: ActivationCheckpointing
     memory: TrainingMemory  # of a device
-    largest_batch: int  # cells a device; 0: not even one fits
+    largest_micro_batch: int  # cells of a pass; 0: not even one fits
     flops: int  # of the whole run, those that are done again too
     hours: float
 
@@ -39,7 +41,9 @@ class TrainingPlan:
     device: Device
     num_devices: int
     utilisation: float
-    num_steps: int
+    lane_cells: int  # the most that a lane gives to a step
+    micro_batch: int  # the most cells of a pass
+    epochs: float  # how often the run sees each cell
     modes: tuple[ModePlan, ...]
 
     @property
@@ -47,17 +51,17 @@ class TrainingPlan:
         return next(mode for mode in self.modes if mode.checkpointing == self.run.activation_checkpointing)
 
     @property
+    def fitting(self) -> tuple[ModePlan, ...]:
+        """The modes that fit; the first of them computes least."""
+        return tuple(mode for mode in self.modes if mode.memory.total <= usable_bytes(self.device))
+
+    @property
     def fits(self) -> bool:
-        return self.chosen.memory.total <= usable_bytes(self.device)
+        return self.chosen in self.fitting
 
     @property
     def num_parameters(self) -> int:
         return parameter_count(self.model)
-
-    @property
-    def passes(self) -> float:
-        """How often the run sees each cell."""
-        return self.num_steps * self.run.batch_size * self.num_devices / self.data.num_cells
 
     def __str__(self) -> str:
         from xtrimogene.training.plan_text import plan_text
@@ -70,11 +74,12 @@ def plan(
     data: DataSummary | None = None,
     *,
     batch_size: int | None = None,
+    num_lanes: int | None = None,
     device: str = "H100",
     num_devices: int = 1,
     memory_gib: float | None = None,
     utilisation: float = UTILISATION,
-    passes: float | None = None,
+    epochs: float | None = None,
 ) -> TrainingPlan:
     """Say what a pre-training run needs, from closed forms; nothing is computed on a device.
 
@@ -84,32 +89,34 @@ def plan(
         A run's config, or the name of a preset for a run with every other setting at its default.
     data
         Default: the cells of the run's files, of which some are looked at.
-    batch_size
-        Cells a device and step, instead of the run's.
+    batch_size, num_lanes
+        Cells of a step on all devices together and the lanes that give them, instead of the run's.
     device, memory_gib
         A kind of `xtrimogene.training.devices.DEVICES`, and its memory where it is another.
     num_devices
-        Each holds the whole model and takes batches of its own.
+        Each holds the whole model and takes an equal share of the lanes.
     utilisation
         The share of the device's peak that the run attains: turns operations into hours.
-    passes
+    epochs
         How often each cell is seen, instead of the run's ``num_steps``. Default for a preset: once.
 
     Raises
     ------
     ConfigError
-        An unknown preset or device, or a number that cannot be.
+        An unknown preset or device, or a number that cannot be; devices that cannot share the lanes.
     FileFormatError, CountsError, GeneMatchError, FieldError
         The run's files are needed and will not do.
     """
     _require(num_devices >= 1, f"num_devices={num_devices} must be at least 1.")
     _require(0 < utilisation <= 1, f"utilisation={utilisation} must lie in (0, 1], as a share of the peak.")
-    _require(passes is None or 0 < passes < math.inf, f"passes={passes} must be positive.")
+    _require(epochs is None or 0 < epochs < math.inf, f"epochs={epochs} must be positive.")
     if isinstance(run, str):
         if data is None:
             raise ConfigError("A preset alone says nothing of the cells; give data, or the config of a run.")
-        run, passes = PretrainConfig(files=("none",), output="none", preset=run), passes or 1.0
-    run = run if batch_size is None else replace(run, batch_size=batch_size)
+        run, epochs = PretrainConfig(files=("none",), output="none", preset=run), epochs or 1.0
+    sampling = run.sampling if num_lanes is None else replace(run.sampling, num_lanes=num_lanes)
+    run = replace(run, batch_size=run.batch_size if batch_size is None else batch_size, sampling=sampling)
+    lanes_of(0, num_devices, sampling.num_lanes)
     model = model_config(run.preset, len(GeneVocabulary.human()))
     _require(
         run.latent_weight == 0 or model.latent_dim is not None,
@@ -120,43 +127,43 @@ def plan(
         _require(0 < memory_gib < math.inf, f"memory_gib={memory_gib} must be positive.")
         kind = replace(kind, memory_gib=memory_gib)
     if data is None:
-        data = summarize_files(run.files, min_genes=run.min_genes, joined_by=run.joined_by)
+        data = summarize_files(run.files, min_genes=run.min_genes, joined_by=run.joined_by, weights=run.weights)
     _require(
         data.expressed_genes <= model.num_genes,
         f"expressed_genes={data.expressed_genes:,.0f} is more than the {model.num_genes:,} genes of the model.",
     )
-    num_steps = run.num_steps
-    if passes is not None:
-        num_steps = math.ceil(passes * data.num_cells / (run.batch_size * num_devices))
-    work, usable = Workload(run=run, data=data, model=model), usable_bytes(kind)
-    modes = []
-    for checkpointing in get_args(ActivationCheckpointing):
-        form = StepForm(
-            checkpointing=checkpointing,
-            bfloat16=uses_bfloat16(run, kind),
-            accelerator=kind.accelerator,
-            data_parallel=num_devices > 1,
-        )
-        flops = num_steps * num_devices * work.step_flops(checkpointing)
-        peak = 1e12 * (kind.bfloat16_tflops if form.bfloat16 else kind.float32_tflops)
-        modes.append(
-            ModePlan(
-                checkpointing=checkpointing,
-                memory=work.memory(run.batch_size, form),
-                largest_batch=work.largest_batch(usable, form),
-                flops=flops,
-                hours=flops / (peak * utilisation * num_devices) / 3600,
-            )
-        )
+    work = Workload(run=run, data=data, model=model, num_devices=num_devices)
+    if epochs is not None:
+        work = replace(work, run=replace(run, num_steps=math.ceil(epochs * work.sampler.steps_per_epoch)))
     return TrainingPlan(
-        run=run,
+        run=work.run,
         data=data,
         model=model,
         device=kind,
         num_devices=num_devices,
         utilisation=utilisation,
-        num_steps=num_steps,
-        modes=tuple(modes),
+        lane_cells=work.lane_cells,
+        micro_batch=work.micro_batch,
+        epochs=work.cells_seen / data.num_cells,
+        modes=tuple(_mode_plan(work, mode, kind, utilisation) for mode in get_args(ActivationCheckpointing)),
+    )
+
+
+def _mode_plan(work: Workload, checkpointing: ActivationCheckpointing, device: Device, utilisation: float) -> ModePlan:
+    form = StepForm(
+        checkpointing=checkpointing,
+        bfloat16=uses_bfloat16(work.run, device),
+        accelerator=device.accelerator,
+        data_parallel=work.num_devices > 1,
+    )
+    flops = work.flops(checkpointing)
+    peak = 1e12 * (device.bfloat16_tflops if form.bfloat16 else device.float32_tflops)
+    return ModePlan(
+        checkpointing=checkpointing,
+        memory=work.memory(work.micro_batch, form),
+        largest_micro_batch=work.largest_micro_batch(usable_bytes(device), form),
+        flops=flops,
+        hours=flops / (work.num_devices * utilisation * peak) / 3600,
     )
 
 

@@ -22,12 +22,12 @@ from xtrimogene.checkpoint import PretrainedModel, save
 from xtrimogene.config import PretrainConfig, from_dict, to_dict
 from xtrimogene.data.cell_store import CellStore, hash_store, join, open_stores, sample_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.data.sampler import Sampler
+from xtrimogene.data.sampler import Sampler, lanes_of
 from xtrimogene.errors import ConfigError
 from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
-from xtrimogene.training.data_module import CellDataModule, lanes_of
+from xtrimogene.training.data_module import CellDataModule
 from xtrimogene.training.lightning_module import Pretraining, uses_bfloat16
 from xtrimogene.training.loss_log import LossLog
 from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint, remove_scratch
