@@ -25,6 +25,7 @@ from xtrimogene.inference import Inference
 from xtrimogene.presets import PRESETS
 from xtrimogene.training import step_progress
 from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.run import pretrain, read_config
 from xtrimogene.training.run_checkpoints import checkpoints
 
@@ -95,6 +96,27 @@ def test_cells_that_are_not_trained_on_are_validated_on(config: PretrainConfig) 
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == [0, 5, 10, 12]
     assert all(float(rows[-1][name]) < float(rows[0][name]) for name in ("decoder", "latent"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_goes_forward_in_its_precision_and_backward_without_autocast(
+    precision: str, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, backward = [], []
+    errors, manual_backward = Pretraining.errors, Pretraining.manual_backward
+
+    def record_errors(self: Pretraining, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        forward.append(torch.is_autocast_enabled("cpu"))
+        return errors(self, batch)
+
+    def record_backward(self: Pretraining, loss: torch.Tensor) -> None:
+        backward.append(torch.is_autocast_enabled("cpu"))
+        manual_backward(self, loss)
+
+    monkeypatch.setattr(Pretraining, "errors", record_errors)
+    monkeypatch.setattr(Pretraining, "manual_backward", record_backward)
+    pretrain(replace(config, precision=precision, num_steps=2))
+    assert set(forward) == {precision == "bfloat16"} and set(backward) == {False}
 
 
 def test_a_built_store_is_trained_on_and_its_card_names_the_files(

@@ -112,9 +112,7 @@ class Pretraining(LightningModule):
 
     def _backward_pass(self, part: MicroBatch, totals: Losses, weight: float = 1.0) -> Losses:
         torch.manual_seed(part.seed)
-        # Lightning knows no mixed precision for sharded modules
-        sharded = isinstance(self, FSDPModule)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=sharded and uses_bfloat16(self.config)):
+        with self._bfloat16_where_sharded():
             means = {name: error / totals[name] for name, error in self.errors(part).items()}
         loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
         with torch.autocast(self.device.type, enabled=False):  # Lightning's is around the whole step
@@ -203,6 +201,12 @@ class Pretraining(LightningModule):
             apart = strategy.block_backward_sync()
         with apart:
             yield
+
+    def _bfloat16_where_sharded(self) -> AbstractContextManager[object]:
+        """Lightning knows no mixed precision for sharded modules; for others it is around the whole step."""
+        if isinstance(self, FSDPModule) and uses_bfloat16(self.config):
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
 
     @property
     def _world_size(self) -> int:
