@@ -179,6 +179,7 @@ class PretrainConfig:
     weights: Mapping[str, float] = field(default_factory=dict)  # file: how often an epoch reads it, 1 unless named
     in_memory: bool = True  # False: cells are read from their files block by block, again and again
     preset: str = "demo"
+    model: Mapping[str, Any] = field(default_factory=dict)  # settings of a ModelConfig that replace the preset's
     num_steps: int = 10_000
     batch_size: int = 64  # cells of a step, on all devices together
     micro_batch_size: int | None = None  # cells of one pass, None: a lane's; their gradients add up to the step's
@@ -299,6 +300,8 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
+    if hint is Any:
+        return value
     if is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value, where)
     options = get_args(hint)

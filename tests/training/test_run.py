@@ -299,6 +299,10 @@ preset = "3M"
 num_steps = 5
 [joined_by]
 "data/b.h5ad" = "chemistry"
+[model]
+latent_dim = 64
+[model.encoder]
+dim = 32
 [masking]
 zero_fraction = 0.1
 [optimizer]
@@ -314,6 +318,7 @@ def test_a_toml_is_read_and_its_paths_are_its_neighbours(tmp_path: Path) -> None
     assert config.joined_by == {str(tmp_path / "data" / "b.h5ad"): "chemistry"}
     assert (config.preset, config.num_steps, config.masking.zero_fraction) == ("3M", 5, 0.1)
     assert config.optimizer.betas == (0.5, 0.6)
+    assert config.model == {"latent_dim": 64, "encoder": {"dim": 32}}
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def pretrain(
     _check_unclaimed(output, config)
     lanes_of(0, num_devices * num_nodes, config.sampling.num_lanes)
     genes = GeneVocabulary.human()
-    model = model_config(config.preset, len(genes))
+    model = model_config(config.preset, len(genes), config.model)
     stores = open_stores(
         config.files, genes, min_genes=config.min_genes, joined_by=config.joined_by, in_memory=config.in_memory
     )
