@@ -23,7 +23,7 @@ class SoftmaxAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "N D"]:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)  # (N, H, d) each
-        return self.out(varlen_attention(query, key, value, segments).flatten(1))  # (N, D)
+        return self.out(varlen_attention(query, key, value, segments, segments).flatten(1))  # (N, D)
 
 
 class LinearAttention(nn.Module):
