@@ -1,4 +1,4 @@
-"""The kinds of attention: exact over the genes a cell expresses, FAVOR+ over every gene, gated from genes asked for.
+"""The kinds of attention: exact over the genes a cell expresses or from genes asked for, FAVOR+ over every gene.
 
 Letters: N tokens of all cells, packed; M query tokens; D width; H heads; d = D / H.
 """
@@ -26,18 +26,13 @@ class SoftmaxAttention(nn.Module):
         return self.out(varlen_attention(query, key, value, segments, segments).flatten(1))  # (N, D)
 
 
-class GatedCrossAttention(nn.Module):
-    """Exact attention from queries to the tokens of their cell; each query scales what it gets, channel by channel.
-
-    A value is then a product of what a gene asks and what the cell holds, as in a factor model. A feed-forward layer
-    can learn such a product too, but needs many more steps (benchmarks/decoder_study.py).
-    """
+class CrossAttention(nn.Module):
+    """Exact attention from queries to the tokens of their cell."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.query = nn.Linear(dim, dim)
-        self.gate = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
@@ -53,7 +48,7 @@ class GatedCrossAttention(nn.Module):
             segments,
             memory_segments,
         )  # (M, H, d)
-        return self.out(attended.flatten(1) * self.gate(x))  # (M, D)
+        return self.out(attended.flatten(1))  # (M, D)
 
 
 class LinearAttention(nn.Module):

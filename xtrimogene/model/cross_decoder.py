@@ -2,8 +2,8 @@
 
 The paper's decoder carries every gene of the model through every layer, though the loss reads one in twenty. Here a
 gene is a query: its row of the gene table with what is known of its value. Queries do not see each other, so a gene is
-answered alike whatever else is asked. Which genes are zero is not told: benchmarks/decoder_study.py says what that
-costs.
+answered alike whatever else is asked; which genes are zero is not told. Loss and cost beside the paper's:
+benchmarks/decoder_study.py.
 Letters: N visible tokens of all cells, packed; M queries; E decoder width.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xtrimogene.config import DecoderConfig
-from xtrimogene.model.attention import GatedCrossAttention
+from xtrimogene.model.attention import CrossAttention
 from xtrimogene_kernels.segments import Segments
 
 
@@ -22,7 +22,6 @@ class CrossDecoder(nn.Module):
     def __init__(self, encoder_dim: int, config: DecoderConfig) -> None:
         super().__init__()
         self.project = nn.Linear(encoder_dim, config.dim)
-        self.memory_norm = nn.LayerNorm(config.dim)
         self.blocks = nn.ModuleList(CrossBlock(config) for _ in range(config.num_layers))
         self.inner_norm = nn.LayerNorm(config.dim)
         self.outer_norm = nn.LayerNorm(config.dim)
@@ -31,19 +30,19 @@ class CrossDecoder(nn.Module):
         self, x: Float[Tensor, "M E"], segments: Segments, memory: Float[Tensor, "N E"], memory_segments: Segments
     ) -> Float[Tensor, "M E"]:
         """Run the queries ``x`` through the layers; both they and ``memory`` are projected already."""
-        memory = self.memory_norm(memory)
         for block in self.blocks:
             x = block(x, segments, memory, memory_segments)
         return self.outer_norm(self.inner_norm(x))
 
 
 class CrossBlock(nn.Module):
-    """Gated attention to the memory and a GELU feed-forward, pre-norm."""
+    """Exact attention to the memory and a GELU feed-forward, pre-norm."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.dim)
-        self.attention = GatedCrossAttention(config.dim, config.num_heads)
+        self.memory_norm = nn.LayerNorm(config.dim)
+        self.attention = CrossAttention(config.dim, config.num_heads)
         self.feed_forward_norm = nn.LayerNorm(config.dim)
         self.expand = nn.Linear(config.dim, 4 * config.dim)
         self.contract = nn.Linear(4 * config.dim, config.dim)
@@ -51,5 +50,5 @@ class CrossBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "M E"], segments: Segments, memory: Float[Tensor, "N E"], memory_segments: Segments
     ) -> Float[Tensor, "M E"]:
-        x = x + self.attention(self.attention_norm(x), segments, memory, memory_segments)
+        x = x + self.attention(self.attention_norm(x), segments, self.memory_norm(memory), memory_segments)
         return x + self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))

@@ -128,5 +128,5 @@ def _performer_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> 
 
 def _cross_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> int:
     keys = 4 * config.dim**2  # key, value
-    queries = 22 * config.dim**2 + 4 * num_keys * config.dim  # query, gate, out, feed-forward; scores, mix
+    queries = 20 * config.dim**2 + 4 * num_keys * config.dim  # query, out, feed-forward; scores, mix
     return num_keys * keys + num_queries * queries
