@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,9 @@ from scipy.sparse import csr_matrix
 import xtrimogene as xt
 from xtrimogene import pp
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.cell_hashes import gene_keys, hash_cells
+from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import FileFormatError
 from xtrimogene.inference import Inference
 
@@ -122,3 +125,17 @@ def test_a_damaged_file_is_an_exception(tiny_model: PretrainedModel, tmp_path: P
     (tmp_path / "cells.h5ad").write_bytes(b"")
     with pytest.raises(FileFormatError, match="empty"):
         xt.pp.check(tmp_path / "cells.h5ad", tiny_model)
+
+
+def test_cells_that_the_model_was_trained_on_are_said(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(20)
+    assert "seen" not in rows(xt.pp.check(cells, tiny_model).findings), "it is not known"
+    with open_cells(cells[:5].copy()) as some:
+        hashes = hash_cells(MatchedCounts.find(some, tiny_model.genes).all(), gene_keys(tiny_model.genes))
+    trained = replace(tiny_model, cell_hashes=np.sort(hashes))
+    report = xt.pp.check(cells, trained)
+    assert (report.num_compared, report.num_seen) == (20, 5)
+    assert rows(report.findings)["seen"].startswith("the model was trained on 5 of 20 cells compared")
+    assert rows(xt.pp.check(cells[5:].copy(), trained).findings)["seen"].startswith("none of 15 cells compared")
+    taken = xt.pp.check(cells[5:].copy(), trained, input_kind="log1p")
+    assert taken.num_compared == 0, "values taken as they are cannot be recognized"

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
-from xtrimogene.data.cell_hashes import gene_keys, hash_cells
+from xtrimogene.data.cell_hashes import are_among, gene_keys, hash_cells
 from xtrimogene.data.counts import InputKind, SampleKind
 from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
@@ -267,8 +267,6 @@ def was_seen(
         seen = np.zeros(cells.num_cells, dtype=bool)
         with progress_bar("Cells", cells.num_cells, shown=progress) as advance:
             for start, block in matched.blocks():
-                hashes = hash_cells(block, keys)
-                place = np.minimum(np.searchsorted(known, hashes), max(0, len(known) - 1))
-                seen[start : start + len(hashes)] = known[place] == hashes if len(known) else False
-                advance(len(hashes))
+                seen[start : start + block.shape[0]] = are_among(hash_cells(block, keys), known)
+                advance(block.shape[0])
     return seen

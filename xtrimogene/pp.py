@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import CellBlocks, open_cells
+from xtrimogene.data.cell_hashes import are_among, gene_keys, hash_cells
 from xtrimogene.data.counts import CountsChoice, InputKind, SampleKind
 from xtrimogene.data.gene_report import GeneReport
 from xtrimogene.data.matched_counts import SAMPLE_ROWS, MatchedCounts
@@ -62,6 +63,8 @@ class CheckReport:
     genes: GeneReport | None
     num_looked_at: int
     num_unreadable: int  # of the cells looked at
+    num_compared: int  # with the cells that the model was trained on, as `xtrimogene.was_seen` does
+    num_seen: int  # of those compared
     cost: CostEstimate | None
     remarks: tuple[str, ...]
     problem: str | None
@@ -77,6 +80,8 @@ class CheckReport:
         if self.genes is not None:
             lines.append(str(self.genes))
             lines.append(_row("unreadable", self._unreadable()))
+        if self.num_compared:
+            lines.append(_row("seen", self._seen()))
         if self.cost is not None:
             lines.append(_row("time", _time_text(self.cost)))
         if self.cost is not None and self.cost.memory is not None:
@@ -91,6 +96,14 @@ class CheckReport:
         if not self.num_unreadable:
             return f"none of the {where}"
         return f"{self.num_unreadable:,} of the {where} have no counts in the model's genes and would get a NaN row"
+
+    def _seen(self) -> str:
+        if not self.num_seen:
+            return f"none of {self.num_compared:,} cells compared is one that the model was trained on"
+        return (
+            f"the model was trained on {self.num_seen:,} of {self.num_compared:,} cells compared: results on them are "
+            "no test of it; which ones, xt.was_seen says"
+        )
 
 
 def check(
@@ -121,6 +134,7 @@ def check(
     """
     loaded = load(model)
     choice, looked, report, cost, problem = None, None, None, None, None
+    num_compared, num_seen = 0, 0
     with open_cells(adata) as cells, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         matrices = tuple(_look(cells, matrix) for matrix in cells.matrices)
@@ -129,6 +143,7 @@ def check(
             choice = counts.choice
             looked = _read_sample(counts)
             report = counts.match.report(counts.counts_per_column)
+            num_compared, num_seen = _compare(looked.few, choice, loaded)
             counts.require_of_read(min_genes=min_genes)
             cost = _probe(counts, looked, Inference(loaded, device=device))
         except (CountsError, GeneMatchError, FieldError) as error:
@@ -143,6 +158,8 @@ def check(
             genes=report,
             num_looked_at=0 if looked is None else len(looked.readable),
             num_unreadable=0 if looked is None else int((~looked.readable).sum()),
+            num_compared=num_compared,
+            num_seen=num_seen,
             cost=cost,
             remarks=tuple(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)),
             problem=problem,
@@ -181,6 +198,13 @@ def _read_sample(counts: MatchedCounts) -> _Looked:
         few.append(block[-seen % stride :: stride])
         seen += block.shape[0]
     return _Looked(np.concatenate(readable), time.perf_counter() - started, csr_matrix(vstack(few)))
+
+
+def _compare(few: csr_matrix, choice: CountsChoice, model: PretrainedModel) -> tuple[int, int]:
+    """Number of cells that were compared with those the model was trained on, and found among them."""
+    if model.cell_hashes is None or choice.input_kind not in ("counts", "log1p"):
+        return 0, 0
+    return few.shape[0], int(are_among(hash_cells(few, gene_keys(model.genes)), model.cell_hashes).sum())
 
 
 def _probe(counts: MatchedCounts, looked: _Looked, inference: Inference) -> CostEstimate:

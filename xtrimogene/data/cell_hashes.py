@@ -8,7 +8,7 @@ Letters: B cells, G genes.
 import hashlib
 
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Bool, UInt64
 from scipy.sparse import csr_matrix
 
 from xtrimogene.data.block_readers import blocks_by_offsets
@@ -45,6 +45,14 @@ def hash_cells(counts: csr_matrix, keys: UInt64[np.ndarray, "G"]) -> UInt64[np.n
         expressed = _sums((number > 0).astype(np.uint64), counts.indptr[start : stop + 1] - low)
         hashes[start:stop] = _mix(hashes[start:stop] + expressed * _GOLDEN)
     return hashes
+
+
+def are_among(hashes: UInt64[np.ndarray, "B"], known: UInt64[np.ndarray, "cells"]) -> Bool[np.ndarray, "B"]:
+    """Say of each hash whether it is among ``known``, which is sorted and may lie on disk."""
+    if len(known) == 0:
+        return np.zeros(len(hashes), dtype=bool)
+    place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return known[place] == hashes
 
 
 def _mix(bits: UInt64[np.ndarray, "n"]) -> UInt64[np.ndarray, "n"]:
