@@ -13,8 +13,9 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from xtrimogene import checkpoint
-from xtrimogene.checkpoint import PretrainedModel, file_sha256, load, save
+from xtrimogene.checkpoint import PretrainedModel, load, save
 from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import CheckpointError, MissingExtraError
 from xtrimogene.model.xtrimogene import XTrimoGene

@@ -332,17 +332,17 @@ def test_pretrain_takes_seed_output_and_machines_beside_the_config(
 ) -> None:
     (tmp_path / "run.toml").write_text('files = ["cells.h5ad"]\noutput = "first"\nseed = 5\n')
     runs: list[PretrainConfig] = []
-    machines: list[dict[str, int]] = []
+    machines: list[dict[str, object]] = []
 
-    def train(config: PretrainConfig, **machine: int) -> None:
+    def train(config: PretrainConfig, **machine: object) -> None:
         runs.append(config)
         machines.append(machine)
 
     monkeypatch.setattr("xtrimogene.training.run.pretrain", train)
-    run("pretrain", tmp_path / "run.toml", "--devices", 4, "--nodes", 2, "--workers", 1)
+    run("pretrain", tmp_path / "run.toml", "--devices", 4, "--nodes", 2, "--workers", 1, "--strategy", "fsdp")
     code, said, _ = run("pretrain", tmp_path / "run.toml", "--seed", 0, "--output", tmp_path / "second")
-    assert machines[0] == {"num_devices": 4, "num_nodes": 2, "num_workers": 1}
-    assert machines[1] == {"num_devices": 1, "num_nodes": 1, "num_workers": 0}
+    assert machines[0] == {"num_devices": 4, "num_nodes": 2, "num_workers": 1, "strategy": "fsdp"}
+    assert machines[1] == {"num_devices": 1, "num_nodes": 1, "num_workers": 0, "strategy": "ddp"}
     assert code == 0 and f"{tmp_path / 'second' / 'model'}: trained" in said
     assert [(one.seed, one.output) for one in runs] == [(5, str(tmp_path / "first")), (0, str(tmp_path / "second"))]
     code, _, said = run("pretrain", tmp_path / "run.toml", "--seed", -1)

@@ -1,5 +1,7 @@
 """Presets have the sizes that were published."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,3 +46,28 @@ def test_only_the_released_model_is_post_norm_with_266_features(preset: str) -> 
 def test_an_unknown_preset_names_the_known() -> None:
     with pytest.raises(ConfigError, match="no preset 'huge'; choose one of demo, 3M, 10M, 100M, scfoundation"):
         model_config("huge", 100)
+
+
+def test_a_presets_settings_can_be_replaced_one_by_one() -> None:
+    changed = model_config("demo", 100, {"latent_dim": 16, "encoder": {"dim": 64}, "decoder": {"num_layers": 3}})
+    demo = model_config("demo", 100)
+    assert changed == replace(
+        demo, latent_dim=16, encoder=replace(demo.encoder, dim=64), decoder=replace(demo.decoder, num_layers=3)
+    )
+    assert model_config("demo", 100, {}) == demo
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 3}, "model: unknown setting 'width'; known are"),
+        ({"encoder": {"depth": 3}}, "model.encoder: unknown setting 'depth'"),
+        ({"encoder": {"dim": "wide"}}, "model.encoder.dim: int is needed, got 'wide'"),
+        ({"encoder": 3}, "model.encoder: a table of settings is needed, got 3"),
+        ({"encoder": {"dim": 30}}, "dim=30 is not a multiple of num_heads=4"),
+        ({"num_genes": 5}, "model.num_genes is given by the gene list"),
+    ],
+)
+def test_settings_that_no_model_has_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model_config("demo", 100, changes)

@@ -4,7 +4,6 @@ One that we trained also has cells.npy: the sorted hashes of the cells it was tr
 of the weights, the gene table and the hashes, so that a file swapped for another is noticed.
 """
 
-import hashlib
 import json
 import os
 import tempfile
@@ -23,6 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from xtrimogene.config import ModelConfig, from_dict, to_dict
+from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import CheckpointError, ConfigError, MissingExtraError
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -132,11 +132,6 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written ({error.strerror or error}); name another folder.") from None
     return target
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _load_folder(folder: Path, name: str) -> PretrainedModel:

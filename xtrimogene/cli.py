@@ -188,6 +188,9 @@ def pretrain(
     devices: Annotated[int, typer.Option(help="GPUs of this machine; processes where there is none.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines; start the command on each by torchrun or SLURM.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes beside each device's that prepare cells.")] = 0,
+    strategy: Annotated[
+        Literal["ddp", "fsdp"], typer.Option(help="fsdp: each device holds a share of the model, for large ones.")
+    ] = "ddp",
 ) -> None:
     """Pre-train a model; the same command continues a run that was stopped.
 
@@ -202,7 +205,7 @@ def pretrain(
     run = read_config(config)
     run = replace(run, seed=run.seed if seed is None else seed, output=str(output or run.output))
     try:
-        train(run, num_devices=devices, num_nodes=nodes, num_workers=workers)
+        train(run, num_devices=devices, num_nodes=nodes, num_workers=workers, strategy=strategy)
     except KeyboardInterrupt:
         print("Stopped; the same command continues from the last checkpoint.", file=sys.stderr)
         raise

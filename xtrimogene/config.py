@@ -10,6 +10,7 @@ from xtrimogene.errors import ConfigError
 Pool = Literal["all", "max", "mean", "latent"]
 Unmeasured = Literal["mask", "zero"]
 Start = Literal["random", "spectral"]
+DecoderKind = Literal["performer", "cross_attention"]
 Precision = Literal["auto", "float32", "bfloat16"]
 ActivationCheckpointing = Literal["none", "feed_forward", "layer"]
 T = TypeVar("T")
@@ -45,14 +46,21 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderConfig:
-    """FAVOR+ attention over every gene of the model; the feed-forward part is 4 x dim wide."""
+    """The feed-forward part is 4 x dim wide.
 
+    "performer" is the paper's decoder: FAVOR+ attention over every gene of the model. "cross_attention" is ours, at a
+    fraction of the operations: only the genes asked for, attending to what the encoder saw.
+    """
+
+    kind: DecoderKind = "performer"
     dim: int = 256
     num_layers: int = 2
     num_heads: int = 8
-    num_features: int = 256  # random features of a head; 266 is the released scFoundation
+    num_features: int = 256  # random features of a head (performer); 266 is the released scFoundation
 
     def __post_init__(self) -> None:
+        kinds = get_args(DecoderKind)
+        _require(self.kind in kinds, f"decoder: kind={self.kind!r} is not one of {', '.join(kinds)}.")
         _check_heads("decoder", self.dim, self.num_heads)
         _require(self.num_layers >= 1, f"decoder: num_layers={self.num_layers} must be at least 1.")
         _require(self.num_features >= 1, f"decoder: num_features={self.num_features} must be at least 1.")
@@ -179,6 +187,7 @@ class PretrainConfig:
     weights: Mapping[str, float] = field(default_factory=dict)  # file: how often an epoch reads it, 1 unless named
     in_memory: bool = True  # False: cells are read from their files block by block, again and again
     preset: str = "demo"
+    model: Mapping[str, Any] = field(default_factory=dict)  # settings of a ModelConfig that replace the preset's
     num_steps: int = 10_000
     batch_size: int = 64  # cells of a step, on all devices together
     micro_batch_size: int | None = None  # cells of one pass, None: a lane's; their gradients add up to the step's
@@ -299,6 +308,8 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
+    if hint is Any:
+        return value
     if is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value, where)
     options = get_args(hint)

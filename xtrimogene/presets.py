@@ -3,9 +3,11 @@
 Sizes of 3M, 10M and 100M follow the xTrimoGene paper at 19,264 genes; ``scfoundation`` is the released 100M model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
-from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, from_dict, to_dict
 from xtrimogene.errors import ConfigError
 
 
@@ -69,14 +71,36 @@ PRESETS: dict[str, Callable[[int], ModelConfig]] = {
 }
 
 
-def model_config(preset: str, num_genes: int) -> ModelConfig:
+def model_config(
+    preset: str, num_genes: int, changes: Mapping[str, Any] = MappingProxyType({}), where: str = "model"
+) -> ModelConfig:
     """Return the preset of this name for so many genes.
+
+    Parameters
+    ----------
+    changes
+        Settings instead of the preset's, nested as a ModelConfig is: ``{"latent_dim": 64, "encoder": {"dim": 64}}``.
+    where
+        What messages call the changes.
 
     Raises
     ------
     ConfigError
-        No preset has this name.
+        No preset has this name; or a change that no model has, or that does not fit.
     """
     if preset not in PRESETS:
         raise ConfigError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
-    return PRESETS[preset](num_genes)
+    config = PRESETS[preset](num_genes)
+    if not changes:
+        return config
+    if "num_genes" in changes:
+        raise ConfigError(f"{where}.num_genes is given by the gene list; leave it out.")
+    return from_dict(ModelConfig, _merged(to_dict(config), changes), where)
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(settings)
+    for name, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
+        merged[name] = _merged(settings[name], value) if nested else value
+    return merged

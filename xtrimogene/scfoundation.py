@@ -14,8 +14,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from xtrimogene.checkpoint import PretrainedModel, build_network, file_sha256
+from xtrimogene.checkpoint import PretrainedModel, build_network
 from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import CheckpointError
 

@@ -26,6 +26,14 @@ def check_segments(name: str, tensor: Tensor, segments: Segments, *, allow_empty
         )
 
 
+def check_same_cells(query_segments: Segments, key_segments: Segments) -> None:
+    if query_segments.num_segments != key_segments.num_segments:
+        raise ValueError(
+            f"query and key must hold the same cells, but their segments hold {query_segments.num_segments} and "
+            f"{key_segments.num_segments}; give a cell without queries the length 0."
+        )
+
+
 def check_alike(tensors: dict[str, Tensor]) -> None:
     """Refuse tensors that are not of one floating dtype on one device."""
     (first_name, first), *others = tensors.items()

@@ -20,6 +20,7 @@ from xtrimogene.data.cell_store import (
     open_stores,
     sample_cells,
 )
+from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.store_builder import build_store
 from xtrimogene.data.store_reader import StoreReader
@@ -62,8 +63,8 @@ def test_cells_of_several_files_keep_what_each_measured(tmp_path: Path, in_memor
     assert cells.measured[0].all() and cells.measured[1].tolist() == [i >= 50 for i in range(300)]
     np.testing.assert_array_equal(all_counts(cells)[4:, 50:], other[1:, ::-1])
     assert cells.sources == (
-        {"file": "a.h5ad", "cells": 4, "cells_left_out": 1},
-        {"file": "b.h5ad", "cells": 3, "cells_left_out": 1},
+        {"file": "a.h5ad", "cells": 4, "cells_left_out": 1, "sha256": file_sha256(tmp_path / "a.h5ad")},
+        {"file": "b.h5ad", "cells": 3, "cells_left_out": 1, "sha256": file_sha256(tmp_path / "b.h5ad")},
     )
 
 
@@ -86,6 +87,7 @@ def test_each_batch_of_a_joined_file_is_a_study(tmp_path: Path, in_memory: bool)
         "file": "b.h5ad",
         "cells": 3,
         "cells_left_out": 1,
+        "sha256": file_sha256(files[1]),
         "joined_by": "chemistry",
         "batches": 2,
     }

@@ -137,3 +137,13 @@ def test_a_fraction_of_a_source_is_another_one_each_epoch() -> None:
 def test_fewer_cells_than_lanes_are_refused() -> None:
     with pytest.raises(ConfigError, match="An epoch has 7 cells and each of sampling.num_lanes=8 lanes needs one"):
         Sampler([(7, 1.0)], batch_size=8, config=SamplingConfig(), seed=0)
+
+
+def test_each_buffer_is_shuffled_in_a_way_of_its_own() -> None:
+    config = SamplingConfig(num_lanes=2, block_size=8, buffer_size=64)
+    orders = []
+    for seed in range(2):
+        sampler = Sampler([(256, 1.0)], batch_size=16, config=config, seed=seed)
+        lanes = [sampler.lane(epoch, lane) for epoch in range(2) for lane in range(2)]
+        orders += [tuple(lane.order(buffer).tolist()) for lane in lanes for buffer in range(2)]
+    assert len(set(orders)) == len(orders) == 16 and all(sorted(order) == list(range(32)) for order in orders)

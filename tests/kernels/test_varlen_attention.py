@@ -18,8 +18,13 @@ def qkv(num_rows, num_heads=3, width=16, device="cpu"):
     return [torch.randn(num_rows, num_heads, width, generator=generator).to(device) for _ in range(3)]
 
 
-def with_segments(kernel, segments, **options):
-    return lambda query, key, value: kernel(query, key, value, segments, **options)
+def with_segments(kernel, segments, key_segments=None, **options):
+    return lambda query, key, value: kernel(query, key, value, segments, key_segments or segments, **options)
+
+
+def attend(rows, lengths, **options):
+    segments = Segments.from_lengths(lengths)
+    return varlen_attention(*rows, segments, segments, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -34,22 +39,37 @@ def test_sdpa_matches_reference(assert_parity, lengths, dtype):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("lengths", [((1,), (9,)), ((5, 0, 33, 2), (1, 4, 7, 130))])
+def test_sdpa_matches_reference_where_queries_are_other_rows_than_keys(assert_parity, lengths, dtype):
+    segments, key_segments = (Segments.from_lengths(part) for part in lengths)
+    query, (_, key, value) = qkv(segments.num_rows)[0], qkv(key_segments.num_rows)
+    assert_parity(
+        with_segments(varlen_attention, segments, key_segments, implementation="sdpa"),
+        with_segments(reference.varlen_attention, segments, key_segments),
+        [query, key, value],
+        dtype,
+    )
+
+
 def test_sdpa_reads_views_of_a_fused_projection(assert_parity):
     segments = Segments.from_lengths((9, 4))
     fused = torch.randn(13, 3, 2, 8)
 
     def on_views(kernel):
-        return lambda rows: kernel(*rows.unbind(1), segments)
+        return lambda rows: kernel(*rows.unbind(1), segments, segments)
 
     assert_parity(on_views(varlen_attention), on_views(reference.varlen_attention), [fused], torch.float32)
 
 
-def test_reference_is_softmax_attention():
+@pytest.mark.parametrize("query_lengths", [(2, 3), (4, 1)])
+def test_reference_is_softmax_attention(query_lengths):
     query, key, value = (rows.double() for rows in qkv(5))
-    out = reference.varlen_attention(query, key, value, Segments.from_lengths((2, 3)))
+    segments = Segments.from_lengths(query_lengths)
+    out = reference.varlen_attention(query, key, value, segments, Segments.from_lengths((2, 3)))
     for head in range(3):
         for row in range(5):
-            cell = slice(0, 2) if row < 2 else slice(2, 5)
+            cell = slice(0, 2) if row < query_lengths[0] else slice(2, 5)
             weights = torch.exp(key[cell, head] @ query[row, head] / 4)
             torch.testing.assert_close(out[row, head], weights @ value[cell, head] / weights.sum())
 
@@ -60,40 +80,40 @@ def test_a_cell_ignores_its_neighbours_and_their_order(data):
     lengths = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=6))
     order = data.draw(st.permutations(range(len(lengths))))
     rows = qkv(sum(lengths))
-    together = varlen_attention(*rows, Segments.from_lengths(lengths)).split(lengths)
+    together = attend(rows, lengths).split(lengths)
     cells = list(zip(*(tensor.split(lengths) for tensor in rows), strict=True))
     shuffled = [torch.cat([cells[i][j] for i in order]) for j in range(3)]
-    out = varlen_attention(*shuffled, Segments.from_lengths([lengths[i] for i in order]))
+    out = attend(shuffled, [lengths[i] for i in order])
     for position, part in zip(order, out.split([lengths[i] for i in order]), strict=True):
-        alone = varlen_attention(*cells[position], Segments.from_lengths([lengths[position]]))
+        alone = attend(cells[position], [lengths[position]])
         torch.testing.assert_close(part, alone, atol=1e-6, rtol=0)
         torch.testing.assert_close(part, together[position], atol=1e-6, rtol=0)
 
 
 def test_no_cells_give_no_rows():
-    assert varlen_attention(*qkv(0), Segments.from_lengths([])).shape == (0, 3, 16)
-    assert varlen_attention(*qkv(0), Segments.from_lengths([0, 0])).shape == (0, 3, 16)
+    assert attend(qkv(0), []).shape == (0, 3, 16)
+    assert attend(qkv(0), [0, 0]).shape == (0, 3, 16)
 
 
 def test_flops_of_the_reference_are_counted():
     segments = Segments.from_lengths((10, 30))
     with FlopCounterMode(display=False) as counter:  # counts nothing for a CPU's scaled_dot_product_attention
-        varlen_attention(*qkv(40), segments, implementation="reference")
+        varlen_attention(*qkv(40), segments, segments, implementation="reference")
     assert counter.get_total_flops() == 4 * 3 * 16 * (10**2 + 30**2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_auto_is_sdpa_on_a_cpu(monkeypatch, dtype):
     forms = inspect.unwrap(varlen_attention).__globals__["_FORMS"]
-    monkeypatch.setitem(forms, "sdpa", lambda query, key, value, segments: torch.full_like(value, 7))
-    out = varlen_attention(*(rows.to(dtype) for rows in qkv(4)), Segments.from_lengths([4]))
+    monkeypatch.setitem(forms, "sdpa", lambda query, *others: torch.full_like(query, 7))
+    out = attend([rows.to(dtype) for rows in qkv(4)], [4])
     assert (out == 7).all()
 
 
 @pytest.mark.parametrize("implementation", ["torch_varlen", "flash_attn"])
 def test_gpu_forms_refuse_a_cpu(implementation):
     with pytest.raises(ValueError, match=r"needs bfloat16 or float16 on CUDA, not torch.float32 on cpu"):
-        varlen_attention(*qkv(4), Segments.from_lengths([4]), implementation=implementation)
+        attend(qkv(4), [4], implementation=implementation)
 
 
 def test_missing_flash_attn_says_how_to_get_it(monkeypatch):
@@ -101,7 +121,7 @@ def test_missing_flash_attn_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "flash_attn", None)
     with pytest.raises(ImportError, match="pip install flash-attn"):
-        flash_attn.varlen_attention(*qkv(4), Segments.from_lengths([4]))
+        flash_attn.varlen_attention(*qkv(4), Segments.from_lengths([4]), Segments.from_lengths([4]))
 
 
 def test_disagreeing_arguments_are_refused():
@@ -109,17 +129,25 @@ def test_disagreeing_arguments_are_refused():
     query, key, value = qkv(6)
     segments = Segments.from_lengths([2, 4])
     with pytest.raises(ValueError, match="query has 6 rows but its segments hold 5"):
-        unchecked(query, key, value, Segments.from_lengths([2, 3]))
-    with pytest.raises(ValueError, match=r"key must have shape \(N, H, d\) = \(6, 3, 16\), not \(5, 3, 16\)"):
-        unchecked(query, key[:5], value, segments)
+        unchecked(query, key, value, Segments.from_lengths([2, 3]), segments)
+    with pytest.raises(ValueError, match=r"key must have shape \(N, H, d\) = \(6, 3, 16\), not \(6, 2, 16\)"):
+        unchecked(query, key[:, :2], value, segments, segments)
+    with pytest.raises(ValueError, match=r"value must have shape \(N, H, d\) = \(6, 3, 16\), not \(5, 3, 16\)"):
+        unchecked(query, key, value[:5], segments, segments)
+    with pytest.raises(ValueError, match="key has 5 rows but its segments hold 6"):
+        unchecked(query, key[:5], value[:5], segments, segments)
     with pytest.raises(ValueError, match=r"value must be torch.float32 on cpu like query, not torch.float64"):
-        unchecked(query, key, value.double(), segments)
-    with pytest.raises(ValueError, match=r"query must have shape \(N, H, d\), not \(6, 48\)"):
-        unchecked(query.flatten(1), key, value, segments)
+        unchecked(query, key, value.double(), segments, segments)
+    with pytest.raises(ValueError, match=r"query must have shape \(M, H, d\), not \(6, 48\)"):
+        unchecked(query.flatten(1), key, value, segments, segments)
+    with pytest.raises(ValueError, match="every cell with queries needs a key, but cell 1 has none"):
+        unchecked(query, key, value, segments, Segments.from_lengths([6, 0]))
+    with pytest.raises(ValueError, match="query and key must hold the same cells, but their segments hold 2 and 1"):
+        unchecked(query, key, value, segments, Segments.from_lengths([6]))
     with pytest.raises(ValueError, match="query must be floating point"):
-        unchecked(query.long(), key.long(), value.long(), segments)
+        unchecked(query.long(), key.long(), value.long(), segments, segments)
     with pytest.raises(ValueError, match="implementation must be one of auto, reference, sdpa"):
-        unchecked(query, key, value, segments, implementation="fast")
+        unchecked(query, key, value, segments, segments, implementation="fast")
 
 
 @pytest.mark.gpu

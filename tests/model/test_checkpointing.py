@@ -33,6 +33,7 @@ NETWORK = ModelConfig(
     decoder=DecoderConfig(dim=8, num_layers=3, num_heads=2, num_features=16),
     num_bins=8,
 )
+CROSS = replace(NETWORK, decoder=replace(NETWORK.decoder, kind="cross_attention"))
 POST_NORM = replace(NETWORK, encoder=replace(NETWORK.encoder, norm_first=False))
 
 
@@ -63,7 +64,7 @@ def step(network: XTrimoGene, batch: MaskedCells) -> tuple[Tensor, dict[str, Ten
     return loss.detach(), gradients, sum(kept.values())
 
 
-@pytest.mark.parametrize("config", [NETWORK, POST_NORM], ids=["pre-norm", "post-norm"])
+@pytest.mark.parametrize("config", [NETWORK, POST_NORM, CROSS], ids=["pre-norm", "post-norm", "cross"])
 def test_gradients_are_the_same_and_less_is_kept(config: ModelConfig, batch: MaskedCells) -> None:
     kept = []
     reference: dict[str, Tensor] = {}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig
+from xtrimogene.config import ActivationCheckpointing, DecoderKind, ModelConfig, PretrainConfig
 from xtrimogene.data.masking import HiddenGenes, MaskedCells
 from xtrimogene.data.packed_cells import PackedCells
 from xtrimogene.model import attention, value_embedding
@@ -60,8 +61,10 @@ def cell(num_genes: int, num_cells: int = 1) -> PackedCells:
     )
 
 
-def preset(name: str) -> ModelConfig:
-    return replace(model_config(name, NUM_GENES), unmeasured="zero")  # looks at no value: meta tensors have none
+def preset(name: str, kind: DecoderKind = "performer") -> ModelConfig:
+    config = model_config(name, NUM_GENES)
+    # "zero" looks at no value: meta tensors have none
+    return replace(config, unmeasured="zero", decoder=replace(config.decoder, kind=kind))
 
 
 @pytest.mark.parametrize("num_tokens", [500, 2002])
@@ -72,10 +75,11 @@ def test_cell_embedding(name: str, num_tokens: int) -> None:
     assert cell_embedding_flops(config, num_tokens) == pytest.approx(counted, rel=0.01)
 
 
+@pytest.mark.parametrize("kind", get_args(DecoderKind))
 @pytest.mark.parametrize("num_asked", [100, NUM_GENES])
 @pytest.mark.parametrize("name", PRESETS)
-def test_gene_embedding(name: str, num_asked: int) -> None:
-    config, packed = preset(name), cell(1502)
+def test_gene_embedding(name: str, num_asked: int, kind: DecoderKind) -> None:
+    config, packed = preset(name, kind), cell(1502)
 
     def run(network: XTrimoGene) -> Tensor:
         asked = torch.zeros(num_asked, dtype=torch.int64, device="meta")
@@ -84,9 +88,10 @@ def test_gene_embedding(name: str, num_asked: int) -> None:
     assert gene_embedding_flops(config, 1502, num_asked) == pytest.approx(count(config, run), rel=0.01)
 
 
+@pytest.mark.parametrize("kind", get_args(DecoderKind))
 @pytest.mark.parametrize("name", PRESETS)
-def test_training_step(name: str) -> None:
-    config = preset(name)
+def test_training_step(name: str, kind: DecoderKind) -> None:
+    config = preset(name, kind)
     segments = Segments.from_lengths([983], "meta")
     hidden = HiddenGenes(torch.zeros(983, dtype=torch.int64, device="meta"), torch.zeros(983, device="meta"), segments)
     batch = MaskedCells(cell(1050), hidden, torch.zeros(983, device="meta"), cell(1500))
@@ -94,9 +99,10 @@ def test_training_step(name: str) -> None:
     assert training_step_flops(config, 1052, 983) == pytest.approx(counted, rel=0.01)
 
 
+@pytest.mark.parametrize("kind", get_args(DecoderKind))
 @pytest.mark.parametrize("mode", ["feed_forward", "layer"])
-def test_training_step_that_computes_some_of_it_again(mode: ActivationCheckpointing) -> None:
-    config = preset("10M")
+def test_training_step_that_computes_some_of_it_again(mode: ActivationCheckpointing, kind: DecoderKind) -> None:
+    config = preset("10M", kind)
     segments = Segments.from_lengths([983], "meta")
     hidden = HiddenGenes(torch.zeros(983, dtype=torch.int64, device="meta"), torch.zeros(983, device="meta"), segments)
     batch = MaskedCells(cell(1050), hidden, torch.zeros(983, device="meta"), cell(1500))
@@ -109,9 +115,12 @@ def test_training_step_that_computes_some_of_it_again(mode: ActivationCheckpoint
     assert closed == pytest.approx(count(config, run, backward=True), rel=0.01)
 
 
+@pytest.mark.parametrize("kind", get_args(DecoderKind))
 @pytest.mark.parametrize(("num_cells", "num_decoded"), [(1, 1), (8, 2), (8, 0)])
-def test_training_step_with_a_latent_vector_and_a_share_of_decoded_cells(num_cells: int, num_decoded: int) -> None:
-    config = preset("demo")
+def test_training_step_with_a_latent_vector_and_a_share_of_decoded_cells(
+    num_cells: int, num_decoded: int, kind: DecoderKind
+) -> None:
+    config = preset("demo", kind)
     hidden_segments = Segments.from_lengths([1866] * num_cells, "meta")
     num_hidden = hidden_segments.num_rows
     hidden = HiddenGenes(

@@ -26,6 +26,7 @@ from xtrimogene.config import (
     SamplingConfig,
 )
 from xtrimogene.data.cell_store import CellsInMemory
+from xtrimogene.errors import ConfigError
 from xtrimogene.model.memory import training_memory
 from xtrimogene.model.memory_parts import CHUNK_ROWS, StepForm, StepSize, parameter_count
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -183,3 +184,10 @@ def test_a_tiny_batch_is_fullest_when_weights_are_updated() -> None:
     size = StepSize(num_cells=1, num_decoded=0, num_visible=10, num_hidden=0, latent=True, decoder=False)
     memory = training_memory(model_config("demo", 19_264), size, StepForm())
     assert memory.activations == 0 and memory.gradients == memory.optimizer // 2
+
+
+def test_a_decoder_whose_memory_is_not_known_is_said() -> None:
+    cross = replace(NETWORK, decoder=replace(NETWORK.decoder, kind="cross_attention"))
+    size = StepSize(num_cells=2, num_decoded=2, num_visible=10, num_hidden=10)
+    with pytest.raises(ConfigError, match="The memory of decoder.kind='cross_attention' is not known yet"):
+        training_memory(cross, size, StepForm())

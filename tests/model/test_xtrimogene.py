@@ -27,6 +27,9 @@ CONFIG = ModelConfig(
 )
 OURS = XTrimoGene(CONFIG).eval()
 RELEASED = XTrimoGene(replace(CONFIG, unmeasured="zero", encoder=replace(CONFIG.encoder, norm_first=False))).eval()
+CROSS_CONFIG = replace(CONFIG, decoder=replace(CONFIG.decoder, kind="cross_attention"))
+CROSS = XTrimoGene(CROSS_CONFIG).eval()
+NETWORKS = pytest.mark.parametrize("network", [OURS, RELEASED, CROSS], ids=["ours", "released", "cross"])
 PANELS = np.stack([np.ones(NUM_GENES, dtype=bool), np.arange(NUM_GENES) < 50])
 
 
@@ -64,7 +67,7 @@ def results(network: XTrimoGene, counts: sparse.csr_matrix, panel: np.ndarray) -
     return [*embeddings, genes.unflatten(0, shape), network.head(genes).unflatten(0, shape)]
 
 
-@pytest.mark.parametrize("network", [OURS, RELEASED], ids=["ours", "released"])
+@NETWORKS
 @given(seed=st.integers(0, 2**32 - 1), num_cells=st.integers(1, 7))
 @settings(max_examples=8)
 def test_a_cell_has_one_result_in_any_company(network: XTrimoGene, seed: int, num_cells: int) -> None:
@@ -101,14 +104,15 @@ def test_read_depth_reaches_the_embedding() -> None:
     assert (one - other).abs().max() > 1e-3
 
 
+@NETWORKS
 @torch.inference_mode()
-def test_decoding_some_genes_gives_the_rows_of_decoding_all() -> None:
-    packed = pack(OURS, make_counts(3, 1))
-    tokens = OURS.encode(packed)
-    everything = OURS.decode(tokens, packed, *all_genes(3)).unflatten(0, (3, NUM_GENES))
+def test_decoding_some_genes_gives_the_rows_of_decoding_all(network: XTrimoGene) -> None:
+    packed = pack(network, make_counts(3, 1))
+    tokens = network.encode(packed)
+    everything = network.decode(tokens, packed, *all_genes(3)).unflatten(0, (3, NUM_GENES))
     some = [[5, 1, 59], [], [0, 7, 7, 30]]  # any order, none, repeated
     asked = torch.tensor([gene for genes in some for gene in genes])
-    decoded = OURS.decode(tokens, packed, asked, Segments.from_lengths([len(genes) for genes in some]))
+    decoded = network.decode(tokens, packed, asked, Segments.from_lengths([len(genes) for genes in some]))
     expected = torch.cat([everything[cell, genes] for cell, genes in enumerate(some)])
     assert (decoded - expected).abs().max() <= 1e-6
 
@@ -133,8 +137,9 @@ def first_two_that_differ(genes: Tensor, counts: sparse.csr_matrix) -> Tensor:
     return genes[[0, int(other)]]
 
 
+@pytest.mark.parametrize("network", [OURS, CROSS], ids=["ours", "cross"])
 @torch.inference_mode()
-def test_the_value_of_a_hidden_gene_is_not_read() -> None:
+def test_the_value_of_a_hidden_gene_is_not_read(network: XTrimoGene) -> None:
     counts = make_counts(1, 2)
     config = MaskingConfig(nonzero_fraction=0.5, zero_fraction=0.2, replace_fraction=1.0, random_fraction=0.0)
     masked = mask(counts, config)
@@ -142,34 +147,36 @@ def test_the_value_of_a_hidden_gene_is_not_read() -> None:
     twin = swapped(counts, first_two_that_differ(expressed, counts))
     other = mask(twin, config)
     assert torch.equal(other.hidden.gene_ids, masked.hidden.gene_ids) and not torch.equal(other.targets, masked.targets)
-    assert torch.equal(OURS(other), OURS(masked))
+    assert torch.equal(network(other), network(masked))
     # ... while a visible one is read, and a hidden one whose true value is shown
     seen = swapped(counts, first_two_that_differ(masked.visible.gene_ids, counts))
-    assert not torch.equal(OURS(mask(seen, config)), OURS(masked))
+    assert not torch.equal(network(mask(seen, config)), network(masked))
     shown = replace(config, replace_fraction=0.0)
-    assert not torch.equal(OURS(mask(twin, shown)), OURS(mask(counts, shown)))
+    assert not torch.equal(network(mask(twin, shown)), network(mask(counts, shown)))
 
 
+@pytest.mark.parametrize("ours", [OURS, CROSS], ids=["ours", "cross"])
 @torch.inference_mode()
-def test_the_decoder_reads_the_mask_where_a_gene_was_not_measured() -> None:
+def test_the_decoder_reads_the_mask_where_a_gene_was_not_measured(ours: XTrimoGene) -> None:
     counts = make_counts(1, 3)
 
     def expression(network: XTrimoGene, panel: int) -> Tensor:
         return results(network, counts, np.array([panel]))[-1][0]
 
-    assert (expression(OURS, 0) - expression(OURS, 1))[50:].abs().min() > 1e-4
+    assert (expression(ours, 0) - expression(ours, 1))[50:].abs().min() > 1e-4
     assert torch.equal(expression(RELEASED, 0), expression(RELEASED, 1))
     # the same as hiding those genes by hand
-    packed = pack(OURS, counts)
+    packed = pack(ours, counts)
     hidden = mask(counts, MaskingConfig(zero_fraction=0.0)).hidden
     unmeasured = replace(hidden, gene_ids=torch.arange(50, 60), shown=torch.full((10,), torch.nan))
     unmeasured = replace(unmeasured, segments=Segments.from_lengths([10]))
-    by_hand = OURS.head(OURS.decode(OURS.encode(packed), packed, *all_genes(1), hidden=unmeasured))
-    assert (by_hand - expression(OURS, 1)).abs().max() <= 1e-5
+    by_hand = ours.head(ours.decode(ours.encode(packed), packed, *all_genes(1), hidden=unmeasured))
+    assert (by_hand - expression(ours, 1)).abs().max() <= 1e-5
 
 
-def test_the_gradient_reaches_every_parameter() -> None:
-    network = XTrimoGene(CONFIG, seed=1)
+@pytest.mark.parametrize("config", [CONFIG, CROSS_CONFIG], ids=["ours", "cross"])
+def test_the_gradient_reaches_every_parameter(config: ModelConfig) -> None:
+    network = XTrimoGene(config, seed=1)
     batch = mask(make_counts(6, 4), MaskingConfig(nonzero_fraction=0.4, zero_fraction=0.4), panel=1)
     latent = network.embed_cells(with_depth(network, batch.visible), "latent")
     through_latent = network.predict_from_latent(latent, batch.raw.totals.log10())
@@ -178,7 +185,8 @@ def test_the_gradient_reaches_every_parameter() -> None:
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0, name
-    assert {name.rsplit(".", 1)[1] for name, _ in network.named_buffers()} == {"projection"}
+    buffers = {name.rsplit(".", 1)[1] for name, _ in network.named_buffers()}
+    assert buffers == ({"projection"} if config is CONFIG else set())
 
 
 def test_the_gene_table_is_learned_for_genes_of_every_kind() -> None:
@@ -187,6 +195,19 @@ def test_the_gene_table_is_learned_for_genes_of_every_kind() -> None:
     network(batch).square().mean().backward()
     assert network.gene_embedding.table.grad is not None
     assert (network.gene_embedding.table.grad.abs().amax(1) > 0).all()  # visible, hidden, zero, unmeasured, T, S
+
+
+@torch.inference_mode()
+def test_the_cross_decoder_reads_each_gene_as_what_it_is() -> None:
+    packed = pack(CROSS, make_counts(2, 6))
+    tokens = CROSS.encode(packed)
+    seen = tokens + CROSS.gene_embedding(packed.gene_ids)
+    read = CROSS._queries(seen, packed, *all_genes(2), None).unflatten(0, (2, NUM_GENES))
+    rows = packed.segments.lengths[0]
+    assert torch.equal(read[1, packed.gene_ids[rows:-2]], seen[rows:-2])  # its own cell's token
+    zero = torch.tensor([gene for gene in range(NUM_GENES) if gene not in packed.gene_ids[:rows]])
+    expected = CROSS.value_embedding(torch.zeros(1)) + CROSS.gene_embedding(zero)
+    assert torch.equal(read[0, zero], expected)
 
 
 def test_latent_needs_a_latent_head() -> None:

@@ -19,26 +19,37 @@ def largest_difference(weights: Weights, others: Weights) -> float:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(config: PretrainConfig, run_alone: Callable, weights_of: Callable) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_processes_equal_one(
+    strategy: str, precision: str, config: PretrainConfig, run_alone: Callable, weights_of: Callable
+) -> None:
+    config = replace(config, precision=precision, validation_files=(config.files[1],), files=(config.files[0],))
     one, two = replace(config, output=config.output + "-1"), replace(config, output=config.output + "-2")
-    for run, options in ((one, ()), (two, ("--devices", "2"))):
+    for run, options in ((one, ()), (two, ("--devices", "2", "--strategy", strategy))):
         ended = run_alone(run, *options)
         assert ended.returncode == 0, ended.stderr[-2000:]
-    assert largest_difference(weights_of(one), weights_of(two)) < 1e-5
-    logs = [Path(run.output, "log", "metrics.csv").read_text().splitlines() for run in (one, two)]
-    assert len(logs[0]) == len(logs[1]) == 7
-    for row, other in zip(logs[0][1:], logs[1][1:], strict=True):
-        assert [float(x) for x in row.split(",")] == pytest.approx([float(x) for x in other.split(",")], rel=1e-4)
+    # Adam makes rounding larger; in bfloat16 a last bit of a weight that falls the other way is worth 1/256 of it
+    exact = precision == "float32"
+    if exact:
+        assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
+    for name in ("metrics", "validation"):
+        logs = [Path(run.output, "log", f"{name}.csv").read_text().splitlines() for run in (one, two)]
+        assert len(logs[0]) == len(logs[1]) == {"metrics": 7, "validation": 3}[name]
+        for row, other in zip(logs[0][1:], logs[1][1:], strict=True):
+            numbers, others = ([float(value) for value in line.split(",")] for line in (row, other))
+            assert numbers == pytest.approx(others, rel=1e-4 if exact else 0.02)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_run_begun_on_two_devices_ends_on_one(
-    config: PretrainConfig, run_alone: Callable, weights_of: Callable
+    strategy: str, config: PretrainConfig, run_alone: Callable, weights_of: Callable
 ) -> None:
     whole, broken = replace(config, output=config.output + "-1"), replace(config, output=config.output + "-2")
     assert run_alone(whole).returncode == 0
-    assert run_alone(broken, "--devices", "2", "--die-after", "7").returncode != 0
+    assert run_alone(broken, "--devices", "2", "--strategy", strategy, "--die-after", "7").returncode != 0
     assert [path.name for path in checkpoints(Path(broken.output, "checkpoints"))][0] == "step-00000006.ckpt"
     ended = run_alone(broken)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    assert largest_difference(weights_of(whole), weights_of(broken)) < 1e-5
+    assert largest_difference(weights_of(whole), weights_of(broken)) < 1e-4

@@ -15,18 +15,17 @@ import pytest
 import torch
 from scipy import sparse
 
-from xtrimogene.checkpoint import file_sha256, load
-from xtrimogene.config import (
-    ModelConfig,
-    OptimizerConfig,
-    PretrainConfig,
-)
+from xtrimogene.checkpoint import load
+from xtrimogene.config import ModelConfig, OptimizerConfig, PretrainConfig, StoreConfig
+from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.data.store_builder import build_store
 from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
 from xtrimogene.inference import Inference
 from xtrimogene.presets import PRESETS
 from xtrimogene.training import step_progress
 from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.run import pretrain, read_config
 from xtrimogene.training.run_checkpoints import checkpoints
 
@@ -97,6 +96,41 @@ def test_cells_that_are_not_trained_on_are_validated_on(config: PretrainConfig) 
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == [0, 5, 10, 12]
     assert all(float(rows[-1][name]) < float(rows[0][name]) for name in ("decoder", "latent"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_goes_forward_in_its_precision_and_backward_without_autocast(
+    precision: str, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, backward = [], []
+    errors, manual_backward = Pretraining.errors, Pretraining.manual_backward
+
+    def record_errors(self: Pretraining, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        forward.append(torch.is_autocast_enabled("cpu"))
+        return errors(self, batch)
+
+    def record_backward(self: Pretraining, loss: torch.Tensor) -> None:
+        backward.append(torch.is_autocast_enabled("cpu"))
+        manual_backward(self, loss)
+
+    monkeypatch.setattr(Pretraining, "errors", record_errors)
+    monkeypatch.setattr(Pretraining, "manual_backward", record_backward)
+    pretrain(replace(config, precision=precision, num_steps=2))
+    assert set(forward) == {precision == "bfloat16"} and set(backward) == {False}
+
+
+def test_a_built_store_is_trained_on_and_its_card_names_the_files(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(Path(config.output).with_name("cells.zarr"))
+    build_store(StoreConfig(files=config.files, output=store, min_genes=50), progress=False)
+    model = pretrain(replace(config, files=(store,)))
+    assert [source["file"] for source in model.card["trained_on"]] == ["a.h5ad", "b.h5ad"]
+    assert model.card["cells"] == 20
+    known = load(Path(config.output) / "model").cell_hashes
+    assert known is not None and len(known) == 20
+    from_files = pretrain(replace(config, output=config.output + "2")).cell_hashes
+    np.testing.assert_array_equal(known, from_files)
 
 
 def test_the_weights_of_files_are_heeded(config: PretrainConfig) -> None:
@@ -265,6 +299,10 @@ preset = "3M"
 num_steps = 5
 [joined_by]
 "data/b.h5ad" = "chemistry"
+[model]
+latent_dim = 64
+[model.encoder]
+dim = 32
 [masking]
 zero_fraction = 0.1
 [optimizer]
@@ -280,6 +318,7 @@ def test_a_toml_is_read_and_its_paths_are_its_neighbours(tmp_path: Path) -> None
     assert config.joined_by == {str(tmp_path / "data" / "b.h5ad"): "chemistry"}
     assert (config.preset, config.num_steps, config.masking.zero_fraction) == ("3M", 5, 0.1)
     assert config.optimizer.betas == (0.5, 0.6)
+    assert config.model == {"latent_dim": 64, "encoder": {"dim": 32}}
 
 
 @pytest.mark.parametrize(

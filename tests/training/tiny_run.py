@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import Trainer
 
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, PretrainConfig, from_dict
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.presets import PRESETS
-from xtrimogene.training import run_checkpoints
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.run import pretrain
 
@@ -55,16 +55,16 @@ def kill_after(step: int) -> None:
 
 
 def kill_in_write(step: int) -> None:
-    write = torch.save
+    save = Trainer.save_checkpoint
 
-    def save(checkpoint: Any, stream: Any) -> None:
-        if checkpoint.get("global_step") == step:
-            stream.write(b"PK half a checkpoint")
-            stream.flush()
+    def save_checkpoint(self: Trainer, path: Path, **options: Any) -> None:
+        if self.global_step == step:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"PK half a checkpoint")
             kill()
-        write(checkpoint, stream)
+        save(self, path, **options)
 
-    run_checkpoints.torch.save = save  # type: ignore[attr-defined]
+    Trainer.save_checkpoint = save_checkpoint  # type: ignore[method-assign]
 
 
 def dies(prepare: Callable[[], None], run: Callable[[], object]) -> bool:
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--strategy", default="ddp")
     parser.add_argument("--die-after", type=int, help="as --kill-after, with no process after it; for all devices")
     parser.add_argument("--kill-after", type=int, nargs="*", default=[])
     parser.add_argument("--kill-in-write", type=int, nargs="*", default=[])
@@ -97,7 +98,7 @@ def main() -> None:
         kill_after(options.die_after)
 
     def run() -> PretrainedModel:
-        return pretrain(config, num_devices=options.devices, num_workers=options.workers)
+        return pretrain(config, num_devices=options.devices, num_workers=options.workers, strategy=options.strategy)
 
     plan = [(step, kill_after) for step in options.kill_after] + [
         (step, kill_in_write) for step in options.kill_in_write

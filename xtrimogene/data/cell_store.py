@@ -16,6 +16,7 @@ from scipy import sparse
 
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.cell_hashes import gene_keys, hash_cells
+from xtrimogene.data.file_hashes import content_sha256
 from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
@@ -269,5 +270,6 @@ def _kept(blocks: Iterator[Block], kept: Bool[np.ndarray, "all"]) -> Iterator[Bl
 
 
 def _source(file: Path, kept: Bool[np.ndarray, "all"], joined_by: str | None, num_panels: int) -> dict[str, Any]:
-    source = {"file": file.name, "cells": int(kept.sum()), "cells_left_out": int((~kept).sum())}
+    source: dict[str, Any] = {"file": file.name, "cells": int(kept.sum()), "cells_left_out": int((~kept).sum())}
+    source["sha256"] = content_sha256(file)
     return source if joined_by is None else {**source, "joined_by": joined_by, "batches": num_panels}

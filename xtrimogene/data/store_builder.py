@@ -117,9 +117,8 @@ class _CellTable:
         self.texts |= {"batch": [part.batches for part in parts]} if config.batch_key else {}
         used = [np.array(part.num_kept) > 0 for part in parts]
         self.measured = np.concatenate([part.measured[own] for part, own in zip(parts, used, strict=True)])
-        numbers = np.concatenate(used).cumsum() - 1
+        self.panels = np.concatenate(used).cumsum() - 1  # of all batches of all files; one without a cell has none
         self.first = np.cumsum([0, *(len(own) for own in used)])
-        self.panels = numbers
 
     def names(self, cells: Shaped[np.ndarray, "N"]) -> list[str]:
         return [f"{source}-{row}" for source, row in zip(cells["source"].tolist(), cells["row"].tolist(), strict=True)]

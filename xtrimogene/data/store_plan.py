@@ -1,6 +1,5 @@
 """What a cell store is going to be made of: every file is looked at before the first is read."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from xtrimogene.config import StoreConfig, to_dict
 from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.file_hashes import content_sha256, files_in
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.data.store_source import obs_codes
@@ -78,7 +78,7 @@ def _look_at(file: str, name: str, config: StoreConfig, genes: GeneVocabulary) -
             num_cells=cells.num_cells,
             num_bytes=num_bytes,
             modified=modified,
-            sha256=_sha256(Path(file)),
+            sha256=content_sha256(Path(file)),
         )
 
 
@@ -97,18 +97,5 @@ def _names(files: Sequence[str]) -> list[str]:
 
 def _state(file: str) -> tuple[int, int]:
     """Size and time of the last change, of a directory those of its files."""
-    states = [path.stat() for path in _files(Path(file)) if path.is_file()]
+    states = [path.stat() for path in files_in(Path(file))]
     return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
-
-
-def _sha256(path: Path) -> str:
-    """Of a file; of a directory, that of what sha256sum would print of its files, in the order of their names."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    lines = [f"{_sha256(inside)}  {inside.relative_to(path).as_posix()}\n" for inside in _files(path)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(inside for inside in path.rglob("*") if inside.is_file()) if path.is_dir() else [path]

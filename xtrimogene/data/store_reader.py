@@ -47,12 +47,12 @@ class StoreReader:
         if genes is not None and genes.sha256 != self.genes.sha256:
             raise GeneMatchError(_first_difference(self.path, self.genes, genes))
         self.measured = _read_measured(root, self.path, len(self.genes))
-        self._datasets = [root[name] for name in _dataset_names(root)]
+        self._datasets = _datasets(root, self.path)
         self._process = os.getpid()
         self._readers = self._open_readers(fast=find_spec("zarrs") is not None)
         self._ends = np.cumsum([reader.num_cells for reader in self._readers])
         self.num_cells = int(self._ends[-1]) if len(self._ends) else 0
-        if self.num_cells != self.record.num_cells:
+        if self.num_cells == 0 or self.num_cells != self.record.num_cells:
             raise damaged(str(self.path), f"has {self.num_cells:,} of its {self.record.num_cells:,} cells")
         self.lengths = np.concatenate([np.diff(reader.indptr) for reader in self._readers])  # (N,)
         self.panel = self.column("panel").astype(np.int64)  # (N,)
@@ -138,9 +138,13 @@ def _node(parent: Any, name: str) -> Any:
         raise damaged(f"{parent.store_path} {name}", f"cannot be opened ({first_line(error)})") from error
 
 
-def _dataset_names(root: Any) -> list[str]:
-    names = [name for name in root.group_keys() if re.fullmatch(rf"{DATASET}\d+", name)]
-    return sorted(names, key=lambda name: int(name.removeprefix(DATASET)))
+def _datasets(root: Any, path: Path) -> list[Any]:
+    names = [entry.name for entry in path.iterdir() if re.fullmatch(rf"{DATASET}[0-9]+", entry.name)]
+    groups = {name: _node(root, name) for name in sorted(names, key=lambda name: int(name.removeprefix(DATASET)))}
+    for name, group in groups.items():
+        if not hasattr(group, "group_keys"):
+            raise damaged(f"{path.name} {name}", "is no group")
+    return list(groups.values())
 
 
 def _read_genes(root: Any, path: Path) -> GeneVocabulary:

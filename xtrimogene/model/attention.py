@@ -1,6 +1,6 @@
-"""The two kinds of attention: exact over the genes a cell expresses, FAVOR+ over every gene.
+"""The kinds of attention: exact over the genes a cell expresses or from genes asked for, FAVOR+ over every gene.
 
-Letters: N tokens of all cells, packed; M query tokens among them; D width; H heads; d = D / H.
+Letters: N tokens of all cells, packed; M query tokens; D width; H heads; d = D / H.
 """
 
 import torch
@@ -23,7 +23,32 @@ class SoftmaxAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "N D"]:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)  # (N, H, d) each
-        return self.out(varlen_attention(query, key, value, segments).flatten(1))  # (N, D)
+        return self.out(varlen_attention(query, key, value, segments, segments).flatten(1))  # (N, D)
+
+
+class CrossAttention(nn.Module):
+    """Exact attention from queries to the tokens of their cell."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Float[Tensor, "M D"], segments: Segments, memory: Float[Tensor, "N D"], memory_segments: Segments
+    ) -> Float[Tensor, "M D"]:
+        heads = (self.num_heads, -1)
+        attended = varlen_attention(
+            self.query(x).unflatten(-1, heads),
+            self.key(memory).unflatten(-1, heads),
+            self.value(memory).unflatten(-1, heads),
+            segments,
+            memory_segments,
+        )  # (M, H, d)
+        return self.out(attended.flatten(1))  # (M, D)
 
 
 class LinearAttention(nn.Module):

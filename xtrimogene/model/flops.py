@@ -20,7 +20,9 @@ def gene_embedding_flops(config: ModelConfig, num_tokens: int, num_asked: int | 
     asked = config.num_genes if num_asked is None else num_asked
     encoded = _values(config, num_tokens) + _encoder(config.encoder, num_tokens)
     given = _decoder_zeros(config) + _decoder_shown(config, num_tokens)
-    return encoded + given + _decoder(config.decoder, config.num_genes + 2, asked)
+    if config.decoder.kind == "cross_attention":
+        given += _decoder_shown(config, asked)
+    return encoded + given + _decoder(config, num_tokens, asked)
 
 
 def training_step_flops(
@@ -49,7 +51,7 @@ def training_step_flops(
     checkpointing
         What backward computes again.
     """
-    decoder, dim, num_positions = config.decoder, config.encoder.dim, config.num_genes + 2
+    decoder, dim = config.decoder, config.encoder.dim
     forward = _values(config, num_visible) + _encoder(config.encoder, num_visible)
     # Values, depths and random features want no gradient: what multiplies them goes back once, everything else twice.
     once = 2 * config.num_bins * num_visible
@@ -61,12 +63,14 @@ def training_step_flops(
     decoded = (
         _values(config, num_hidden)
         + _decoder_shown(config, num_visible + num_hidden)
-        + _decoder(decoder, num_positions, num_hidden)
+        + _decoder(config, num_visible, num_hidden)
         + 2 * num_hidden * decoder.dim  # the head
     )
     decoded_once = 2 * config.num_bins * num_hidden
-    decoded_once += 2 * decoder.num_features * decoder.dim * _feature_rows(decoder, num_positions, num_hidden)
-    again = _decoder_again(decoder, num_positions, num_hidden, checkpointing)
+    if decoder.kind == "performer":
+        feature_rows = (2 * decoder.num_layers - 1) * (config.num_genes + 2) + num_hidden  # of queries and of keys
+        decoded_once += 2 * decoder.num_features * decoder.dim * feature_rows
+    again = _decoder_again(config, num_visible, num_hidden, checkpointing)
     in_pass = 0
     if num_decoded is not None:
         in_pass = num_decoded * (3 * decoded - decoded_once + again) + 3 * _decoder_zeros(config) - 2 * config.num_bins
@@ -85,7 +89,8 @@ def dense_flops(config: ModelConfig, attention: Literal["softmax", "performer"])
         num_heads=encoder.num_heads,
         num_features=config.decoder.num_features,
     )
-    return _values(config, num_tokens) + _decoder(performer, num_tokens, num_tokens)
+    layer = _performer_layer(performer, num_tokens, num_tokens)
+    return _values(config, num_tokens) + encoder.num_layers * layer
 
 
 def _values(config: ModelConfig, num_values: int) -> int:
@@ -105,29 +110,35 @@ def _encoder_again(config: EncoderConfig, num_tokens: int, checkpointing: Activa
 
 
 def _decoder_again(
-    config: DecoderConfig, num_positions: int, num_asked: int, checkpointing: ActivationCheckpointing
+    config: ModelConfig, num_visible: int, num_asked: int, checkpointing: ActivationCheckpointing
 ) -> int:
-    half = ((config.num_layers - 1) * num_positions + num_asked) * 8 * config.dim**2
-    whole = _decoder(config, num_positions, num_asked)
+    decoder = config.decoder
+    rows = num_asked if decoder.kind == "cross_attention" else config.num_genes + 2  # of all layers but the last
+    half = ((decoder.num_layers - 1) * rows + num_asked) * 8 * decoder.dim**2
+    whole = _decoder(config, num_visible, num_asked)
     return {"none": 0, "feed_forward": half, "layer": whole - half}[checkpointing]
 
 
 def _decoder_zeros(config: ModelConfig) -> int:
-    """Every position as a zero, once for all cells of a batch; the embedding of zero itself, too."""
-    return _values(config, 1) + _decoder_shown(config, config.num_genes + 2)
+    """Once for all cells of a batch: the embedding of zero and, for the paper's decoder, every position as a zero."""
+    positions = config.num_genes + 2 if config.decoder.kind == "performer" else 0
+    return _values(config, 1) + _decoder_shown(config, positions)
 
 
 def _decoder_shown(config: ModelConfig, num_shown: int) -> int:
     return 2 * num_shown * config.encoder.dim * config.decoder.dim
 
 
-def _decoder(config: DecoderConfig, num_positions: int, num_asked: int) -> int:
-    """All layers at all positions but the last, which answers only where it is asked."""
-    whole = _decoder_layer(config, num_positions, num_positions)
-    return (config.num_layers - 1) * whole + _decoder_layer(config, num_positions, num_asked)
+def _decoder(config: ModelConfig, num_visible: int, num_asked: int) -> int:
+    """All layers; the paper's at all positions but the last, which answers only where it is asked."""
+    decoder, num_positions = config.decoder, config.num_genes + 2
+    if decoder.kind == "cross_attention":
+        return decoder.num_layers * _cross_layer(decoder, num_visible, num_asked)
+    whole = _performer_layer(decoder, num_positions, num_positions)
+    return (decoder.num_layers - 1) * whole + _performer_layer(decoder, num_positions, num_asked)
 
 
-def _decoder_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> int:
+def _performer_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> int:
     dim, features = config.dim, config.num_features
     keys = 4 * dim**2 + 4 * features * dim  # key, value; features, state
     queries = (
@@ -136,6 +147,7 @@ def _decoder_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> in
     return num_keys * keys + num_queries * queries
 
 
-def _feature_rows(config: DecoderConfig, num_positions: int, num_asked: int) -> int:
-    """Queries and keys that are turned into features, over all layers."""
-    return (2 * config.num_layers - 1) * num_positions + num_asked
+def _cross_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> int:
+    keys = 4 * config.dim**2  # key, value
+    queries = 20 * config.dim**2 + 4 * num_keys * config.dim  # query, out, feed-forward; scores, mix
+    return num_keys * keys + num_queries * queries

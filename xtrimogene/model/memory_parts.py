@@ -7,6 +7,7 @@ Counted from the code of the parts and of their kernels; benchmarks/plan_memory.
 from dataclasses import dataclass
 
 from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.errors import ConfigError
 
 FULL = 4  # bytes of a weight, a gradient, a norm's input: float32, under autocast too
 INDEX = 8
@@ -70,6 +71,11 @@ def parts_of(config: ModelConfig, size: StepSize, form: StepForm) -> list[Part]:
     if size.latent:
         parts.append(_latent_head(config, size))
     if size.decoder:
+        if config.decoder.kind != "performer":
+            raise ConfigError(
+                f"The memory of decoder.kind={config.decoder.kind!r} is not known yet; plan with 'performer', which "
+                "needs more of it."
+            )
         parts.append(_decoder_input(config, size, form))
         parts += _decoder(config.decoder, config.num_genes + 2, size, form)
     if not form.bfloat16:

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from xtrimogene.config import ModelConfig, Pool
+from xtrimogene.config import DecoderKind, ModelConfig, Pool
 from xtrimogene.data.masking import HiddenGenes, MaskedCells
 from xtrimogene.data.packed_cells import PackedCells
 from xtrimogene.errors import ConfigError
+from xtrimogene.model.cross_decoder import CrossDecoder
 from xtrimogene.model.decoder import Decoder
 from xtrimogene.model.encoder import Encoder
 from xtrimogene.model.gene_embedding import GeneEmbedding
@@ -36,7 +37,9 @@ class XTrimoGene(nn.Module):
         self.value_embedding = ValueEmbedding(dim, config.num_bins, config.bin_alpha)
         self.gene_embedding = GeneEmbedding(config.num_genes, dim)
         self.encoder = Encoder(config.encoder)
-        self.decoder = Decoder(dim, config.decoder)
+        kinds: dict[DecoderKind, type[Decoder | CrossDecoder]]
+        kinds = {"performer": Decoder, "cross_attention": CrossDecoder}
+        self.decoder = kinds[config.decoder.kind](dim, config.decoder)
         self.head = ExpressionHead(config.decoder.dim)
         self.latent_head = None if config.latent_dim is None else LatentHead(dim, config.latent_dim, config.num_genes)
         if seed is not None:
@@ -100,6 +103,11 @@ class XTrimoGene(nn.Module):
             Genes the encoder did not see though they may be expressed; all others count as zero, or as unknown where
             they were not measured.
         """
+        if isinstance(self.decoder, CrossDecoder):
+            seen = tokens + self.gene_embedding(packed.gene_ids)  # (N, D)
+            queries = self._queries(seen, packed, asked, asked_segments, hidden)  # (M, D)
+            project = self.decoder.project
+            return self.decoder(project(queries), asked_segments, project(seen), packed.segments)
         num_positions = self.config.num_genes + 2
         x = self._decoder_input(tokens, packed, hidden)  # (B P, E)
         segments = Segments.from_lengths([num_positions] * packed.num_cells, x.device)
@@ -118,6 +126,31 @@ class XTrimoGene(nn.Module):
         """Predict every gene's value through the latent cell vector and log10 of the total wanted (T) alone."""
         assert self.latent_head is not None
         return self.latent_head(latent, target_depth, self.gene_embedding.table[: self.config.num_genes])
+
+    def _queries(
+        self,
+        seen: Float[Tensor, "N D"],
+        packed: PackedCells,
+        asked: Int64[Tensor, "M"],
+        asked_segments: Segments,
+        hidden: HiddenGenes | None,
+    ) -> Float[Tensor, "M D"]:
+        """Return what the paper's decoder reads at the genes asked for: seen, shown, zero or unknown."""
+        num_positions = self.config.num_genes + 2
+        at = _flat_positions(asked, asked_segments, num_positions)  # (M,)
+        zero = self.value_embedding(packed.values.new_zeros(1))  # (1, D)
+        if self.config.unmeasured == "mask":
+            known = nn.functional.pad(packed.measured, (0, 2), value=True)[packed.panel]  # (B, P)
+            zero = torch.where(known.flatten()[at, None], zero, self.value_embedding.mask)  # (M, D)
+        read, places = seen, _flat_positions(packed.gene_ids, packed.segments, num_positions)
+        if hidden is not None:
+            shown = self.value_embedding.shown(hidden.shown) + self.gene_embedding(hidden.gene_ids)
+            read = torch.cat([read, shown])
+            places = torch.cat([places, _flat_positions(hidden.gene_ids, hidden.segments, num_positions)])
+        row_at = asked.new_full((packed.num_cells * num_positions,), -1)  # (B P,)
+        row_at[places] = torch.arange(len(read), device=asked.device)
+        row = row_at[at]  # (M,), -1 where nothing was read
+        return torch.where(row[:, None] < 0, zero + self.gene_embedding(asked), read[row.clamp(min=0)])
 
     def _decoder_input(
         self, tokens: Float[Tensor, "N D"], packed: PackedCells, hidden: HiddenGenes | None

@@ -9,7 +9,7 @@ same however it is cut.
 Letters: B cells, M hidden genes, G genes, R studies (gene panels).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
@@ -21,6 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.lr_scheduler import LambdaLR
 
 from xtrimogene.config import PretrainConfig
@@ -32,6 +33,8 @@ from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.training.data_module import TrainingStep
 from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.optimizer import build_optimizer, build_schedule
+from xtrimogene.training.sharding import shard
+from xtrimogene.training.validation import validation_losses
 
 Losses = dict[str, Tensor]
 
@@ -92,19 +95,29 @@ class Pretraining(LightningModule):
     def backward_step(self, batch: TrainingStep, totals: Losses) -> Losses:
         """Leave the step's gradients in the parameters and return this device's part of each loss."""
         losses = {name: torch.zeros((), device=self.device) for name in self.weights}
+        if isinstance(self, FSDPModule):
+            # each pass gathers weights from all devices, so all take as many: the rest of them with no weight
+            most = torch.tensor(len(batch), device=self.device)
+            torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+            for _ in range(int(most) - len(batch)):
+                self._backward_pass(batch[0], totals, weight=0.0)
         with self._gradients_apart():
             for part in batch:
-                torch.manual_seed(part.seed)
-                means = {name: error / totals[name] for name, error in self.errors(part).items()}
-                loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
-                with torch.autocast(self.device.type, enabled=False):  # Lightning's is around the whole step
-                    self.manual_backward(loss * self._world_size)  # its mean over devices is taken below
-                for name, mean in means.items():
-                    losses[name] += mean.detach()
-        if self._world_size > 1:
+                for name, loss in self._backward_pass(part, totals).items():
+                    losses[name] += loss
+        if self._world_size > 1 and not isinstance(self, FSDPModule):
             # nothing but the exchange of gradients: here every process does the same, whatever its cells
             self.manual_backward(torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * 0.0)
         return losses
+
+    def _backward_pass(self, part: MicroBatch, totals: Losses, weight: float = 1.0) -> Losses:
+        torch.manual_seed(part.seed)
+        with self._bfloat16_where_sharded():
+            means = {name: error / totals[name] for name, error in self.errors(part).items()}
+        loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
+        with torch.autocast(self.device.type, enabled=False):  # Lightning's is around the whole step
+            self.manual_backward(loss * self._world_size * weight)  # devices take the mean of their gradients
+        return {name: mean.detach() for name, mean in means.items()}
 
     def errors(self, batch: MicroBatch) -> Losses:
         """Return the sums of "decoder", "latent" and "latent_kl", those that are trained.
@@ -132,6 +145,10 @@ class Pretraining(LightningModule):
             errors["latent"] = reconstruction_error(predicted, cells.raw)
         return errors
 
+    def validation_losses(self, batches: Sequence[MicroBatch]) -> dict[str, float]:
+        """As the function of this name, of the network."""
+        return validation_losses(self.network, batches)
+
     def centred_offsets(self) -> Float[Tensor, "R G"]:
         """Offsets that sum to zero over the studies that measured a gene, so that they hold nothing of its mean."""
         own = self.study_offsets * self.measured
@@ -143,20 +160,28 @@ class Pretraining(LightningModule):
             generator = torch.Generator().manual_seed(self.config.seed + step)
             redraw_projections(self.network, generator)
 
+    def configure_model(self) -> None:
+        """Shard the network where the trainer's strategy has a mesh of devices: FSDP2."""
+        if self.device_mesh is not None and not isinstance(self, FSDPModule):
+            shard(self, self.network, self.device_mesh["data_parallel"], ("errors", "validation_losses"))
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = build_optimizer(self, self.config.optimizer)
         schedule = build_schedule(optimizer, self.config.optimizer, self.config.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _backward_in_memory(self, batch: TrainingStep, totals: Losses) -> Losses:
-        """As `backward_step`; where memory runs out, the step is cut smaller, from then on."""
+        """As `backward_step`; where memory runs out, the step is cut smaller, from then on.
+
+        Not where the module is sharded: the others would wait for a pass that was given up.
+        """
         while True:
             size = self.micro_batch_size or max(part.num_cells for part in batch)
             try:
                 pieces = [piece for part in batch for piece in part.split(size, self.config.micro_batch_tokens)]
                 return self.backward_step(pieces, totals)
             except RuntimeError as error:
-                if size == 1 or not _out_of_memory(error):
+                if size == 1 or isinstance(self, FSDPModule) or not _out_of_memory(error):
                     raise
             self.micro_batch_size = -(-size // 2)
             self.zero_grad(set_to_none=True)
@@ -177,6 +202,12 @@ class Pretraining(LightningModule):
         with apart:
             yield
 
+    def _bfloat16_where_sharded(self) -> AbstractContextManager[object]:
+        """Lightning knows no mixed precision for sharded modules; for others it is around the whole step."""
+        if isinstance(self, FSDPModule) and uses_bfloat16(self.config):
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
     @property
     def _world_size(self) -> int:
         return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
@@ -186,6 +217,11 @@ class Pretraining(LightningModule):
         if self._world_size > 1:
             torch.distributed.all_reduce(own)
         return own
+
+
+def uses_bfloat16(config: PretrainConfig) -> bool:
+    """Whether a run multiplies in bfloat16 on this machine."""
+    return config.precision == "bfloat16" or (config.precision == "auto" and torch.cuda.is_available())
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -117,7 +117,7 @@ def plan(
     sampling = run.sampling if num_lanes is None else replace(run.sampling, num_lanes=num_lanes)
     run = replace(run, batch_size=run.batch_size if batch_size is None else batch_size, sampling=sampling)
     lanes_of(0, num_devices, sampling.num_lanes)
-    model = model_config(run.preset, len(GeneVocabulary.human()))
+    model = model_config(run.preset, len(GeneVocabulary.human()), run.model)
     _require(
         run.latent_weight == 0 or model.latent_dim is not None,
         "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0.",

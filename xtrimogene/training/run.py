@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
 
-from xtrimogene.checkpoint import PretrainedModel, file_sha256, save
+from xtrimogene.checkpoint import PretrainedModel, save
 from xtrimogene.config import PretrainConfig, from_dict, to_dict
 from xtrimogene.data.cell_store import CellStore, hash_store, join, open_stores, sample_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
@@ -27,15 +28,18 @@ from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
 from xtrimogene.training.data_module import CellDataModule
-from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.lightning_module import Pretraining, uses_bfloat16
 from xtrimogene.training.loss_log import LossLog
-from xtrimogene.training.run_checkpoints import RunCheckpoints, WholeFiles, newest_checkpoint, remove_scratch
+from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint, remove_scratch
 from xtrimogene.training.scalar_log import ScalarLog
+from xtrimogene.training.sharding import whole_network
 from xtrimogene.training.spectral import begin_with_components
 from xtrimogene.training.step_progress import StepProgress
-from xtrimogene.training.validation import Validation, validation_batches
+from xtrimogene.training.validation import validation_batches
+from xtrimogene.training.validation_log import Validation
 
 SPECTRAL_CELLS = 50_000
+Strategy = Literal["ddp", "fsdp"]
 
 
 def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
@@ -74,7 +78,12 @@ def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
 
 
 def pretrain(
-    config: PretrainConfig, *, num_devices: int = 1, num_nodes: int = 1, num_workers: int = 0
+    config: PretrainConfig,
+    *,
+    num_devices: int = 1,
+    num_nodes: int = 1,
+    num_workers: int = 0,
+    strategy: Strategy = "ddp",
 ) -> PretrainedModel:
     """Train, resuming where an earlier run of the same config stopped, and write ``output/model``.
 
@@ -91,6 +100,9 @@ def pretrain(
         Machines.
     num_workers
         Processes beside each device's that read, thin and mask cells.
+    strategy
+        Of several devices: "ddp", each holds the whole model; "fsdp", each holds a share (FSDP2), for models that do
+        not fit otherwise.
 
     Raises
     ------
@@ -104,7 +116,7 @@ def pretrain(
     _check_unclaimed(output, config)
     lanes_of(0, num_devices * num_nodes, config.sampling.num_lanes)
     genes = GeneVocabulary.human()
-    model = model_config(config.preset, len(genes))
+    model = model_config(config.preset, len(genes), config.model)
     stores = open_stores(
         config.files, genes, min_genes=config.min_genes, joined_by=config.joined_by, in_memory=config.in_memory
     )
@@ -115,7 +127,7 @@ def pretrain(
     cells = join(stores)
     network = XTrimoGene(model, seed=config.seed)
     module = Pretraining(network, config, cells.measured)
-    trainer = build_trainer(config, genes, num_devices=num_devices, num_nodes=num_nodes)
+    trainer = build_trainer(config, genes, num_devices=num_devices, num_nodes=num_nodes, strategy=strategy)
     checkpoint = newest_checkpoint(output / "checkpoints")
     if trainer.is_global_zero:
         _claim(output, config)
@@ -132,6 +144,8 @@ def pretrain(
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     card = training_card(config, cells, sampler.cells_before(config.num_steps), metrics)
     hashes = hash_store(cells, genes)
+    if strategy == "fsdp":
+        network = whole_network(network)
     trained = PretrainedModel(
         network.eval().requires_grad_(False), genes, card, name=config.preset, cell_hashes=np.unique(hashes)
     )
@@ -141,11 +155,14 @@ def pretrain(
 
 
 def build_trainer(
-    config: PretrainConfig, genes: GeneVocabulary, *, num_devices: int = 1, num_nodes: int = 1
+    config: PretrainConfig,
+    genes: GeneVocabulary,
+    *,
+    num_devices: int = 1,
+    num_nodes: int = 1,
+    strategy: Strategy = "ddp",
 ) -> Trainer:
-    """Build the Lightning trainer of this run: logs, validation, rolling checkpoints, DDP over several devices."""
-    on_cuda = torch.cuda.is_available()
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and on_cuda)
+    """Build the Lightning trainer of this run: logs, validation, rolling checkpoints, one or several devices."""
     output = Path(config.output)
     logs = {name: ScalarLog(output / "log", name, tensorboard=config.tensorboard) for name in ("metrics", "validation")}
     callbacks: list[Callback] = [LossLog(logs["metrics"], config.log_every)]
@@ -155,14 +172,13 @@ def build_trainer(
     callbacks.append(RunCheckpoints(output / "checkpoints", config.checkpoint_every))
     callbacks.append(StepProgress(config.num_steps))
     return Trainer(
-        accelerator="gpu" if on_cuda else "cpu",
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=num_devices,
         num_nodes=num_nodes,
-        strategy="ddp" if num_devices * num_nodes > 1 else "auto",
-        precision="bf16-mixed" if bfloat16 else "32-true",
+        strategy=_strategy(strategy, num_devices * num_nodes),
+        precision="bf16-mixed" if uses_bfloat16(config) and strategy == "ddp" else "32-true",
         max_steps=config.num_steps,
         callbacks=callbacks,
-        plugins=[WholeFiles()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -170,14 +186,18 @@ def build_trainer(
     )
 
 
+def _strategy(strategy: Strategy, world_size: int) -> str | ModelParallelStrategy:
+    if strategy not in get_args(Strategy):
+        raise ConfigError(f"strategy={strategy!r} is not one of {', '.join(get_args(Strategy))}.")
+    if strategy == "fsdp":
+        return ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False)
+    return "ddp" if world_size > 1 else "auto"
+
+
 def training_card(
     config: PretrainConfig, cells: CellStore, cells_seen: int, metrics: Mapping[str, float]
 ) -> dict[str, Any]:
     """What a model was trained on and with, for card.json."""
-    sources = [
-        {**source, "sha256": file_sha256(Path(file)) if Path(file).is_file() else None}
-        for source, file in zip(cells.sources, config.files, strict=True)
-    ]
     settings = to_dict(config)
     for name in (
         "files",
@@ -189,7 +209,7 @@ def training_card(
         del settings[name]
     return {
         "name": config.preset,
-        "trained_on": sources,
+        "trained_on": [dict(source) for source in cells.sources],
         "cells": len(cells.panel),
         "cells_seen": cells_seen,
         "training": settings,

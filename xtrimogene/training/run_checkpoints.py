@@ -4,22 +4,19 @@ A checkpoint is a zip file, and the zip format keeps a checksum of each entry: t
 """
 
 import os
-import shutil
 import warnings
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from xtrimogene.errors import CheckpointError
-from xtrimogene.long_work import whole_file
 
 KEPT = 2
+SCRATCH = "unfinished-"
 
 
 class RunCheckpoints(Callback):
@@ -33,22 +30,13 @@ class RunCheckpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every == 0:
-            trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.ckpt", weights_only=False)
+            name = f"step-{trainer.global_step:08d}.ckpt"
+            # Lightning's own writing may leave half a file: it moves it from another folder, perhaps of another disk
+            trainer.save_checkpoint(self.folder / f"{SCRATCH}{name}", weights_only=False)
             if trainer.is_global_zero:
+                _publish(self.folder / f"{SCRATCH}{name}", self.folder / name)
                 for old in checkpoints(self.folder)[KEPT:]:
                     old.unlink()
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Lightning's own way may leave half a file: it moves from another folder, perhaps of another disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(place) as scratch, scratch.open("wb") as stream:
-            torch.save(checkpoint, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -95,5 +83,12 @@ def is_whole(path: Path) -> bool:
 
 def remove_scratch(folder: Path) -> None:
     """Remove what a process left that was killed while it wrote."""
-    for scratch in folder.glob(".step-*.ckpt.*"):
-        shutil.rmtree(scratch, ignore_errors=True)
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        scratch.unlink()
+
+
+def _publish(scratch: Path, place: Path) -> None:
+    """Give a file its name once all of it is on the disk."""
+    with scratch.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(scratch, place)

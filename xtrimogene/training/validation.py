@@ -3,19 +3,15 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 
 from xtrimogene.config import PretrainConfig
 from xtrimogene.data.cell_store import CellStore
 from xtrimogene.model.losses import masked_squared_error, reconstruction_error
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.training.micro_batch import MicroBatch, micro_batch
-from xtrimogene.training.scalar_log import ScalarLog
 
 CELLS_AT_ONCE = 8
 
@@ -61,31 +57,3 @@ def validation_losses(network: XTrimoGene, batches: Sequence[MicroBatch]) -> dic
             totals["latent"] += batch.num_cells
     network.train(was_training)
     return {name: sums[name] / max(1, totals[name]) for name in sums}
-
-
-class Validation(Callback):
-    """Writes the validation losses before the first step, after every so many and after the last."""
-
-    def __init__(self, batches: Sequence[MicroBatch], scalars: ScalarLog, every: int) -> None:
-        self.batches, self.scalars, self.every = batches, scalars, every
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            self.scalars.rewind(trainer.global_step)
-            if trainer.global_step == 0:
-                self._measure(trainer, pl_module)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step = trainer.global_step
-        if trainer.is_global_zero and (step % self.every == 0 or step == trainer.max_steps):
-            self._measure(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.scalars.close()
-
-    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        network = pl_module.network
-        assert isinstance(network, XTrimoGene)
-        self.scalars.append(trainer.global_step, validation_losses(network, self.batches))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xtrimogene_kernels.checks import check_alike, check_implementation, check_segments, check_shape
+from xtrimogene_kernels.checks import check_alike, check_implementation, check_same_cells, check_segments, check_shape
 from xtrimogene_kernels.linear_attention import reference, streamed
 from xtrimogene_kernels.segments import Segments
 
@@ -59,11 +59,7 @@ def linear_attention(
     check_shape("projection", projection, (projection.shape[0], key.shape[-1]), "(m, d)")
     check_segments("query", query, query_segments, allow_empty=True)
     check_segments("key", key, key_segments)
-    if query_segments.num_segments != key_segments.num_segments:
-        raise ValueError(
-            f"query and key must hold the same cells, but their segments hold {query_segments.num_segments} and "
-            f"{key_segments.num_segments}; give a cell without queries the length 0."
-        )
+    check_same_cells(query_segments, key_segments)
     check_implementation(implementation, ("auto", *_FORMS))
     form = _FORMS["streamed" if implementation == "auto" else implementation]
     with torch.autocast(query.device.type, enabled=False):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xtrimogene_kernels.checks import check_alike, check_implementation, check_segments, check_shape
+from xtrimogene_kernels.checks import check_alike, check_implementation, check_same_cells, check_segments, check_shape
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import flash_attn, reference, sdpa, torch_varlen
 
@@ -23,21 +23,22 @@ _FORMS = {
 
 
 def varlen_attention(
-    query: Float[Tensor, "N H d"],
+    query: Float[Tensor, "M H d"],
     key: Float[Tensor, "N H d"],
     value: Float[Tensor, "N H d"],
-    segments: Segments,
+    query_segments: Segments,
+    key_segments: Segments,
     *,
     implementation: Implementation = "auto",
-) -> Float[Tensor, "N H d"]:
-    """Attend from every row to all rows of its own cell, with scale ``d ** -0.5``.
+) -> Float[Tensor, "M H d"]:
+    """Attend from every query row to all key rows of its own cell, with scale ``d ** -0.5``.
 
     Parameters
     ----------
     query, key, value
-        Rows of all cells one after the other: packed, never padded. A cell without rows is allowed and gives none.
-    segments
-        Where each cell begins and ends.
+        Rows of all cells one after the other: packed, never padded. A cell without queries is allowed and gives none.
+    query_segments, key_segments
+        Where each cell begins and ends, in the query and in the key; both hold the same cells.
     implementation
         ``"auto"`` is a rule: bfloat16 and float16 on CUDA use ``"torch_varlen"``, everything else ``"sdpa"``.
         ``"flash_attn"`` is used only by name.
@@ -45,16 +46,24 @@ def varlen_attention(
     Raises
     ------
     ValueError
-        Shapes, dtypes, devices or segments disagree, or the implementation cannot take this dtype or device.
+        Shapes, dtypes, devices or segments disagree, a cell has queries and no key, or the implementation cannot take
+        this dtype or device.
     ImportError
         flash-attn was asked for and is not installed.
     """
     if query.ndim != 3:
-        raise ValueError(f"query must have shape (N, H, d), not {tuple(query.shape)}; reshape the heads out first.")
+        raise ValueError(f"query must have shape (M, H, d), not {tuple(query.shape)}; reshape the heads out first.")
     check_alike({"query": query, "key": key, "value": value})
-    check_shape("key", key, query.shape, "(N, H, d)")
-    check_shape("value", value, query.shape, "(N, H, d)")
-    check_segments("query", query, segments, allow_empty=True)
+    check_shape("key", key, (key.shape[0], *query.shape[1:]), "(N, H, d)")
+    check_shape("value", value, key.shape, "(N, H, d)")
+    check_segments("query", query, query_segments, allow_empty=True)
+    check_segments("key", key, key_segments, allow_empty=True)
+    check_same_cells(query_segments, key_segments)
+    lonely = [
+        i for i, (m, n) in enumerate(zip(query_segments.lengths, key_segments.lengths, strict=True)) if m and not n
+    ]
+    if lonely:
+        raise ValueError(f"every cell with queries needs a key, but cell {lonely[0]} has none; drop its queries.")
     check_implementation(implementation, ("auto", *_FORMS))
     half_on_cuda = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
     if implementation == "auto":
@@ -64,4 +73,4 @@ def varlen_attention(
             f"implementation={implementation!r} needs bfloat16 or float16 on CUDA, not {query.dtype} on "
             f"{query.device.type}; use implementation='auto'."
         )
-    return _FORMS[implementation](query, key, value, segments)
+    return _FORMS[implementation](query, key, value, query_segments, key_segments)

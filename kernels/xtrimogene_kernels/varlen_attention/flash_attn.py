@@ -7,11 +7,12 @@ from xtrimogene_kernels.segments import Segments
 
 
 def varlen_attention(
-    query: Float[Tensor, "N H d"],
+    query: Float[Tensor, "M H d"],
     key: Float[Tensor, "N H d"],
     value: Float[Tensor, "N H d"],
-    segments: Segments,
-) -> Float[Tensor, "N H d"]:
+    query_segments: Segments,
+    key_segments: Segments,
+) -> Float[Tensor, "M H d"]:
     try:
         from flash_attn import flash_attn_varlen_func
     except ImportError as error:
@@ -19,7 +20,7 @@ def varlen_attention(
             "implementation='flash_attn' needs the package flash-attn, which is not installed; "
             "build it with `pip install flash-attn --no-build-isolation`, or use implementation='auto'."
         ) from error
-    longest = segments.max_length
-    bounds = segments.cu_seqlens
-    output: Tensor = flash_attn_varlen_func(query, key, value, bounds, bounds, longest, longest)
+    bounds = (query_segments.cu_seqlens, key_segments.cu_seqlens)
+    longest = (query_segments.max_length, key_segments.max_length)
+    output: Tensor = flash_attn_varlen_func(query, key, value, *bounds, *longest)
     return output

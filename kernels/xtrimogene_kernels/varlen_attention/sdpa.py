@@ -1,6 +1,6 @@
 """One scaled_dot_product_attention call a cell: nothing is padded, and one cell costs what it costs alone.
 
-Letters: N rows of all cells, packed; H heads; d width of a head; n rows of one cell.
+Letters: M query, N key rows of all cells, packed; H heads; d width of a head; n rows of one cell.
 """
 
 import torch
@@ -12,16 +12,19 @@ from xtrimogene_kernels.segments import Segments
 
 
 def varlen_attention(
-    query: Float[Tensor, "N H d"],
+    query: Float[Tensor, "M H d"],
     key: Float[Tensor, "N H d"],
     value: Float[Tensor, "N H d"],
-    segments: Segments,
-) -> Float[Tensor, "N H d"]:
+    query_segments: Segments,
+    key_segments: Segments,
+) -> Float[Tensor, "M H d"]:
+    queries = torch.split(query, list(query_segments.lengths))
+    keys, values = (torch.split(rows, list(key_segments.lengths)) for rows in (key, value))
     outputs = []
-    for cell in zip(*(torch.split(rows, list(segments.lengths)) for rows in (query, key, value)), strict=True):
+    for cell in zip(queries, keys, values, strict=True):
         q, k, v = (rows.transpose(0, 1)[None] for rows in cell)  # (1, H, n, d), views
         k, v = k.contiguous(), v.contiguous()  # every block of queries reads them again: a head's rows side by side
         outputs.append(scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))  # (n, H, d)
     if len(outputs) == 1:
         return outputs[0]
-    return torch.cat(outputs) if outputs else torch.empty_like(value)
+    return torch.cat(outputs) if outputs else torch.empty_like(query)

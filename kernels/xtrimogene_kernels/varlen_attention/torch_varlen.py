@@ -8,14 +8,15 @@ from xtrimogene_kernels.segments import Segments
 
 
 def varlen_attention(
-    query: Float[Tensor, "N H d"],
+    query: Float[Tensor, "M H d"],
     key: Float[Tensor, "N H d"],
     value: Float[Tensor, "N H d"],
-    segments: Segments,
-) -> Float[Tensor, "N H d"]:
-    longest = segments.max_length
-    bounds = segments.cu_seqlens
+    query_segments: Segments,
+    key_segments: Segments,
+) -> Float[Tensor, "M H d"]:
+    bounds = (query_segments.cu_seqlens, key_segments.cu_seqlens)
+    longest = (query_segments.max_length, key_segments.max_length)
     # Positional only: the keywords changed between torch releases.
-    output = varlen_attn(query, key, value, bounds, bounds, longest, longest)
+    output = varlen_attn(query, key, value, *bounds, *longest)
     assert isinstance(output, Tensor)
     return output
