@@ -181,7 +181,7 @@ def test_gradients_have_copies_where_devices_share_them() -> None:
 
 
 def test_a_tiny_batch_is_fullest_when_weights_are_updated() -> None:
-    size = StepSize(num_cells=1, num_decoded=0, num_visible=10, num_hidden=0, latent=True)
+    size = StepSize(num_cells=1, num_decoded=0, num_visible=10, num_hidden=0, latent=True, decoder=False)
     memory = training_memory(model_config("demo", 19_264), size, StepForm())
     assert memory.activations == 0 and memory.gradients == memory.optimizer // 2
 

@@ -31,7 +31,7 @@ def training_memory(config: ModelConfig, size: StepSize, form: StepForm) -> Trai
     """Return the memory of a step on one device that holds the whole model."""
     parts = parts_of(config, size, form)
     trained = sum(part.weights for part in parts)
-    earlier = trained if size.num_passes > 1 else 0
+    earlier = trained if size.num_passes > 1 and not size.first else 0
     copies = parts[0].kept if form.bfloat16 else 0  # autocast is on for the whole step
     moments = [(earlier, sum(part.kept for part in parts), 0), (trained, copies, _update(config, trained, form))]
     left = waiting = 0

@@ -25,6 +25,8 @@ class StepSize:
     latent: bool = False  # every gene is predicted through the latent vector as well
     num_studies: int = 1
     num_passes: int = 1  # of the step on this device, whose cells are there together
+    first: bool = False  # of these passes: there are no gradients yet
+    decoder: bool = True  # is trained, whether or not cells of this pass go through it
 
     @property
     def num_tokens(self) -> int:
@@ -68,7 +70,7 @@ def parts_of(config: ModelConfig, size: StepSize, form: StepForm) -> list[Part]:
     parts.append(table)
     if size.latent:
         parts.append(_latent_head(config, size))
-    if size.num_decoded:
+    if size.decoder:
         if config.decoder.kind != "performer":
             raise ConfigError(
                 f"The memory of decoder.kind={config.decoder.kind!r} is not known yet; plan with 'performer', which "

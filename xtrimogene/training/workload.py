@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xtrimogene.config import ActivationCheckpointing, MaskingConfig, ModelConfig, PretrainConfig
 from xtrimogene.data.sampler import Sampler
@@ -58,10 +58,17 @@ class Workload:
             latent=self.run.latent_weight > 0,
             num_studies=self.data.num_studies,
             num_passes=math.ceil(cells_of_a_device / micro_batch),
+            decoder=self.run.decoder_share > 0,
         )
 
     def memory(self, micro_batch: int, form: StepForm) -> TrainingMemory:
-        return training_memory(self.model, self.step(micro_batch), form)
+        sizes = [self.step(micro_batch)]
+        if self.run.sampling.num_lanes == self.num_devices and sizes[0].num_passes > 1:
+            # the decoder's cells come first in the only lane, when there are no gradients yet
+            left = max(0, math.ceil(self.run.decoder_share * self.lane_cells) - micro_batch)
+            sizes = [replace(sizes[0], first=True), replace(sizes[0], num_decoded=min(left, micro_batch))]
+        memories = [training_memory(self.model, size, form) for size in sizes]
+        return max(memories, key=lambda memory: memory.total)
 
     def largest_micro_batch(self, num_bytes: int, form: StepForm) -> int:
         """Return the most cells whose pass fits into so many bytes; 0 if one does not."""
