@@ -167,7 +167,7 @@ def test_a_store_is_built_and_described(run: Run, many_genes: list[str], tmp_pat
     assert (code, warned) == (0, "")
     assert run("store", "info", out) == (0, said, "")
     first, second, _, head, *rows = said.splitlines()
-    assert first.startswith(f"{out}: 60 cells x 20,092 genes, 0.00 GB")
+    assert re.fullmatch(re.escape(str(out)) + r": 60 cells x 20,092 genes, \d+\.\d MB", first)
     assert "seed 3" in second and head.split() == ["file", "cells", "left", "out", "genes", "donors", "batches"]
     assert rows[0].split()[:3] == ["a.h5ad", "30", "0"] and rows[0].split()[4:] == ["3", "2"]
     assert max(map(len, [second, head, *rows])) <= 80

@@ -3,9 +3,11 @@
 Blocks of neighbouring cells are put in random order, epoch by epoch; that order is cut into lanes of equal length, and
 each step takes the next cells of every lane. Devices share out the lanes, so the cells of a step are the same on one
 device or on many, and an epoch that began on two may end on one or on four. Within a lane the cells of a buffer of
-blocks are shuffled. Every cell comes once in an epoch, or as often as its source weighs.
+blocks are shuffled. Every cell comes once in an epoch, or as often as its source weighs; an epoch's cells are dealt out
+evenly over its steps, ``batch_size`` or a few less to each.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,7 +69,7 @@ class Sampler:
                 "needs one; lower num_lanes or give more cells."
             )
         most = self.cells_per_epoch // config.num_lanes  # steps that find a cell in every lane
-        self.steps_per_epoch = max(1, min(round(self.cells_per_epoch / batch_size), most))
+        self.steps_per_epoch = max(1, min(math.ceil(self.cells_per_epoch / batch_size), most))
 
     def lane(self, epoch: int, lane: int) -> Lane:
         """Return the order in which a lane reads in an epoch."""

@@ -15,9 +15,10 @@ def summarize(path: str | os.PathLike[str]) -> str:
     """Open a store and describe it; raises as `StoreReader`."""
     store = StoreReader(path)
     num_bytes = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    size = f"{num_bytes / 1e6:,.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:,.1f} GB"
     expressed = int(store.lengths.sum())
     lines = [
-        f"{path}: {store.num_cells:,} cells x {len(store.genes):,} genes, {num_bytes / 1e9:,.2f} GB",
+        f"{path}: {store.num_cells:,} cells x {len(store.genes):,} genes, {size}",
         f"shuffled with seed {store.record.seed} in {store.num_datasets:,} datasets; at least "
         f"{store.record.min_genes:,} genes a cell, {expressed / max(1, store.num_cells):,.0f} on average",
         "",
