@@ -9,7 +9,7 @@ cell with all genes. They start from each gene's mean and learn the deviation, f
 steps is not the question. Validation cells are whole studies that no run trains on, and cells held out of the training
 studies; their masks are the same for every model, and a hidden gene always shows the mask. A loss is the mean over
 cells. FLOPs are the closed form of model/flops.py, cell by cell. A run that is in --out is skipped; each is written as
-it ends, and several may go side by side.
+it ends, and several may go side by side. "unfinished" runs were stopped: they have a curve and no end.
 """
 
 import argparse
@@ -267,7 +267,8 @@ def print_table(results: dict[str, Any]) -> None:
 
 def comparisons(results: dict[str, Any]) -> list[tuple[str, str]]:
     """Pair each run of a cheaper decoder with each of the paper's."""
-    names = sorted({name.split(" seed=")[0] for name in results if " seed=" in name})
+    finished = {name.split(" seed=")[0] for name, run in results.items() if "loss_of_cells" in run}
+    names = sorted(finished - {"gene mean"})
     return [
         (one, other) for one in names for other in names if not one.startswith("paper") and other.startswith("paper")
     ]
