@@ -15,6 +15,7 @@ it ends, and several may go side by side. "unfinished" runs were stopped: they h
 import argparse
 import fcntl
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -291,7 +292,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def write_result(path: Path, name: str, result: dict[str, Any]) -> None:
     """Add a result; runs that go side by side wait for one another."""
-    with open(path.parent / ".decoder_study.lock", "w") as lock:
+    with open(Path(tempfile.gettempdir()) / "decoder_study.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         results = read_results(path) | {name: result}
         with whole_file(path) as whole:
