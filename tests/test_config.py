@@ -119,6 +119,7 @@ def test_a_wrong_model_setting_says_where(values: Mapping[str, Any], message: st
         ({"read_depth": {"unchanged_probability": 2.0}}, r"unchanged_probability=2\.0 must lie"),
         ({"read_depth": {"beta_b": 0.0}}, r"must be positive"),
         ({"optimizer": {"peak_lr": 0.0}}, r"peak_lr=0\.0 must be positive"),
+        ({"weights": {"a.h5ad": float("inf")}}, r"'a.h5ad' has inf; a positive number is needed"),
         ({"optimizer": {"peak_lr": float("nan")}}, r"peak_lr=nan must be positive"),
         ({"optimizer": {"warmup_steps": -1}}, r"warmup_steps=-1 must not be negative"),
         ({"optimizer": {"gradient_clip": 0.0}}, r"gradient_clip=0\.0 must be positive"),

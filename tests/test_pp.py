@@ -135,7 +135,7 @@ def test_cells_that_the_model_was_trained_on_are_said(tiny_model: PretrainedMode
     trained = replace(tiny_model, cell_hashes=np.sort(hashes))
     report = xt.pp.check(cells, trained)
     assert (report.num_compared, report.num_seen) == (20, 5)
-    assert rows(report.findings)["seen"].startswith("the model was trained on 5 of 20 cells compared")
+    assert rows(report.findings)["seen"].startswith("5 of 20 cells compared are in the data")
     assert rows(xt.pp.check(cells[5:].copy(), trained).findings)["seen"].startswith("none of 15 cells compared")
     taken = xt.pp.check(cells[5:].copy(), trained, input_kind="log1p")
     assert taken.num_compared == 0, "values taken as they are cannot be recognized"

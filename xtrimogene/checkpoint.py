@@ -1,7 +1,7 @@
 """A checkpoint is a folder: config.json, weights.safetensors, genes.tsv, card.json. Never a pickle.
 
-One that we trained also has cells.npy: the sorted hashes of the cells it was trained on. config.json holds the sha256
-of the weights, the gene table and the hashes, so that a file swapped for another is noticed.
+One that we trained also has cells.npy: the sorted hashes of the cells of its training data. config.json holds the
+sha256 of the weights, the gene table and the hashes, so that a file swapped for another is noticed.
 """
 
 import json
@@ -36,7 +36,7 @@ CELLS = "cells.npy"
 class PretrainedModel:
     """A network, the genes it knows and what is known about it; ``sha256`` is that of its weights file.
 
-    ``cell_hashes`` are those of the cells it was trained on, sorted; None where they are not known.
+    ``cell_hashes`` are those of the cells of its training data, sorted; None where they are not known.
     """
 
     network: XTrimoGene

@@ -198,8 +198,8 @@ def pretrain(
     """
     from dataclasses import replace
 
+    from xtrimogene.training.run import is_first_process, read_config
     from xtrimogene.training.run import pretrain as train
-    from xtrimogene.training.run import read_config
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its greetings and advertisements
     run = read_config(config)
@@ -209,7 +209,8 @@ def pretrain(
     except KeyboardInterrupt:
         print("Stopped; the same command continues from the last checkpoint.", file=sys.stderr)
         raise
-    typer.echo(f"{Path(run.output) / 'model'}: trained")
+    if is_first_process():
+        typer.echo(f"{Path(run.output) / 'model'}: trained")
 
 
 @store.command(epilog="Example:  xtrimogene store build a.h5ad b.h5ad cells.zarr --donor-key donor_id")

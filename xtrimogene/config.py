@@ -1,5 +1,6 @@
 """What a model and a run are, as frozen data: checked once, written to JSON and TOML, free of torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
@@ -214,13 +215,15 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr to train on.")
-        for name in ("joined_by", "weights"):
-            strangers = sorted(set(getattr(self, name)) - set(self.files))
+        known = {"joined_by": {*self.files, *self.validation_files}, "weights": {*self.files}}
+        for name, files in known.items():
+            strangers = sorted(set(getattr(self, name)) - files)
             _require(not strangers, f"{name} names {', '.join(map(repr, strangers))}, which is not among files.")
         both = sorted(set(self.validation_files) & set(self.files))
         _require(not both, f"validation_files names {', '.join(map(repr, both))}, which is trained on; leave it out.")
         for file, weight in self.weights.items():
-            _require(weight > 0, f"weights: {file!r} has {weight}; it must be positive, or leave the file out.")
+            fits = 0 < weight < math.inf
+            _require(fits, f"weights: {file!r} has {weight}; a positive number is needed, or leave the file out.")
         for name in (
             "num_steps",
             "batch_size",

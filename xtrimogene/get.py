@@ -232,11 +232,11 @@ def was_seen(
     min_genes: int = 200,
     progress: bool = True,
 ) -> Bool[np.ndarray, "cells"]:
-    """Say of each cell whether the model was trained on it.
+    """Say of each cell whether it was in the data that the model was trained on.
 
     A cell is recognized by its counts in the model's genes, whatever file it comes in and in whatever order. One whose
-    counts were changed is not: genes left out, ambient RNA taken away, reads aligned anew. So True is sure, and False
-    says that these very counts were not among the training cells.
+    counts were changed is not: genes left out, ambient RNA taken away, reads aligned anew. So False says that these
+    very counts were not in the data. All cells of the data count, also where a run ended within its first epoch.
 
     Parameters
     ----------

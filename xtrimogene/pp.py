@@ -99,10 +99,10 @@ class CheckReport:
 
     def _seen(self) -> str:
         if not self.num_seen:
-            return f"none of {self.num_compared:,} cells compared is one that the model was trained on"
+            return f"none of {self.num_compared:,} cells compared is in the data that the model was trained on"
         return (
-            f"the model was trained on {self.num_seen:,} of {self.num_compared:,} cells compared: results on them are "
-            "no test of it; which ones, xt.was_seen says"
+            f"{self.num_seen:,} of {self.num_compared:,} cells compared are in the data that the model was trained on: "
+            "results on them are no test of it; which ones, xt.was_seen says"
         )
 
 

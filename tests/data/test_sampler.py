@@ -139,6 +139,11 @@ def test_fewer_cells_than_lanes_are_refused() -> None:
         Sampler([(7, 1.0)], batch_size=8, config=SamplingConfig(), seed=0)
 
 
+def test_a_weight_that_leaves_no_cell_is_refused() -> None:
+    with pytest.raises(ConfigError, match="A weight of 0.0004 leaves none of 1,000 cells"):
+        Sampler([(1000, 1.0), (1000, 0.0004)], batch_size=8, config=SamplingConfig(), seed=0)
+
+
 def test_each_buffer_is_shuffled_in_a_way_of_its_own() -> None:
     config = SamplingConfig(num_lanes=2, block_size=8, buffer_size=64)
     orders = []

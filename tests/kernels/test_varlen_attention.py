@@ -161,3 +161,14 @@ def test_auto_matches_reference_on_cuda(assert_parity, lengths, dtype):
         qkv(segments.num_rows, width=64, device="cuda"),
         dtype,
     )
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "reference"])
+def test_nothing_asked_still_has_gradients(implementation):
+    """Devices that exchange gradients wait for those of every weight."""
+    query, key, value = (rows.requires_grad_() for rows in qkv(5))
+    asked, keys = Segments.from_lengths((0, 0)), Segments.from_lengths((3, 2))
+    out = varlen_attention(query[:0], key, value, asked, keys, implementation=implementation)
+    assert out.shape == (0, 3, 16)
+    out.sum().backward()
+    assert all(rows.grad is not None and not rows.grad.any() for rows in (query, key, value))

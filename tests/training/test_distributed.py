@@ -53,3 +53,23 @@ def test_a_run_begun_on_two_devices_ends_on_one(
     ended = run_alone(broken)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert largest_difference(weights_of(whole), weights_of(broken)) < 1e-4
+
+
+@pytest.mark.slow
+def test_sharded_processes_with_unequal_passes_wait_for_each_other(
+    config: PretrainConfig, run_alone: Callable, weights_of: Callable
+) -> None:
+    """Lanes of unequal tokens are cut into unequal numbers of passes, some of which decode no cell."""
+    config = replace(
+        config,
+        batch_size=8,
+        decoder_share=0.1,
+        micro_batch_tokens=150,
+        num_steps=6,
+        model={"decoder": {"kind": "cross_attention"}},
+    )
+    one, two = replace(config, output=config.output + "-1"), replace(config, output=config.output + "-2")
+    for run, options in ((one, ()), (two, ("--devices", "2", "--strategy", "fsdp"))):
+        ended = run_alone(run, *options)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    assert largest_difference(weights_of(one), weights_of(two)) < 1e-4

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from xtrimogene.config import ModelConfig, OptimizerConfig, PretrainConfig, Stor
 from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.store_builder import build_store
-from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
+from xtrimogene.errors import CheckpointError, ConfigError, FieldError, FileFormatError
 from xtrimogene.inference import Inference
 from xtrimogene.presets import PRESETS
 from xtrimogene.training import step_progress
@@ -86,7 +87,7 @@ def test_what_is_written_loads_and_embeds(
     with (output / "log" / "metrics.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10, 12]
-    assert set(rows[0]) == {"step", "decoder_loss", "latent_loss", "latent_kl_loss", "learning_rate"}
+    assert set(rows[0]) == {"step", "decoder_loss", "latent_loss", "latent_kl_loss", "learning_rate", "gradient_norm"}
     assert float(rows[0]["learning_rate"]) == pytest.approx(1e-2) and float(rows[5]["learning_rate"]) < 1e-3
 
 
@@ -152,12 +153,51 @@ def test_devices_that_cannot_share_the_lanes_are_refused(config: PretrainConfig,
         pretrain(config, num_devices=devices)
     with pytest.raises(ConfigError, match="3 worker processes cannot share 2 lanes"):
         pretrain(config, num_workers=3)
+    for name, number, least in (("devices", 0, 1), ("devices", -1, 1), ("nodes", 0, 1), ("workers", -1, 0)):
+        with pytest.raises(ConfigError, match=f"{name}={number} must be at least {least}"):
+            pretrain(config, **{f"num_{name}": number})
+    assert not Path(config.output).exists(), "nothing is claimed"
 
 
 def test_cells_left_in_their_files_train_the_same_model(config: PretrainConfig) -> None:
     memory = pretrain(config).network.state_dict()
     disk = pretrain(replace(config, in_memory=False, output=config.output + "2")).network.state_dict()
     assert all(torch.equal(memory[name], disk[name]) for name in memory)
+
+
+def test_a_model_that_embeds_by_its_latent_vector_must_train_it(config: PretrainConfig) -> None:
+    wrong = replace(config, model={"pool": "latent"}, latent_weight=0.0, latent_kl_weight=0.0)
+    with pytest.raises(ConfigError, match="latent_weight = 0 trains no latent vector.*set latent_weight = 1"):
+        pretrain(wrong)
+    assert not Path(config.output).exists()
+
+
+def test_a_run_that_only_lacks_its_model_keeps_its_losses(config: PretrainConfig) -> None:
+    losses = pretrain(config).card["final_losses"]
+    shutil.rmtree(Path(config.output) / "model")
+    assert pretrain(config).card["final_losses"] == pytest.approx(losses) and losses
+
+
+def test_a_run_killed_before_its_first_checkpoint_validates_once(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, files=config.files[:1], validation_files=config.files[1:], validate_every=5)
+    interrupt_at(2, config, monkeypatch)
+    pretrain(config)
+    with (Path(config.output) / "log" / "validation.csv").open() as stream:
+        assert [int(row["step"]) for row in csv.DictReader(stream)] == [0, 5, 10, 12]
+
+
+def test_the_batches_of_a_validation_file_are_told_apart(config: PretrainConfig) -> None:
+    joined = anndata.read_h5ad(config.files[1])
+    joined.obs["batch"] = ["a", "b"] * 4
+    joined.write_h5ad(config.files[1])
+    run = replace(
+        config, files=config.files[:1], validation_files=config.files[1:], joined_by={config.files[1]: "batch"}
+    )
+    pretrain(run)
+    with pytest.raises(FieldError, match="no obs column 'lane'"):
+        pretrain(replace(run, output=config.output + "2", joined_by={config.files[1]: "lane"}))
 
 
 def test_a_run_that_diverges_stops_and_leaves_no_model(config: PretrainConfig) -> None:
@@ -207,7 +247,7 @@ def test_the_bar_counts_the_steps_of_earlier_sittings(config: PretrainConfig, mo
     advanced: list[list[int]] = []
 
     @contextmanager
-    def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    def bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
         advanced.append([])
         yield advanced[-1].append
         advanced[-1].append(-1)  # closed

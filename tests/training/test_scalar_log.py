@@ -41,7 +41,13 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
     again.rewind(10)
     again.append(15, {"loss": 9.0, "rate": 0.25})
     again.close()
-    events = EventAccumulator(str(tmp_path / "log" / "tensorboard")).Reload()
+    other = ScalarLog(tmp_path / "log", "validation", tensorboard=True)
+    other.rewind(10)
+    other.append(15, {"loss": 8.0})
+    other.close()
+    apart = EventAccumulator(str(tmp_path / "log" / "tensorboard" / "validation")).Reload()
+    assert [event.value for event in apart.Scalars("validation/loss")] == [8.0]
+    events = EventAccumulator(str(tmp_path / "log" / "tensorboard" / "metrics")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("metrics/loss")] == [
         (5, pytest.approx(0.2)),
         (10, pytest.approx(0.1)),
@@ -54,3 +60,12 @@ def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(MissingExtraError, match=r"pip install 'xtrimogene\[tensorboard\]'"):
         ScalarLog(tmp_path, "metrics", tensorboard=True)
     ScalarLog(tmp_path, "metrics")
+
+
+def test_an_empty_file_begins_again(tmp_path: Path) -> None:
+    log = written(tmp_path)
+    log.path.write_text("")
+    assert log.last() == {}
+    log.rewind(10)
+    log.append(15, {"loss": 9.0})
+    assert log.path.read_text().splitlines() == ["step,loss", "15,9.0"] and log.last() == {"loss": 9.0}

@@ -105,6 +105,9 @@ class CellsInFile:
         block = self._matched().rows(first, last + 1)
         return block if len(rows) == last + 1 - first else block[rows - first]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_opened": None}  # an open file does not travel to another process
+
     def close(self) -> None:
         if self._opened is not None:
             self._opened[1].cells.close()

@@ -62,6 +62,9 @@ class Sampler:
         self.sources = tuple(sources)
         self.config = config
         self.seed = seed
+        for num_cells, weight in sources:
+            if num_cells and not _share(num_cells, weight):
+                raise ConfigError(f"A weight of {weight:g} leaves none of {num_cells:,} cells; raise it.")
         self.cells_per_epoch = sum(_share(num_cells, weight) for num_cells, weight in sources)
         if self.cells_per_epoch < config.num_lanes:
             raise ConfigError(

@@ -69,10 +69,6 @@ class CellDataModule(LightningDataModule):
     def train_dataloader(self) -> StepLoader:
         assert self.trainer is not None
         lanes = lanes_of(self.trainer.global_rank, self.trainer.world_size, self.config.sampling.num_lanes)
-        if self.num_workers and len(lanes) % self.num_workers:
-            raise ConfigError(
-                f"{self.num_workers} worker processes cannot share {len(lanes)} lanes evenly; choose a divisor."
-            )
         batches = LaneBatches(self.store, self.sampler, self.config, lanes, self.trainer.global_step)
         return StepLoader(DataLoader(batches, batch_size=None, num_workers=self.num_workers), len(lanes))
 

@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from xtrimogene.config import PretrainConfig
@@ -76,9 +77,8 @@ class Pretraining(LightningModule):
         self.zero_grad(set_to_none=True)
         totals = self.totals(batch)
         losses = self._backward_in_memory(batch, totals)
-        self.clip_gradients(
-            optimizer.optimizer, gradient_clip_val=self.config.optimizer.gradient_clip, gradient_clip_algorithm="norm"
-        )
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.config.optimizer.gradient_clip)
+        self.log("gradient_norm", norm.full_tensor() if isinstance(norm, DTensor) else norm)
         self.log("learning_rate", optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()

@@ -17,6 +17,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from xtrimogene.checkpoint import PretrainedModel, save
 from xtrimogene.config import PretrainConfig, from_dict, to_dict
@@ -64,8 +65,10 @@ def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
             raise ConfigError(f"{file}: `{name}` is missing.")
     config = from_dict(PretrainConfig, values, file.name)
 
+    folder = file.parent.resolve()  # the same run, from wherever it is called
+
     def beside(entry: str) -> str:
-        return str(file.parent / entry)
+        return str(folder / entry)
 
     return replace(
         config,
@@ -114,9 +117,14 @@ def pretrain(
     """
     output = Path(config.output)
     _check_unclaimed(output, config)
-    lanes_of(0, num_devices * num_nodes, config.sampling.num_lanes)
+    _check_machines(config, num_devices, num_nodes, num_workers)
     genes = GeneVocabulary.human()
     model = model_config(config.preset, len(genes), config.model)
+    if model.pool == "latent" and config.latent_weight == 0:
+        raise ConfigError(
+            "latent_weight = 0 trains no latent vector, and the model embeds cells by it; set latent_weight = 1, or "
+            'another pool: model.pool = "all".'
+        )
     stores = open_stores(
         config.files, genes, min_genes=config.min_genes, joined_by=config.joined_by, in_memory=config.in_memory
     )
@@ -142,6 +150,7 @@ def pretrain(
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = metrics or ScalarLog(output / "log", "metrics").last()  # finished by an earlier sitting
     card = training_card(config, cells, sampler.cells_before(config.num_steps), metrics)
     hashes = hash_store(cells, genes)
     if strategy == "fsdp":
@@ -152,6 +161,11 @@ def pretrain(
     if trainer.is_global_zero:
         save(trained, output / "model", dtype=torch.float16)
     return trained
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks and writes for all that train together."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def build_trainer(
@@ -167,7 +181,15 @@ def build_trainer(
     logs = {name: ScalarLog(output / "log", name, tensorboard=config.tensorboard) for name in ("metrics", "validation")}
     callbacks: list[Callback] = [LossLog(logs["metrics"], config.log_every)]
     if config.validation_files:
-        cells = join(open_stores(config.validation_files, genes, min_genes=config.min_genes))
+        cells = join(
+            open_stores(
+                config.validation_files,
+                genes,
+                min_genes=config.min_genes,
+                joined_by=config.joined_by,
+                in_memory=config.in_memory,
+            )
+        )
         callbacks.append(Validation(validation_batches(cells, config), logs["validation"], config.validate_every))
     callbacks.append(RunCheckpoints(output / "checkpoints", config.checkpoint_every))
     callbacks.append(StepProgress(config.num_steps))
@@ -236,6 +258,18 @@ def _git_commit() -> str | None:
             return None
         answers.append(asked.stdout.strip())
     return answers[1]
+
+
+def _check_machines(config: PretrainConfig, num_devices: int, num_nodes: int, num_workers: int) -> None:
+    for name, number, least in (("devices", num_devices, 1), ("nodes", num_nodes, 1), ("workers", num_workers, 0)):
+        if number < least:
+            raise ConfigError(f"{name}={number} must be at least {least}.")
+    on_cuda = torch.cuda.device_count()
+    if on_cuda and num_devices > on_cuda:
+        raise ConfigError(f"devices={num_devices}, and this machine has {on_cuda}; give at most so many.")
+    lanes = lanes_of(0, num_devices * num_nodes, config.sampling.num_lanes)
+    if num_workers and len(lanes) % num_workers:
+        raise ConfigError(f"{num_workers} worker processes cannot share {len(lanes)} lanes evenly; choose a divisor.")
 
 
 def _check_unclaimed(output: Path, config: PretrainConfig) -> None:

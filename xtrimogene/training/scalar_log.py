@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ScalarLog:
-    """``folder/NAME.csv`` with a column ``step``, and events in ``folder/tensorboard``.
+    """``folder/NAME.csv`` with a column ``step``, and events in ``folder/tensorboard/NAME``.
 
     Lightning's own CSV logger empties its file when a run is resumed.
 
@@ -32,12 +32,15 @@ class ScalarLog:
         """Drop what came after this step, which is run again; call it before `append`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._make_events is not None:
-            self._events = self._make_events(self.folder / "tensorboard", purge_step=step + 1)
+            self._events = self._make_events(self.folder / "tensorboard" / self.name, purge_step=step + 1)
         if not self.path.is_file():
             return
         with self.path.open(newline="") as stream:
             reader = csv.DictReader(stream)
             columns, rows = list(reader.fieldnames or []), list(reader)
+        if not columns:  # a process that was killed as it made the file
+            self.path.unlink()
+            return
         whole = [row for row in rows if None not in row.values() and row["step"].isdigit()]
         kept = [row for row in whole if int(row["step"]) <= step]
         scratch = self.path.with_suffix(".tmp")
@@ -64,6 +67,14 @@ class ScalarLog:
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(f"{self.name}/{name}", value, step)
+
+    def last(self) -> dict[str, float]:
+        """Return the values of the last row; none where nothing was written."""
+        if not self.path.is_file():
+            return {}
+        with self.path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        return {name: float(value) for name, value in rows[-1].items() if name != "step"} if rows else {}
 
     def close(self) -> None:
         if self._events is not None:

@@ -28,9 +28,8 @@ def shard(module: nn.Module, network: XTrimoGene, mesh: DeviceMesh, passes: Sequ
 
 
 def whole_network(network: XTrimoGene) -> XTrimoGene:
-    """Gather a sharded network on the CPU; every process has to ask, and the first one gets the weights."""
-    state = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    """Gather a sharded network on the CPU of every process; all have to ask."""
+    state = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True))
     whole = XTrimoGene(network.config, seed=None)
-    if state:
-        whole.load_state_dict(state)
+    whole.load_state_dict(state)
     return whole

@@ -17,7 +17,8 @@ class StepProgress(Callback):
         self._drawn = ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._advance = self._drawn.enter_context(progress_bar("Training steps", self.num_steps))
+        bar = progress_bar("Training steps", self.num_steps, shown=trainer.is_global_zero)
+        self._advance = self._drawn.enter_context(bar)
         self._advance(trainer.global_step)
 
     def on_train_batch_end(

@@ -20,7 +20,7 @@ class Validation(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self.scalars.rewind(trainer.global_step)
+            self.scalars.rewind(trainer.global_step or -1)  # before the first step it is measured again
         if trainer.global_step == 0:
             self._measure(trainer, pl_module)
 

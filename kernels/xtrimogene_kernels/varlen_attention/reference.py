@@ -24,4 +24,4 @@ def varlen_attention(
         q, k, v = (rows.transpose(0, 1) for rows in (q, k, v))  # (H, n, d)
         scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5  # (H, n, n of keys)
         outputs.append((scores.softmax(-1) @ v).transpose(0, 1))  # (n, H, d)
-    return torch.cat(outputs) if outputs else torch.empty_like(query)
+    return torch.cat(outputs) if outputs else torch.cat([query[:0], key[:0], value[:0]])

@@ -27,4 +27,4 @@ def varlen_attention(
         outputs.append(scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))  # (n, H, d)
     if len(outputs) == 1:
         return outputs[0]
-    return torch.cat(outputs) if outputs else torch.empty_like(query)
+    return torch.cat(outputs) if outputs else torch.cat([query[:0], key[:0], value[:0]])
