@@ -18,6 +18,16 @@ def largest_difference(weights: Weights, others: Weights) -> float:
     return max(float((weights[name] - others[name]).abs().max()) for name in weights)
 
 
+def assert_same_log(one: PretrainConfig, other: PretrainConfig, name: str, num_rows: int, rel: float) -> None:
+    """The gradient's norm is among the numbers: Adam and clipping would hide a wrong scale from the weights."""
+    logs = [Path(run.output, "log", f"{name}.csv").read_text().splitlines() for run in (one, other)]
+    assert logs[0][0] == logs[1][0] and ("gradient_norm" in logs[0][0]) == (name == "metrics")
+    assert len(logs[0]) == len(logs[1]) == num_rows + 1
+    for row, same in zip(logs[0][1:], logs[1][1:], strict=True):
+        numbers, others = ([float(value) for value in line.split(",")] for line in (row, same))
+        assert numbers == pytest.approx(others, rel=rel)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -33,12 +43,8 @@ def test_two_processes_equal_one(
     exact = precision == "float32"
     if exact:
         assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
-    for name in ("metrics", "validation"):
-        logs = [Path(run.output, "log", f"{name}.csv").read_text().splitlines() for run in (one, two)]
-        assert len(logs[0]) == len(logs[1]) == {"metrics": 7, "validation": 3}[name]
-        for row, other in zip(logs[0][1:], logs[1][1:], strict=True):
-            numbers, others = ([float(value) for value in line.split(",")] for line in (row, other))
-            assert numbers == pytest.approx(others, rel=1e-4 if exact else 0.02)
+    for name, num_rows in (("metrics", 6), ("validation", 2)):
+        assert_same_log(one, two, name, num_rows, rel=1e-4 if exact else 0.02)
 
 
 @pytest.mark.slow
@@ -72,4 +78,10 @@ def test_sharded_processes_with_unequal_passes_wait_for_each_other(
     for run, options in ((one, ()), (two, ("--devices", "2", "--strategy", "fsdp"))):
         ended = run_alone(run, *options)
         assert ended.returncode == 0, ended.stderr[-2000:]
-    assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
+    assert_same_log(one, two, "metrics", 3, rel=1e-4)
+    weights, others = (
+        # softmax does not depend on it, so its gradient is rounding alone, which Adam makes as large as any
+        {name: weight for name, weight in weights_of(run).items() if not name.endswith("attention.key.bias")}
+        for run in (one, two)
+    )
+    assert largest_difference(weights, others) < 1e-3
