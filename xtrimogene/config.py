@@ -290,6 +290,11 @@ class StoreConfig:
         _require(self.memory > 0, f"memory={self.memory} must be positive.")
 
 
+def uses_bfloat16(run: PretrainConfig, *, accelerator: bool) -> bool:
+    """Whether a run multiplies in bfloat16, on an accelerator or on a CPU."""
+    return run.precision == "bfloat16" or (run.precision == "auto" and accelerator)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dictionaries, lists and scalars, ready for JSON."""
     return asdict(config)

@@ -4,7 +4,7 @@ Letters: N cells, G genes, R gene panels.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -101,9 +101,7 @@ class CellsInFile:
         rows = self._rows[start:stop]
         if len(rows) == 0:
             return sparse.csr_matrix((0, self.measured.shape[1]), dtype=np.float32)
-        first, last = int(rows[0]), int(rows[-1])
-        block = self._matched().rows(first, last + 1)
-        return block if len(rows) == last + 1 - first else block[rows - first]
+        return _selected(rows, self._matched().rows)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_opened": None}  # an open file does not travel to another process
@@ -167,8 +165,7 @@ class SelectedCells:
         rows = self.rows[start:stop]
         if len(rows) == 0:
             return self.store.read(0, 0)
-        first, last = int(rows[0]), int(rows[-1])
-        return self.store.read(first, last + 1)[rows - first]
+        return _selected(rows, self.store.read)
 
 
 def open_stores(
@@ -252,6 +249,13 @@ def _open_one(
     store = open_built_store(file, genes, joined_by)
     kept = store.lengths >= min_genes
     return store if kept.all() else SelectedCells(store, np.flatnonzero(kept))
+
+
+def _selected(rows: Int64[np.ndarray, "n"], read: Callable[[int, int], sparse.csr_matrix]) -> sparse.csr_matrix:
+    """Read ascending rows, at least one, out of the range that holds them."""
+    first, last = int(rows[0]), int(rows[-1])
+    block = read(first, last + 1)
+    return block if len(rows) == last + 1 - first else block[rows - first]
 
 
 def _panels(

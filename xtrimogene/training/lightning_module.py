@@ -25,7 +25,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from xtrimogene.config import PretrainConfig
+from xtrimogene.config import PretrainConfig, uses_bfloat16
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.checkpointing import set_activation_checkpointing
 from xtrimogene.model.initialization import redraw_projections
@@ -204,7 +204,7 @@ class Pretraining(LightningModule):
 
     def _bfloat16_where_sharded(self) -> AbstractContextManager[object]:
         """Lightning knows no mixed precision for sharded modules; for others it is around the whole step."""
-        if isinstance(self, FSDPModule) and uses_bfloat16(self.config):
+        if isinstance(self, FSDPModule) and uses_bfloat16(self.config, accelerator=torch.cuda.is_available()):
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
@@ -217,11 +217,6 @@ class Pretraining(LightningModule):
         if self._world_size > 1:
             torch.distributed.all_reduce(own)
         return own
-
-
-def uses_bfloat16(config: PretrainConfig) -> bool:
-    """Whether a run multiplies in bfloat16 on this machine."""
-    return config.precision == "bfloat16" or (config.precision == "auto" and torch.cuda.is_available())
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

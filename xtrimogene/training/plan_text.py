@@ -3,8 +3,9 @@
 import math
 import textwrap
 
+from xtrimogene.config import uses_bfloat16
 from xtrimogene.training.model_size import PUBLISHED, paired_parameters
-from xtrimogene.training.planning import USABLE, ModePlan, TrainingPlan, usable_bytes, uses_bfloat16
+from xtrimogene.training.planning import USABLE, ModePlan, TrainingPlan, usable_bytes
 
 GIB, MIB = 2**30, 2**20
 PARTS = {
@@ -87,7 +88,7 @@ def _larger(plan: TrainingPlan) -> str:
 
 def _givens(plan: TrainingPlan) -> list[str]:
     run, data, num_genes = plan.run, plan.data, plan.model.num_genes
-    precision = "bfloat16" if uses_bfloat16(run, plan.device) else "float32"
+    precision = "bfloat16" if uses_bfloat16(run, accelerator=plan.device.accelerator) else "float32"
     return [
         _row("model", f"{run.preset}, {_count(plan.num_parameters)} parameters, {num_genes:,} genes, {precision}"),
         _row("data", f"{data.num_cells:,} cells, {data.expressed_genes:,.0f} genes expressed in each"),

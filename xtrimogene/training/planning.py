@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig
+from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig, uses_bfloat16
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import lanes_of
 from xtrimogene.errors import ConfigError
@@ -152,7 +152,7 @@ def plan(
 def _mode_plan(work: Workload, checkpointing: ActivationCheckpointing, device: Device, utilisation: float) -> ModePlan:
     form = StepForm(
         checkpointing=checkpointing,
-        bfloat16=uses_bfloat16(work.run, device),
+        bfloat16=uses_bfloat16(work.run, accelerator=device.accelerator),
         accelerator=device.accelerator,
         data_parallel=work.num_devices > 1,
     )
@@ -169,10 +169,6 @@ def _mode_plan(work: Workload, checkpointing: ActivationCheckpointing, device: D
 
 def usable_bytes(device: Device) -> int:
     return int(USABLE * device.memory_gib * 2**30)
-
-
-def uses_bfloat16(run: PretrainConfig, device: Device) -> bool:
-    return run.precision == "bfloat16" or (run.precision == "auto" and device.accelerator)
 
 
 def _require(condition: bool, message: str) -> None:

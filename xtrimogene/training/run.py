@@ -20,7 +20,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from xtrimogene.checkpoint import PretrainedModel, save
-from xtrimogene.config import PretrainConfig, from_dict, to_dict
+from xtrimogene.config import PretrainConfig, from_dict, to_dict, uses_bfloat16
 from xtrimogene.data.cell_store import CellStore, hash_store, join, open_stores, sample_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import Sampler, lanes_of
@@ -29,7 +29,7 @@ from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
 from xtrimogene.training.data_module import CellDataModule
-from xtrimogene.training.lightning_module import Pretraining, uses_bfloat16
+from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.loss_log import LossLog
 from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint, remove_scratch
 from xtrimogene.training.scalar_log import ScalarLog
@@ -177,7 +177,7 @@ def build_trainer(
     strategy: Strategy = "ddp",
 ) -> Trainer:
     """Build the Lightning trainer of this run: logs, validation, rolling checkpoints, one or several devices."""
-    output = Path(config.output)
+    output, on_cuda = Path(config.output), torch.cuda.is_available()
     logs = {name: ScalarLog(output / "log", name, tensorboard=config.tensorboard) for name in ("metrics", "validation")}
     callbacks: list[Callback] = [LossLog(logs["metrics"], config.log_every)]
     if config.validation_files:
@@ -194,11 +194,11 @@ def build_trainer(
     callbacks.append(RunCheckpoints(output / "checkpoints", config.checkpoint_every))
     callbacks.append(StepProgress(config.num_steps))
     return Trainer(
-        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        accelerator="gpu" if on_cuda else "cpu",
         devices=num_devices,
         num_nodes=num_nodes,
         strategy=_strategy(strategy, num_devices * num_nodes),
-        precision="bf16-mixed" if uses_bfloat16(config) and strategy == "ddp" else "32-true",
+        precision="bf16-mixed" if uses_bfloat16(config, accelerator=on_cuda) and strategy == "ddp" else "32-true",
         max_steps=config.num_steps,
         callbacks=callbacks,
         logger=False,
