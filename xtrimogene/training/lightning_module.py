@@ -135,7 +135,7 @@ class Pretraining(LightningModule):
             some, asked = packed.between(0, batch.num_decoded), cells.hidden.between(0, batch.num_decoded)
             genes = network.decode(tokens[: some.segments.num_rows], some, asked.gene_ids, asked.segments, asked)
             own = offsets[study[asked.segments.segment_of_row()], asked.gene_ids]  # (M,)
-            errors["decoder"] = masked_squared_error(network.head(genes) + own, cells.targets[: len(genes)])
+            errors["decoder"] = self.decoder_error(genes, own, cells.targets[: len(genes)])
         if "latent" in self.weights:
             latent = network.pool(tokens, packed, "latent")  # (B, L)
             if "latent_kl" in self.weights:
@@ -144,6 +144,12 @@ class Pretraining(LightningModule):
             predicted = network.predict_from_latent(latent, target_depth) + offsets[study]  # (B, G)
             errors["latent"] = reconstruction_error(predicted, cells.raw)
         return errors
+
+    def decoder_error(
+        self, genes: Float[Tensor, "M E"], offsets: Float[Tensor, "M"], targets: Float[Tensor, "M"]
+    ) -> Float[Tensor, ""]:
+        """Return what is minimized, summed over hidden genes, from the decoder's output and the studies' offsets."""
+        return masked_squared_error(self.network.head(genes) + offsets, targets)
 
     def validation_losses(self, batches: Sequence[MicroBatch]) -> dict[str, float]:
         """As the function of this name, of the network."""

@@ -1,46 +1,32 @@
 """One pre-training run, from a config to a checkpoint folder."""
 
-import json
 import os
 import platform
-import signal
 import subprocess
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from lightning import Trainer
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from xtrimogene.checkpoint import PretrainedModel, save
-from xtrimogene.config import PretrainConfig, from_dict, to_dict, uses_bfloat16
-from xtrimogene.data.cell_store import CellStore, hash_store, join, open_stores, sample_cells
+from xtrimogene.config import PretrainConfig, from_dict, to_dict
+from xtrimogene.data.cell_store import CellStore, hash_store, join, open_stores
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import Sampler, lanes_of
 from xtrimogene.errors import ConfigError
-from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
-from xtrimogene.training.data_module import CellDataModule
+from xtrimogene.training.fit import Strategy, check_unclaimed, fit
 from xtrimogene.training.lightning_module import Pretraining
-from xtrimogene.training.loss_log import LossLog
-from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint, remove_scratch
-from xtrimogene.training.scalar_log import ScalarLog
+from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.sharding import whole_network
-from xtrimogene.training.spectral import begin_with_components
-from xtrimogene.training.step_progress import StepProgress
 from xtrimogene.training.validation import validation_batches
-from xtrimogene.training.validation_log import Validation
-
-SPECTRAL_CELLS = 50_000
-Strategy = Literal["ddp", "fsdp"]
 
 
 def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
@@ -115,8 +101,7 @@ def pretrain(
     CheckpointError
         All of the run's checkpoints are damaged.
     """
-    output = Path(config.output)
-    _check_unclaimed(output, config)
+    check_unclaimed(config)
     _check_machines(config, num_devices, num_nodes, num_workers)
     genes = GeneVocabulary.human()
     model = model_config(config.preset, len(genes), config.model)
@@ -134,23 +119,16 @@ def pretrain(
     sampler = Sampler(sources, batch_size=config.batch_size, config=config.sampling, seed=config.seed)
     cells = join(stores)
     network = XTrimoGene(model, seed=config.seed)
-    module = Pretraining(network, config, cells.measured)
-    trainer = build_trainer(config, genes, num_devices=num_devices, num_nodes=num_nodes, strategy=strategy)
-    checkpoint = newest_checkpoint(output / "checkpoints")
-    if trainer.is_global_zero:
-        _claim(output, config)
-    if config.start == "spectral" and checkpoint is None:
-        some = sample_cells(cells, SPECTRAL_CELLS, block_size=config.sampling.block_size, seed=config.seed)
-        begin_with_components(network, some, config.seed)
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    data = CellDataModule(cells, sampler, config, num_workers=num_workers)
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the process deaf to the next one
-        signal.signal(signal.SIGINT, on_interrupt)
-        raise KeyboardInterrupt from None
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    metrics = metrics or ScalarLog(output / "log", "metrics").last()  # finished by an earlier sitting
+    metrics = fit(
+        Pretraining(network, config, cells.measured),
+        cells,
+        sampler,
+        _validation(config, genes),
+        num_devices=num_devices,
+        num_nodes=num_nodes,
+        num_workers=num_workers,
+        strategy=strategy,
+    )
     card = training_card(config, cells, sampler.cells_before(config.num_steps), metrics)
     hashes = hash_store(cells, genes)
     if strategy == "fsdp":
@@ -158,62 +136,14 @@ def pretrain(
     trained = PretrainedModel(
         network.eval().requires_grad_(False), genes, card, name=config.preset, cell_hashes=np.unique(hashes)
     )
-    if trainer.is_global_zero:
-        save(trained, output / "model", dtype=torch.float16)
+    if is_first_process():
+        save(trained, Path(config.output) / "model", dtype=torch.float16)
     return trained
 
 
 def is_first_process() -> bool:
     """Whether this process speaks and writes for all that train together."""
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def build_trainer(
-    config: PretrainConfig,
-    genes: GeneVocabulary,
-    *,
-    num_devices: int = 1,
-    num_nodes: int = 1,
-    strategy: Strategy = "ddp",
-) -> Trainer:
-    """Build the Lightning trainer of this run: logs, validation, rolling checkpoints, one or several devices."""
-    output, on_cuda = Path(config.output), torch.cuda.is_available()
-    logs = {name: ScalarLog(output / "log", name, tensorboard=config.tensorboard) for name in ("metrics", "validation")}
-    callbacks: list[Callback] = [LossLog(logs["metrics"], config.log_every)]
-    if config.validation_files:
-        cells = join(
-            open_stores(
-                config.validation_files,
-                genes,
-                min_genes=config.min_genes,
-                joined_by=config.joined_by,
-                in_memory=config.in_memory,
-            )
-        )
-        callbacks.append(Validation(validation_batches(cells, config), logs["validation"], config.validate_every))
-    callbacks.append(RunCheckpoints(output / "checkpoints", config.checkpoint_every))
-    callbacks.append(StepProgress(config.num_steps))
-    return Trainer(
-        accelerator="gpu" if on_cuda else "cpu",
-        devices=num_devices,
-        num_nodes=num_nodes,
-        strategy=_strategy(strategy, num_devices * num_nodes),
-        precision="bf16-mixed" if uses_bfloat16(config, accelerator=on_cuda) and strategy == "ddp" else "32-true",
-        max_steps=config.num_steps,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def _strategy(strategy: Strategy, world_size: int) -> str | ModelParallelStrategy:
-    if strategy not in get_args(Strategy):
-        raise ConfigError(f"strategy={strategy!r} is not one of {', '.join(get_args(Strategy))}.")
-    if strategy == "fsdp":
-        return ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False)
-    return "ddp" if world_size > 1 else "auto"
 
 
 def training_card(
@@ -247,6 +177,19 @@ def training_card(
     }
 
 
+def _validation(config: PretrainConfig, genes: GeneVocabulary) -> list[MicroBatch]:
+    if not config.validation_files:
+        return []
+    stores = open_stores(
+        config.validation_files,
+        genes,
+        min_genes=config.min_genes,
+        joined_by=config.joined_by,
+        in_memory=config.in_memory,
+    )
+    return validation_batches(join(stores), config)
+
+
 def _git_commit() -> str | None:
     """Return the commit of the checkout that holds this file, marked where it was changed since; None elsewhere."""
     here = Path(__file__)
@@ -270,26 +213,3 @@ def _check_machines(config: PretrainConfig, num_devices: int, num_nodes: int, nu
     lanes = lanes_of(0, num_devices * num_nodes, config.sampling.num_lanes)
     if num_workers and len(lanes) % num_workers:
         raise ConfigError(f"{num_workers} worker processes cannot share {len(lanes)} lanes evenly; choose a divisor.")
-
-
-def _check_unclaimed(output: Path, config: PretrainConfig) -> None:
-    """A folder belongs to one config: resuming under another would mix two runs."""
-    record = output / "config.json"
-    if record.is_file() and record.read_text() != _as_json(config):
-        raise ConfigError(f"{output} holds a run of another config; name another output, or remove the folder.")
-    if (output / "model").exists():
-        raise ConfigError(f"{output / 'model'} is finished already; name another output, or remove the folder.")
-
-
-def _claim(output: Path, config: PretrainConfig) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        remove_scratch(output / "checkpoints")
-        with whole_file(output / "config.json") as scratch:
-            scratch.write_text(_as_json(config))
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written ({error.strerror}); name another output.") from None
-
-
-def _as_json(config: PretrainConfig) -> str:
-    return json.dumps(to_dict(config), indent=1) + "\n"

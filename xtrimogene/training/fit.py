@@ -1,0 +1,141 @@
+"""Train a module in its run's folder, from where that stands to the last step of the config."""
+
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from xtrimogene.config import PretrainConfig, to_dict, uses_bfloat16
+from xtrimogene.data.cell_store import CellStore, sample_cells
+from xtrimogene.data.sampler import Sampler
+from xtrimogene.errors import ConfigError
+from xtrimogene.long_work import whole_file
+from xtrimogene.training.data_module import CellDataModule
+from xtrimogene.training.lightning_module import Pretraining
+from xtrimogene.training.loss_log import LossLog
+from xtrimogene.training.micro_batch import MicroBatch
+from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint, remove_scratch
+from xtrimogene.training.scalar_log import ScalarLog
+from xtrimogene.training.spectral import begin_with_components
+from xtrimogene.training.step_progress import StepProgress
+from xtrimogene.training.validation_log import Validation
+
+SPECTRAL_CELLS = 50_000
+Strategy = Literal["ddp", "fsdp"]
+
+
+def fit(
+    module: Pretraining,
+    cells: CellStore,
+    sampler: Sampler,
+    validation: Sequence[MicroBatch] = (),
+    *,
+    num_devices: int = 1,
+    num_nodes: int = 1,
+    num_workers: int = 0,
+    strategy: Strategy = "ddp",
+) -> dict[str, float]:
+    """Train, resuming where an earlier run of the same config stopped, and return the last step's losses.
+
+    Under "fsdp" the module's weights stay sharded.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        As `xtrimogene.training.pretrain`.
+    """
+    config = module.config
+    output = Path(config.output)
+    check_unclaimed(config)
+    trainer = _build_trainer(config, validation, num_devices=num_devices, num_nodes=num_nodes, strategy=strategy)
+    checkpoint = newest_checkpoint(output / "checkpoints")
+    if trainer.is_global_zero:
+        _claim(config)
+    if config.start == "spectral" and checkpoint is None:
+        some = sample_cells(cells, SPECTRAL_CELLS, block_size=config.sampling.block_size, seed=config.seed)
+        begin_with_components(module.network, some, config.seed)
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    data = CellDataModule(cells, sampler, config, num_workers=num_workers)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the process deaf to the next one
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return metrics or ScalarLog(output / "log", "metrics").last()  # finished by an earlier sitting
+
+
+def check_unclaimed(config: PretrainConfig) -> None:
+    """Refuse the folder of another config, in which resuming would mix two runs, and that of a finished run.
+
+    Raises
+    ------
+    ConfigError
+        ``output`` is such a folder.
+    """
+    output = Path(config.output)
+    record = output / "config.json"
+    if record.is_file() and record.read_text() != _as_json(config):
+        raise ConfigError(f"{output} holds a run of another config; name another output, or remove the folder.")
+    if (output / "model").exists():
+        raise ConfigError(f"{output / 'model'} is finished already; name another output, or remove the folder.")
+
+
+def _build_trainer(
+    config: PretrainConfig,
+    validation: Sequence[MicroBatch],
+    *,
+    num_devices: int,
+    num_nodes: int,
+    strategy: Strategy,
+) -> Trainer:
+    """Build the Lightning trainer of this run: logs, validation, rolling checkpoints, one or several devices."""
+    output, on_cuda = Path(config.output), torch.cuda.is_available()
+    logs = {name: ScalarLog(output / "log", name, tensorboard=config.tensorboard) for name in ("metrics", "validation")}
+    callbacks: list[Callback] = [LossLog(logs["metrics"], config.log_every)]
+    if validation:
+        callbacks.append(Validation(validation, logs["validation"], config.validate_every))
+    callbacks.append(RunCheckpoints(output / "checkpoints", config.checkpoint_every))
+    callbacks.append(StepProgress(config.num_steps))
+    return Trainer(
+        accelerator="gpu" if on_cuda else "cpu",
+        devices=num_devices,
+        num_nodes=num_nodes,
+        strategy=_strategy(strategy, num_devices * num_nodes),
+        precision="bf16-mixed" if uses_bfloat16(config, accelerator=on_cuda) and strategy == "ddp" else "32-true",
+        max_steps=config.num_steps,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _strategy(strategy: Strategy, world_size: int) -> str | ModelParallelStrategy:
+    if strategy not in get_args(Strategy):
+        raise ConfigError(f"strategy={strategy!r} is not one of {', '.join(get_args(Strategy))}.")
+    if strategy == "fsdp":
+        return ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False)
+    return "ddp" if world_size > 1 else "auto"
+
+
+def _claim(config: PretrainConfig) -> None:
+    output = Path(config.output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        remove_scratch(output / "checkpoints")
+        with whole_file(output / "config.json") as scratch:
+            scratch.write_text(_as_json(config))
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written ({error.strerror}); name another output.") from None
+
+
+def _as_json(config: PretrainConfig) -> str:
+    return json.dumps(to_dict(config), indent=1) + "\n"
