@@ -45,7 +45,14 @@ MODES = ("none", "feed_forward", "layer")
 EXPRESSED = 1_500
 TOLERANCE = 0.15
 DEMO_RUN = {"decoder_share": 0.0156, "latent_weight": 1.0, "masking": {"max_visible": 192}}  # data/demo_model.toml
+CROSS = {"model": {"decoder": {"kind": "cross_attention"}}}
 CASES = [
+    *({"preset": "demo", "batch_size": batch_size, **CROSS} for batch_size in (1, 6)),
+    {"preset": "demo", "batch_size": 64, **DEMO_RUN, **CROSS},
+    {"preset": "demo", "batch_size": 6, "num_lanes": 3, **CROSS},
+    {"preset": "3M", "batch_size": 4, **CROSS},
+    {"preset": "10M", "batch_size": 3, **CROSS},
+    {"preset": "10M", "batch_size": 4, "micro_batch_size": 2, **CROSS},
     *({"preset": "demo", "batch_size": batch_size} for batch_size in (1, 3, 6)),
     {"preset": "demo", "batch_size": 6, "num_lanes": 3},
     {"preset": "demo", "batch_size": 64, **DEMO_RUN},
@@ -81,7 +88,7 @@ def main() -> None:
                 row |= {"resident": in_a_process(case, GIVE_BACK)["resident"]}
                 row |= {"resident_glibc": in_a_process(case, {})["resident"]}
             rows.append(row)
-            name = case["preset"] + (" as run" if "masking" in case else "")
+            name = case["preset"] + (" cross" if "model" in case else "") + (" as run" if "masking" in case else "")
             figures = (f"{row[key] / 1e6:,.0f}" for key in ("measured", "closed"))
             table.add_row(name, f"{row['passes']} x {row['pass']}", mode, *figures, f"{row['ratio']:.3f}")
     Console().print(table)
@@ -159,7 +166,9 @@ def prepare(case: dict[str, Any]) -> tuple[PretrainConfig, list[TrainingStep]]:
 def train(run: PretrainConfig, steps: list[TrainingStep]) -> None:
     """Train as `xtrimogene.training.pretrain` does, without reading cells, logs and checkpoints."""
     num_genes = len(GeneVocabulary.human())
-    module = Pretraining(XTrimoGene(model_config(run.preset, num_genes)), run, np.ones((1, num_genes), dtype=bool))
+    module = Pretraining(
+        XTrimoGene(model_config(run.preset, num_genes, run.model)), run, np.ones((1, num_genes), dtype=bool)
+    )
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(accelerator="cpu", max_steps=len(steps), enable_checkpointing=False, **quiet)
     trainer.fit(module, DataLoader(steps, batch_size=None))
@@ -169,7 +178,7 @@ def workload(run: PretrainConfig, steps: list[TrainingStep]) -> Workload:
     """What `xtrimogene plan` would make of these cells."""
     num_expressed = sum(part.cells.raw.segments.num_rows for part in steps[0])
     data = DataSummary(num_cells=run.batch_size, expressed_genes=num_expressed / run.batch_size)
-    return Workload(run=run, data=data, model=model_config(run.preset, len(GeneVocabulary.human())))
+    return Workload(run=run, data=data, model=model_config(run.preset, len(GeneVocabulary.human()), run.model))
 
 
 if __name__ == "__main__":

@@ -20,13 +20,14 @@ from torch.utils.data import DataLoader
 from xtrimogene.config import (
     ActivationCheckpointing,
     DecoderConfig,
+    DecoderKind,
     EncoderConfig,
+    MaskingConfig,
     ModelConfig,
     PretrainConfig,
     SamplingConfig,
 )
 from xtrimogene.data.cell_store import CellsInMemory
-from xtrimogene.errors import ConfigError
 from xtrimogene.model.memory import training_memory
 from xtrimogene.model.memory_parts import CHUNK_ROWS, StepForm, StepSize, parameter_count
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -50,6 +51,8 @@ NETWORK = ModelConfig(
 )
 RUN = PretrainConfig(files=("a",), output="b", batch_size=NUM_CELLS, sampling=SamplingConfig(num_lanes=1))
 DROPOUT = replace(NETWORK, encoder=replace(NETWORK.encoder, dropout=0.1, num_layers=8))
+CROSS = replace(NETWORK, decoder=replace(NETWORK.decoder, kind="cross_attention", num_layers=4))
+HIDING = MaskingConfig(nonzero_fraction=0.6, zero_fraction=0.3)
 SIZE = StepSize(num_cells=8, num_decoded=8, num_visible=1000, num_hidden=900)
 
 
@@ -115,8 +118,10 @@ def measured_and_closed(config: ModelConfig, run: PretrainConfig, counts: csr_ma
         (DROPOUT, {"decoder_share": 0.1, "latent_weight": 1.0}),
         (NETWORK, {"sampling": SamplingConfig(num_lanes=3)}),
         (NETWORK, {"micro_batch_size": 1, "latent_weight": 1.0}),
+        (CROSS, {"masking": HIDING}),
+        (CROSS, {"masking": HIDING, "latent_weight": 1.0, "sampling": SamplingConfig(num_lanes=3)}),
     ],
-    ids=["decoder", "both", "encoder", "lanes", "cut"],
+    ids=["decoder", "both", "encoder", "lanes", "cut", "cross", "cross lanes"],
 )
 def test_closed_form_is_what_a_step_takes(
     config: ModelConfig, settings: Mapping[str, Any], mode: ActivationCheckpointing, make_counts: MakeCounts
@@ -126,9 +131,10 @@ def test_closed_form_is_what_a_step_takes(
     assert closed == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.parametrize("config", [NETWORK, CROSS], ids=["performer", "cross"])
 @pytest.mark.parametrize("mode", get_args(ActivationCheckpointing))
 def test_closed_form_in_bfloat16_where_norms_are_cast_as_on_cuda(
-    mode: ActivationCheckpointing, make_counts: MakeCounts, monkeypatch: pytest.MonkeyPatch
+    mode: ActivationCheckpointing, config: ModelConfig, make_counts: MakeCounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer_norm = functional.layer_norm
 
@@ -137,8 +143,8 @@ def test_closed_form_in_bfloat16_where_norms_are_cast_as_on_cuda(
             return layer_norm(x.float(), *arguments)
 
     monkeypatch.setattr(functional, "layer_norm", cast_to_float32)
-    run = replace(RUN, activation_checkpointing=mode, precision="bfloat16")
-    measured, closed = measured_and_closed(NETWORK, run, make_counts(NUM_CELLS, NUM_GENES, 0.2))
+    run = replace(RUN, activation_checkpointing=mode, precision="bfloat16", masking=HIDING)
+    measured, closed = measured_and_closed(config, run, make_counts(NUM_CELLS, NUM_GENES, 0.2))
     assert closed == pytest.approx(measured, rel=0.1)
 
 
@@ -146,9 +152,10 @@ def test_chunks_are_the_kernels() -> None:
     assert {False: streamed.CPU_CHUNK_ROWS, True: streamed.ACCELERATOR_CHUNK_ROWS} == CHUNK_ROWS
 
 
+@pytest.mark.parametrize("kind", get_args(DecoderKind))
 @pytest.mark.parametrize("name", PRESETS)
-def test_parameters_are_counted(name: str) -> None:
-    config = model_config(name, 19_264)
+def test_parameters_are_counted(name: str, kind: DecoderKind) -> None:
+    config = model_config(name, 19_264, {"decoder": {"kind": kind}})
     with torch.device("meta"):
         network = XTrimoGene(config, seed=None)
     assert parameter_count(config) == sum(parameter.numel() for parameter in network.parameters())
@@ -184,10 +191,3 @@ def test_a_tiny_batch_is_fullest_when_weights_are_updated() -> None:
     size = StepSize(num_cells=1, num_decoded=0, num_visible=10, num_hidden=0, latent=True, decoder=False)
     memory = training_memory(model_config("demo", 19_264), size, StepForm())
     assert memory.activations == 0 and memory.gradients == memory.optimizer // 2
-
-
-def test_a_decoder_whose_memory_is_not_known_is_said() -> None:
-    cross = replace(NETWORK, decoder=replace(NETWORK.decoder, kind="cross_attention"))
-    size = StepSize(num_cells=2, num_decoded=2, num_visible=10, num_hidden=10)
-    with pytest.raises(ConfigError, match="The memory of decoder.kind='cross_attention' is not known yet"):
-        training_memory(cross, size, StepForm())

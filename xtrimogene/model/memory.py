@@ -42,7 +42,9 @@ def training_memory(config: ModelConfig, size: StepSize, form: StepForm) -> Trai
         waiting += parts[i].weights * parts[i].waits
     gradients, activations, working = max(moments, key=lambda moment: FULL * moment[0] + moment[1] + moment[2])
     decoder = config.decoder
-    projections = decoder.num_layers * decoder.num_features * decoder.dim // decoder.num_heads
+    projections = 0  # random features, redrawn and not trained
+    if decoder.kind == "performer":
+        projections = decoder.num_layers * decoder.num_features * decoder.dim // decoder.num_heads
     offsets = size.num_studies * config.num_genes
     return TrainingMemory(
         parameters=FULL * (parameter_count(config) + projections + offsets),

@@ -7,7 +7,6 @@ Counted from the code of the parts and of their kernels; benchmarks/plan_memory.
 from dataclasses import dataclass
 
 from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderConfig, ModelConfig
-from xtrimogene.errors import ConfigError
 
 FULL = 4  # bytes of a weight, a gradient, a norm's input: float32, under autocast too
 INDEX = 8
@@ -71,13 +70,10 @@ def parts_of(config: ModelConfig, size: StepSize, form: StepForm) -> list[Part]:
     if size.latent:
         parts.append(_latent_head(config, size))
     if size.decoder:
-        if config.decoder.kind != "performer":
-            raise ConfigError(
-                f"The memory of decoder.kind={config.decoder.kind!r} is not known yet; plan with 'performer', which "
-                "needs more of it."
-            )
-        parts.append(_decoder_input(config, size, form))
-        parts += _decoder(config.decoder, config.num_genes + 2, size, form)
+        if config.decoder.kind == "cross_attention":
+            parts += [_cross_input(config, size, form), *_cross_decoder(config.decoder, size, form)]
+        else:
+            parts += [_decoder_input(config, size, form), *_decoder(config.decoder, config.num_genes + 2, size, form)]
     if not form.bfloat16:
         return parts
     copies = form.product * sum(part.weights for part in parts[2:] if part is not table)
@@ -211,3 +207,35 @@ def _decoder(config: DecoderConfig, num_positions: int, size: StepSize, form: St
     )
     head = Part(weights=5 * dim + 1, kept=3 * FULL * num_asked * dim)
     return [layer] * (config.num_layers - 1) + [last, head]
+
+
+def _cross_input(config: ModelConfig, size: StepSize, form: StepForm) -> Part:
+    """What was seen, and a query for each gene asked for: one of its own row, what is shown of it, or a zero."""
+    dim, width, product = config.encoder.dim, config.decoder.dim, form.product
+    num_seen, num_asked = size.num_decoded * size.num_visible, size.num_decoded * size.num_hidden
+    return Part(
+        weights=width * (dim + 1),
+        kept=product * (num_seen + num_asked) * dim + 2 * INDEX * num_asked + _values(config, num_asked, form),
+        working=FULL * ((2 * num_seen + 4 * num_asked) * dim + _table_weights(config)),
+    )
+
+
+def _cross_decoder(config: DecoderConfig, size: StepSize, form: StepForm) -> list[Part]:
+    """Layers at the genes asked for, which read what was seen; two norms and the head."""
+    dim, product = config.dim, form.product
+    num_seen, num_asked = size.num_decoded * size.num_visible, size.num_decoded * size.num_hidden
+    casts = 2 if form.bfloat16 else 1  # of the norm of what was seen: for k and for v, or none
+    attended = 2 if form.accelerator and form.bfloat16 else 4  # k and v; an SDPA call a cell copies them
+    asked = FULL * dim + product * (1 + 3) * dim + FULL * config.num_heads  # normed, q, the output once and together
+    layer = _block(
+        form,
+        weights=12 * dim**2 + 15 * dim,
+        enters=product * num_asked * dim,
+        attention=num_asked * asked + product * num_seen * (casts + attended) * dim,
+        meets=product * num_asked * dim,
+        feed_forward=num_asked * (FULL * dim + product * (1 + 4 + 4) * dim),
+        working=5 * product * num_asked * dim,
+    )
+    memory = Part(kept=FULL * num_seen * dim)  # projected, once for all layers
+    head = Part(weights=5 * dim + 1, kept=3 * FULL * num_asked * dim)
+    return [memory, *[layer] * config.num_layers, head]
