@@ -13,9 +13,6 @@ it ends, and several may go side by side. "unfinished" runs were stopped: they h
 """
 
 import argparse
-import fcntl
-import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,15 +23,26 @@ import numpy as np
 import torch
 from decoder_variants import LatentsNetwork, ZerosNetwork, latents_flops, zeros_flops
 from jaxtyping import Float, Int64
+from studies import (
+    SHARED,
+    TRAINING,
+    VALIDATION,
+    cell_errors,
+    hidden_means,
+    hold_out,
+    interval,
+    read_results,
+    read_studies,
+    write_result,
+)
 from torch import Tensor
 
 from xtrimogene.config import DecoderConfig, EncoderConfig, MaskingConfig, ModelConfig, OptimizerConfig, ReadDepthConfig
-from xtrimogene.data.cell_store import CellsInMemory, join, open_stores
+from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.masking import MaskedCells, mask_cells
 from xtrimogene.data.packed_cells import pack_cells
 from xtrimogene.data.read_depth import downsample_counts
-from xtrimogene.long_work import whole_file
 from xtrimogene.model.flops import training_step_flops
 from xtrimogene.model.losses import masked_squared_error
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -53,21 +61,6 @@ def package_flops(config: ModelConfig, num_visible: int, num_hidden: int, batch_
 
 
 RESULT = Path(__file__).parent / "results" / "decoder_study.json"
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-TRAINING = [
-    "baron_h1",
-    "copykat_tnbc_302",
-    "malt_tumour_10x",
-    "npc_154",
-    "pbmc3k",
-    "pbmc_10x_3chem_3k",
-    "pbmc_10x_v3_400",
-    "rogue_lung_tumour_dc_913",
-    "soupx_pbmc4k_2170",
-    "trex_covid_tcells_320",
-    "wu2020_tcells_200",
-]
-VALIDATION = ["zheng_pbmc_donorA", "wu2021_breast_CID4465", "zilionis_lung_300", "celltypist_sample_559"]
 CELLS_OF_A_STUDY, VALIDATION_BATCH = 64, 32
 NUM_GENES = 4096
 BATCH_SIZE, PEAK_LR = 8, 2e-3
@@ -94,7 +87,7 @@ def main() -> None:
 def run_all(options: argparse.Namespace) -> None:
     cells, validation = read_cells(options.shared / "data")
     if "gene mean" not in read_results(options.out):
-        means = hidden_means(cells)
+        means = hidden_means(cells, MASKING)
         scores = cell_errors([means[batch.hidden.gene_ids] for batch in validation], validation)
         write_result(options.out, "gene mean", {"curve": [summarise(scores)], **by_cell(scores)})
     for run in options.runs:
@@ -107,31 +100,17 @@ def run_all(options: argparse.Namespace) -> None:
 def read_cells(folder: Path) -> tuple[CellsInMemory, list[MaskedCells]]:
     """Return the training cells, and the validation cells in batches: study after study, then those held out."""
     genes = GeneVocabulary.human()
-    cells = read(TRAINING, genes, folder)
+    cells = read_studies(TRAINING, genes, folder)
     detected = np.bincount(cells.counts.indices, minlength=len(genes))
     kept = np.sort(np.argsort(-detected, kind="stable")[:NUM_GENES])
     cells = only_genes(cells, kept)
-    order = np.random.default_rng(1).permutation(cells.counts.shape[0])
-    held_out, rest = np.sort(order[:CELLS_OF_A_STUDY]), np.sort(order[CELLS_OF_A_STUDY:])
-    studies = [only_genes(read([study], genes, folder), kept) for study in VALIDATION]
-    studies.append(only_cells(cells, held_out))
-    return only_cells(cells, rest), [batch for study in studies for batch in validation_batches(study)]
-
-
-def read(studies: list[str], genes: GeneVocabulary, folder: Path) -> CellsInMemory:
-    joined = {str(folder / "pbmc_10x_3chem_3k.h5ad"): "batch"}
-    files = [folder / f"{study}.h5ad" for study in studies]
-    cells = join(open_stores(files, genes, min_genes=200, joined_by=joined))
-    assert isinstance(cells, CellsInMemory)
-    return cells
+    rest, held_out = hold_out(cells, CELLS_OF_A_STUDY)
+    studies = [*(only_genes(read_studies([study], genes, folder), kept) for study in VALIDATION), held_out]
+    return rest, [batch for study in studies for batch in validation_batches(study)]
 
 
 def only_genes(cells: CellsInMemory, kept: Int64[np.ndarray, "G"]) -> CellsInMemory:
     return replace(cells, counts=cells.counts[:, kept], measured=np.ascontiguousarray(cells.measured[:, kept]))
-
-
-def only_cells(cells: CellsInMemory, rows: Int64[np.ndarray, "B"]) -> CellsInMemory:
-    return replace(cells, counts=cells.counts[rows], panel=cells.panel[rows])
 
 
 def validation_batches(cells: CellsInMemory) -> Iterator[MaskedCells]:
@@ -208,32 +187,12 @@ def evaluate(network: XTrimoGene, means: Tensor, validation: list[MaskedCells]) 
     return cell_errors([network(batch) + means[batch.hidden.gene_ids] for batch in validation], validation)
 
 
-def cell_errors(predicted: list[Tensor], validation: list[MaskedCells]) -> dict[str, np.ndarray]:
-    """Return mean squared errors of each validation cell: over all its hidden genes, its zeros, its non-zeros."""
-    errors: dict[str, list[Tensor]] = {"loss": [], "zero": [], "nonzero": []}
-    for prediction, batch in zip(predicted, validation, strict=True):
-        squares, lengths = (prediction - batch.targets).square(), batch.hidden.segments.lengths
-        for square, target in zip(squares.split(lengths), batch.targets.split(lengths), strict=True):
-            errors["loss"].append(square.mean())
-            errors["zero"].append(square[target == 0].mean())
-            errors["nonzero"].append(square[target > 0].mean())
-    return {name: torch.stack(values).double().numpy() for name, values in errors.items()}
-
-
 def summarise(scores: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return means over cells, and the loss of each study."""
     unseen = len(VALIDATION) * CELLS_OF_A_STUDY
     means = {name: round(float(values[:unseen].mean()), 5) for name, values in scores.items()}
     by_study = scores["loss"].reshape(-1, CELLS_OF_A_STUDY).mean(1).round(5).tolist()
     return means | {"seen_studies": by_study[-1], "by_study": dict(zip(VALIDATION, by_study[:-1], strict=True))}
-
-
-def hidden_means(cells: CellsInMemory) -> Tensor:
-    """Return each gene's mean where it is hidden: the best a model can do that reads nothing of a cell."""
-    raw, generator = cells.counts, np.random.default_rng(0)
-    batch = mask_cells(raw, raw, MASKING, generator, measured=cells.measured, panel=cells.panel)
-    genes, num_genes = batch.hidden.gene_ids, raw.shape[1]
-    return genes.bincount(batch.targets, num_genes) / genes.bincount(minlength=num_genes).clamp(min=1)
 
 
 def gene_means(cells: CellsInMemory) -> Tensor:
@@ -266,7 +225,7 @@ def print_table(results: dict[str, Any]) -> None:
         difference = np.mean([a - b for a, b in pairs], axis=0)  # of each validation cell
         unseen = len(VALIDATION) * CELLS_OF_A_STUDY
         parts = {"other studies": difference[:unseen], "held-out cells": difference[unseen:]}
-        text = ", ".join(f"{part} {cells.mean():+.4f} {bootstrap(cells)}" for part, cells in parts.items())
+        text = ", ".join(f"{part} {cells.mean():+.4f} {interval_text(cells)}" for part, cells in parts.items())
         print(f"{one} - {other}, {len(seeds)} seeds: {text}")
 
 
@@ -283,24 +242,9 @@ def seeds_of(results: dict[str, Any], name: str) -> set[int]:
     return {int(key.split(" seed=")[1]) for key in results if key.startswith(f"{name} seed=")}
 
 
-def bootstrap(differences: Float[np.ndarray, "B"]) -> str:
-    random = np.random.default_rng(0)
-    means = differences[random.integers(len(differences), size=(10_000, len(differences)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+def interval_text(differences: Float[np.ndarray, "B"]) -> str:
+    low, high = interval(differences)
     return f"[{low:+.4f}, {high:+.4f}]"
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def write_result(path: Path, name: str, result: dict[str, Any]) -> None:
-    """Add a result; runs that go side by side wait for one another."""
-    with open(Path(tempfile.gettempdir()) / "decoder_study.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        results = read_results(path) | {name: result}
-        with whole_file(path) as whole:
-            whole.write_text(json.dumps(dict(sorted(results.items()))) + "\n")
 
 
 def read_options() -> argparse.Namespace:
