@@ -197,7 +197,7 @@ class PretrainConfig:
     decoder_share: float = 1.0  # share of a batch's cells that pass through the gene decoder
     latent_weight: float = 0.0  # weight of the latent head's loss; needs a preset with latent_dim
     latent_kl_weight: float = 0.0  # above 0 the latent vector is read with unit noise and costs its divergence from it
-    start: Start = "random"  # spectral: begin with what the training cells vary in
+    start: Start = "random"  # spectral: begin with the means of genes and with what the training cells vary in
     redraw_every: int = 1000  # steps between two draws of the FAVOR+ projections; 0: never
     checkpoint_every: int = 500
     log_every: int = 50

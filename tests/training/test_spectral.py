@@ -5,14 +5,16 @@ import pytest
 import torch
 from scipy import sparse
 
-from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.config import DecoderConfig, EncoderConfig, MaskingConfig, ModelConfig
 from xtrimogene.data.cell_store import CellsInMemory
+from xtrimogene.data.masking import mask_cells
 from xtrimogene.data.packed_cells import COUNTS_PER_CELL, pack_cells
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.xtrimogene import XTrimoGene
-from xtrimogene.training.spectral import begin_with_components, gene_loadings
+from xtrimogene.training.spectral import MEAN_LENGTH, begin_with_components, gene_loadings, gene_means
 
 NUM_GENES = 30
+MASKING = MaskingConfig(zero_fraction=0.3)
 
 
 def make_cells() -> CellsInMemory:
@@ -60,7 +62,7 @@ def test_cells_that_do_not_vary_are_refused(rows: list[int], message: str) -> No
     cells = make_cells()
     few = CellsInMemory(cells.counts[rows], cells.measured, cells.panel[rows], ())
     with pytest.raises(ConfigError, match=f"start = 'spectral' {message}.*set start = 'random'"):
-        begin_with_components(begun()[0], few, seed=0)
+        begin_with_components(begun()[0], few, MASKING, seed=0)
 
 
 def begun(latent_dim: int | None = 8, dim: int = 8) -> tuple[XTrimoGene, XTrimoGene]:
@@ -72,23 +74,57 @@ def begun(latent_dim: int | None = 8, dim: int = 8) -> tuple[XTrimoGene, XTrimoG
         latent_dim=latent_dim,
     )
     fresh, network = XTrimoGene(config, seed=0), XTrimoGene(config, seed=0)
-    begin_with_components(network, make_cells(), seed=0)
+    begin_with_components(network, make_cells(), MASKING, seed=0)
     return fresh, network
 
 
-def test_rows_of_genes_hold_the_loadings_and_others_stay() -> None:
+def test_rows_of_genes_hold_loadings_and_means_and_others_stay() -> None:
     fresh, network = begun()
     rows = network.gene_embedding.table.detach()
-    loadings = torch.from_numpy(gene_loadings(make_cells(), 8, seed=0))
+    loadings = torch.from_numpy(gene_loadings(make_cells(), 7, seed=0))
     ratio = rows[0, 0] / loadings[0, 0]
-    torch.testing.assert_close(rows[:NUM_GENES], ratio * loadings)
-    assert 0.8 < rows[:NUM_GENES].square().mean(1).sqrt().max() < 1.5
+    torch.testing.assert_close(rows[:NUM_GENES, :-1], ratio * loadings)
+    means = rows[:NUM_GENES, -1]
+    assert means.std() == pytest.approx(MEAN_LENGTH * 8**0.5)
+    assert means.argmin() == 28 and means.argmax() == 29
     assert torch.equal(rows[NUM_GENES:], fresh.gene_embedding.table[NUM_GENES:])
+
+
+def test_means_are_over_the_cells_that_measured_a_gene() -> None:
+    cells = make_cells()
+    counts = cells.counts.toarray()
+    values = np.log1p(counts / counts.sum(1, keepdims=True) * COUNTS_PER_CELL)
+    weights = np.where(counts > 0, 0.3, 0.1) * cells.measured[cells.panel]
+    expected = (weights * values).sum(0) / weights.sum(0)
+    ours = gene_means(cells, np.full(80, 0.3), np.full(80, 0.1))
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_head_begins_fitted_to_hidden_values() -> None:
+    fresh, network = begun()
+    cells = make_cells()
+    batch = mask_cells(
+        cells.counts, cells.counts, MASKING, np.random.default_rng(5), measured=cells.measured, panel=cells.panel
+    )
+    spread = (batch.targets - batch.targets.mean()).square().mean()
+    assert (network(batch) - batch.targets).square().mean() < 0.95 * spread  # eight dimensions tell little
+    assert (fresh(batch) - batch.targets).square().mean() > spread
+
+
+@torch.no_grad()
+def test_a_value_through_the_latent_vector_begins_as_the_mean_that_the_loss_asks_for() -> None:
+    _, network = begun()
+    assert network.latent_head is not None
+    values = network.predict_from_latent(torch.randn(2, 8), torch.tensor([3.0, 4.0]))
+    assert torch.equal(values, network.latent_head.gene_bias.expand(2, -1)) and values[0, 28] == 0
+    assert values[0, 29] > values[0, :28].max()
 
 
 def test_fewer_cells_than_dimensions_leave_the_rest_of_the_row_as_drawn() -> None:
     fresh, network = begun(dim=64)
-    assert torch.equal(network.gene_embedding.table[:, NUM_GENES:], fresh.gene_embedding.table[:, NUM_GENES:])
+    rest = slice(NUM_GENES, -1)
+    assert torch.equal(network.gene_embedding.table[:, rest], fresh.gene_embedding.table[:, rest])
     assert not torch.equal(network.gene_embedding.table[:, :8], fresh.gene_embedding.table[:, :8])
 
 

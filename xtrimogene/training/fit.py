@@ -59,7 +59,7 @@ def fit(
         _claim(config)
     if config.start == "spectral" and checkpoint is None:
         some = sample_cells(cells, SPECTRAL_CELLS, block_size=config.sampling.block_size, seed=config.seed)
-        begin_with_components(module.network, some, config.seed)
+        begin_with_components(module.network, some, config.masking, config.seed)
     on_interrupt = signal.getsignal(signal.SIGINT)
     data = CellDataModule(cells, sampler, config, num_workers=num_workers)
     try:

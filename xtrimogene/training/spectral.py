@@ -2,7 +2,8 @@
 
 A gene's row is its loading on the leading components of the cells: log1p values, each study centred by itself (what
 sets two studies apart is no axis), each gene divided by its deviation plus half the median one, which lies between
-covariance, ruled by a few genes, and correlation, ruled by noise.
+covariance, ruled by a few genes, and correlation, ruled by noise. The row's last number is the gene's mean, so that
+means need not be learned gene by gene.
 Letters: B cells, R studies (gene panels), G genes, D width.
 """
 
@@ -13,31 +14,40 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
+from xtrimogene.config import MaskingConfig
 from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.data.packed_cells import pack_cells
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.transformer_block import EncoderBlock
 from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.training.least_squares import fit_head
 
 LATENT_DEVIATION = 3.0
+MEAN_LENGTH = 0.35  # deviation of the means in the rows, where the longest rows have unit root mean square
 PROBED_CELLS = 512
 MIN_CELLS = 3
 CELLS_AT_ONCE = 16
 
 
-def begin_with_components(network: XTrimoGene, cells: CellsInMemory, seed: int) -> None:
-    """Set a fresh network so that its latent vector, if it has one, is close to the cell's principal components.
+def begin_with_components(network: XTrimoGene, cells: CellsInMemory, masking: MaskingConfig, seed: int) -> None:
+    """Set a fresh network so that it predicts hidden genes about as well as their means do, and knows components.
 
-    The gene table gets the loadings, the residual branches of the encoder begin at zero, and the latent vector begins
-    as the value-weighted mean of the tokens, three deviations of the noise it may be read with.
+    The gene table gets loadings and means, the residual branches of the encoder begin at zero, and the decoder's head
+    is fitted to masked cells. The latent vector, if there is one, begins as the value-weighted mean of the tokens,
+    close to the cell's principal components, three deviations of the noise it may be read with.
     """
     embedding, head = network.gene_embedding, network.latent_head
-    dim = embedding.table.shape[1]
-    loadings = gene_loadings(cells, min(dim, min(cells.counts.shape) - 1), seed)  # (G, <= D)
+    dim, num_cells = embedding.table.shape[1], len(cells.panel)
+    loadings = gene_loadings(cells, max(1, min(dim, *cells.counts.shape) - 1), seed)  # (G, < D)
     lengths = np.linalg.norm(loadings, axis=1)
     scale = dim**0.5 / np.quantile(lengths[lengths > 0], 0.99)  # the longest hundredth has unit root mean square
     with torch.no_grad():
-        embedding.table[: embedding.num_genes, : loadings.shape[1]] = torch.from_numpy(scale * loadings)
+        genes = embedding.table[: embedding.num_genes]
+        genes[:, : loadings.shape[1]] = torch.from_numpy(scale * loadings)
+        if masking.nonzero_fraction > 0:  # else only zeros are hidden, or nothing
+            fractions = (masking.nonzero_fraction, masking.zero_fraction)
+            means = gene_means(cells, *(np.full(num_cells, fraction) for fraction in fractions))
+            genes[:, -1] = MEAN_LENGTH * dim**0.5 * (means - means.mean()) / means.std()
         for block in network.encoder.blocks:
             assert isinstance(block, EncoderBlock)
             block.attention.out.weight.zero_()
@@ -52,12 +62,35 @@ def begin_with_components(network: XTrimoGene, cells: CellsInMemory, seed: int) 
             head.to_latent.weight.mul_(stretch[:, None])
             head.to_latent.bias.copy_(-latent.mean(0) * stretch)
             head.expand.weight.div_(LATENT_DEVIATION)
+            head.contract.weight.zero_()  # a value begins as its gene's bias
+            lengths = np.diff(cells.counts.indptr)
+            silent = cells.measured.sum(1)[cells.panel] - lengths
+            head.gene_bias.copy_(gene_means(cells, 1.0 / lengths, 1.0 / np.maximum(silent, 1)))  # as the loss weighs
+        if masking.nonzero_fraction > 0:
+            fit_head(network, cells, masking, seed)
 
 
 def _latent(network: XTrimoGene, counts: sparse.csr_matrix) -> Float[Tensor, "b L"]:
     packed = pack_cells(counts)
     depth = packed.totals.log10()
     return network.embed_cells(network.append_read_depth(packed, depth, depth), "latent")
+
+
+def gene_means(
+    cells: CellsInMemory, of_nonzeros: Float[np.ndarray, "B"], of_zeros: Float[np.ndarray, "B"]
+) -> Float[Tensor, "G"]:
+    """Return each gene's mean over the cells that measured it, a cell's non-zeros and zeros having these weights."""
+    packed, num_genes = pack_cells(cells.counts), cells.counts.shape[1]
+    cell, genes = packed.cell_of_row().numpy(), packed.gene_ids.numpy()
+
+    def by_gene(weights: Float[np.ndarray, "N"]) -> Float[np.ndarray, "G"]:
+        return np.bincount(genes, weights, num_genes)
+
+    zeros = np.bincount(cells.panel, of_zeros, len(cells.measured)) @ cells.measured - by_gene(of_zeros[cell])
+    nonzeros = of_nonzeros[cell]
+    weight = zeros + by_gene(nonzeros)
+    means = by_gene(nonzeros * packed.values.numpy()) / np.where(weight > 0, weight, 1.0)
+    return torch.from_numpy(means.astype(np.float32))
 
 
 def gene_loadings(cells: CellsInMemory, num_components: int, seed: int) -> Float32[np.ndarray, "G K"]:
