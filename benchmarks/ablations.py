@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xtrimogene.config import PretrainConfig
+from xtrimogene.config import ModelConfig, PretrainConfig
 from xtrimogene.model.initialization import initialize
 from xtrimogene.model.value_embedding import ValueEmbedding
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -57,9 +57,9 @@ class Classification(Pretraining):
         return F.cross_entropy(head.scores(genes).float(), classes, reduction="sum")
 
 
-def build(network: XTrimoGene, run: PretrainConfig, measured: Bool[np.ndarray, "R G"], part: str) -> Pretraining:
-    """Return the module that trains this network, with another part in place of its own."""
-    model = network.config
+def build(model: ModelConfig, run: PretrainConfig, measured: Bool[np.ndarray, "R G"], part: str) -> Pretraining:
+    """Return the module that trains a fresh network of this kind, with another part in place of its own."""
+    network = XTrimoGene(model, seed=None)
     if part in VALUES:
         network.value_embedding = VALUES[part](model.encoder.dim, model.num_bins, model.bin_alpha)
         network.value_embedding.to_bins.requires_grad_(False)

@@ -41,12 +41,12 @@ from xtrimogene.config import DecoderConfig, EncoderConfig, MaskingConfig, Model
 from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.masking import MaskedCells, mask_cells
-from xtrimogene.data.packed_cells import pack_cells
 from xtrimogene.data.read_depth import downsample_counts
 from xtrimogene.model.flops import training_step_flops
 from xtrimogene.model.losses import masked_squared_error
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.training.optimizer import build_optimizer, build_schedule
+from xtrimogene.training.spectral import gene_means
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,9 @@ def train(
         decoder=VARIANTS[variant].decoder,
         num_bins=64,
     )
-    network, means = VARIANTS[variant].network(config, seed=seed), gene_means(cells)
+    network = VARIANTS[variant].network(config, seed=seed)
+    fractions = (MASKING.nonzero_fraction, MASKING.zero_fraction)
+    means = gene_means(cells, *(np.full(len(cells.panel), fraction) for fraction in fractions))
     torch.nn.init.zeros_(network.head.weight)
     optimizer_config = OptimizerConfig(peak_lr=PEAK_LR, warmup_steps=50)
     optimizer = build_optimizer(network, optimizer_config)
@@ -193,18 +195,6 @@ def summarise(scores: dict[str, np.ndarray]) -> dict[str, Any]:
     means = {name: round(float(values[:unseen].mean()), 5) for name, values in scores.items()}
     by_study = scores["loss"].reshape(-1, CELLS_OF_A_STUDY).mean(1).round(5).tolist()
     return means | {"seen_studies": by_study[-1], "by_study": dict(zip(VALIDATION, by_study[:-1], strict=True))}
-
-
-def gene_means(cells: CellsInMemory) -> Tensor:
-    """Return each gene's mean target where a cell hides no surplus, over the training cells that measured it."""
-    packed = pack_cells(cells.counts)
-    genes, num_genes = packed.gene_ids.numpy(), cells.counts.shape[1]
-    expressed = np.bincount(genes, minlength=num_genes)
-    total = np.bincount(genes, weights=packed.values.numpy(), minlength=num_genes)
-    measured = np.bincount(cells.panel, minlength=len(cells.measured)) @ cells.measured
-    weight = MASKING.nonzero_fraction * expressed + MASKING.zero_fraction * (measured - expressed)
-    means = MASKING.nonzero_fraction * total / np.maximum(weight, 1)
-    return torch.from_numpy(means.astype(np.float32))
 
 
 def print_table(results: dict[str, Any]) -> None:

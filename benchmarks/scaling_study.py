@@ -97,7 +97,8 @@ TRIALS = {
 @dataclass(frozen=True)
 class Data:
     cells: CellsInMemory
-    validation: dict[str, CellsInMemory]  # by study; "held out" are cells of the training studies
+    validation: dict[str, list[MicroBatch]]  # by study, masked; "held out" are cells of the training studies
+    full_depth: dict[str, list[MicroBatch]]  # the same cells, none of them thinned
     labelled: dict[str, Study]
 
 
@@ -115,7 +116,7 @@ def run_all(options: argparse.Namespace) -> None:
         means = hidden_means(data.cells, BASE.masking)
         scores = {
             name: scores_of([means[batch.cells.hidden.gene_ids] for batch in batches], batches)
-            for name, batches in masked(data, BASE).items()
+            for name, batches in data.validation.items()
         }
         write_result(options.out, "gene mean", {"validation": scores})
     for run in options.runs:
@@ -131,16 +132,17 @@ def read_data(folder: Path) -> Data:
     cells, held_out = hold_out(read_studies(TRAINING, genes, folder), HELD_OUT)
     validation = {"held out": held_out} | {study: read_studies([study], genes, folder) for study in VALIDATION}
     labelled = {study: read_study(folder / f"{study}.h5ad", genes) for study in VALIDATION[1:3]}
-    return Data(cells, validation, labelled)
+    full_depth = masked(validation, replace(BASE, read_depth=UNTHINNED))
+    return Data(cells, masked(validation, BASE), full_depth, labelled)
 
 
-def masked(data: Data, run: PretrainConfig) -> dict[str, list[MicroBatch]]:
+def masked(validation: Mapping[str, CellsInMemory], run: PretrainConfig) -> dict[str, list[MicroBatch]]:
     """Mask the validation cells as this run would, but that a hidden gene always shows the mask."""
     run = replace(run, masking=MASK_ONLY)
-    sizes = {name: HELD_OUT if name == "held out" else CELLS_OF_A_STUDY for name in data.validation}
+    sizes = {name: HELD_OUT if name == "held out" else CELLS_OF_A_STUDY for name in validation}
     return {
         name: validation_batches(cells, replace(run, validation_cells=sizes[name]))
-        for name, cells in data.validation.items()
+        for name, cells in validation.items()
     }
 
 
@@ -161,7 +163,7 @@ def train(trial: Trial, name: str, seed: int, data: Data, options: argparse.Name
         **trial.run,
     )
     sampler = Sampler([(len(data.cells.panel), 1.0)], batch_size=run.batch_size, config=run.sampling, seed=seed)
-    module = build(XTrimoGene(model, seed=seed), run, data.cells.measured, trial.part)
+    module = build(model, run, data.cells.measured, trial.part)
     began = time.process_time()
     fit(module, data.cells, sampler)
     cpu_seconds = time.process_time() - began
@@ -175,8 +177,8 @@ def train(trial: Trial, name: str, seed: int, data: Data, options: argparse.Name
         "cells_seen": sampler.cells_before(run.num_steps),
         "tera_flops": round(step_flops(run, model, data) * sampler.cells_before(run.num_steps) / 1e12, 3),
         "cpu_seconds": round(cpu_seconds, 1),  # of the sitting that ended the run
-        "validation": validate(network, masked(data, BASE)),
-        "full_depth": validate(network, masked(data, replace(BASE, read_depth=UNTHINNED))),
+        "validation": validate(network, data.validation),
+        "full_depth": validate(network, data.full_depth),
         "macro_f1": label_scores(network, data),
     }
     print(name, summary([result]), flush=True)

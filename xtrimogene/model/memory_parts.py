@@ -205,8 +205,11 @@ def _decoder(config: DecoderConfig, num_positions: int, size: StepSize, form: St
         # gradients of k, of v and of their input, when what the feed-forward part kept has gone
         working=max(5 * product * num_asked * dim, 3 * product * num_rows * dim - num_asked * feed_forward) + features,
     )
-    head = Part(weights=5 * dim + 1, kept=3 * FULL * num_asked * dim)
-    return [layer] * (config.num_layers - 1) + [last, head]
+    return [layer] * (config.num_layers - 1) + [last, _norms_and_head(dim, num_asked)]
+
+
+def _norms_and_head(dim: int, num_asked: int) -> Part:
+    return Part(weights=5 * dim + 1, kept=3 * FULL * num_asked * dim)
 
 
 def _cross_input(config: ModelConfig, size: StepSize, form: StepForm) -> Part:
@@ -237,5 +240,4 @@ def _cross_decoder(config: DecoderConfig, size: StepSize, form: StepForm) -> lis
         working=5 * product * num_asked * dim,
     )
     memory = Part(kept=FULL * num_seen * dim)  # projected, once for all layers
-    head = Part(weights=5 * dim + 1, kept=3 * FULL * num_asked * dim)
-    return [memory, *[layer] * config.num_layers, head]
+    return [memory, *[layer] * config.num_layers, _norms_and_head(dim, num_asked)]

@@ -116,9 +116,13 @@ class XTrimoGene(nn.Module):
 
     def forward(self, batch: MaskedCells) -> Float[Tensor, "M"]:
         """Predict the hidden values of a training batch through the decoder: log1p of counts per 10,000."""
+        return self.head(self.decode_hidden(batch))
+
+    def decode_hidden(self, batch: MaskedCells) -> Float[Tensor, "M E"]:
+        """Return gene context embeddings at the hidden genes of a training batch."""
         packed = self.append_read_depth(batch.visible, batch.raw.totals.log10(), batch.visible.totals.log10())
         hidden = batch.hidden
-        return self.head(self.decode(self.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden))
+        return self.decode(self.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden)
 
     def predict_from_latent(
         self, latent: Float[Tensor, "B L"], target_depth: Float32[Tensor, "B"]

@@ -1,6 +1,6 @@
-"""Fit the decoder's head to what the rest of a fresh network tells of hidden genes: an hour of first steps for nothing.
+"""Fit the decoder's head to what the rest of a fresh network tells of hidden genes, so that no steps are spent on it.
 
-Letters: B cells, M hidden genes, E decoder width.
+Letters: M hidden genes, E decoder width.
 """
 
 import numpy as np
@@ -25,10 +25,7 @@ def fit_head(network: XTrimoGene, cells: CellsInMemory, masking: MaskingConfig, 
     for rows in np.array_split(chosen, -(-len(chosen) // CELLS_AT_ONCE)):
         raw = cells.counts[rows]
         batch = mask_cells(raw, raw, masking, generator, measured=cells.measured, panel=cells.panel[rows])
-        hidden, depth = batch.hidden, batch.raw.totals.log10()
-        packed = network.append_read_depth(batch.visible, depth, depth)
-        decoded = network.decode(network.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden)  # (M, E)
-        columns.append(decoded.double())
+        columns.append(network.decode_hidden(batch).double())  # (M, E)
         targets.append(batch.targets.double())
     x, y = torch.cat(columns), torch.cat(targets)
     if len(y) == 0:
