@@ -121,6 +121,15 @@ def test_a_value_through_the_latent_vector_begins_as_the_mean_that_the_loss_asks
     assert values[0, 29] > values[0, :28].max()
 
 
+@torch.no_grad()
+def test_queries_of_genes_begin_no_longer_than_one_whatever_the_width() -> None:
+    for latent_dim in (8, 128):
+        _, network = begun(latent_dim=latent_dim)
+        assert network.latent_head is not None
+        queries = network.latent_head.gene_query(network.gene_embedding.table[:NUM_GENES])
+        assert 0.3 < queries.square().sum(1).mean() < 1.5
+
+
 def test_fewer_cells_than_dimensions_leave_the_rest_of_the_row_as_drawn() -> None:
     fresh, network = begun(dim=64)
     rest = slice(NUM_GENES, -1)

@@ -63,6 +63,7 @@ def begin_with_components(network: XTrimoGene, cells: CellsInMemory, masking: Ma
             head.to_latent.bias.copy_(-latent.mean(0) * stretch)
             head.expand.weight.div_(LATENT_DEVIATION)
             head.contract.weight.zero_()  # a value begins as its gene's bias
+            head.gene_query.weight.mul_(head.gene_query.out_features**-0.5)  # else the first steps overshoot by far
             lengths = np.diff(cells.counts.indptr)
             silent = cells.measured.sum(1)[cells.panel] - lengths
             head.gene_bias.copy_(gene_means(cells, 1.0 / lengths, 1.0 / np.maximum(silent, 1)))  # as the loss weighs
