@@ -5,7 +5,7 @@ Letters: N values, M hidden genes, D encoder width, E decoder width, K classes.
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +16,7 @@ from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.training.lightning_module import Pretraining
 
 BIN_WIDTH, NUM_CLASSES = 0.5, 20  # of log1p values; class 0 is zero
+RIDGE = 1e-5
 
 
 class RoundedValues(ValueEmbedding):
@@ -53,8 +54,31 @@ class Classification(Pretraining):
         """Cross entropy, in nats; a study's offset has no meaning here."""
         head = self.network.head
         assert isinstance(head, ClassHead)
-        classes = (targets / BIN_WIDTH).ceil().long().clamp(max=NUM_CLASSES - 1)
-        return F.cross_entropy(head.scores(genes).float(), classes, reduction="sum")
+        return F.cross_entropy(head.scores(genes).float(), classes_of(targets), reduction="sum")
+
+    def fit_head(self, genes: Float[Tensor, "M E"], targets: Float[Tensor, "M"]) -> None:
+        """Logistic regression of the classes, from their frequencies."""
+        head, classes = self.network.head, classes_of(targets)
+        assert isinstance(head, ClassHead)
+        shares = (classes.bincount(minlength=NUM_CLASSES) + 1.0) / (len(classes) + NUM_CLASSES)
+        with torch.no_grad():
+            head.weight.zero_()
+            head.bias.copy_(shares.log())
+        search = torch.optim.LBFGS(head.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            search.zero_grad()
+            decay = RIDGE * head.weight.square().sum()
+            loss = F.cross_entropy(head.scores(genes.detach()), classes) + decay
+            loss.backward()
+            return loss
+
+        search.step(closure)  # type: ignore[arg-type]
+        search.zero_grad()
+
+
+def classes_of(values: Float[Tensor, "M"]) -> Int64[Tensor, "M"]:
+    return (values / BIN_WIDTH).ceil().long().clamp(max=NUM_CLASSES - 1)
 
 
 def build(model: ModelConfig, run: PretrainConfig, measured: Bool[np.ndarray, "R G"], part: str) -> Pretraining:

@@ -64,6 +64,7 @@ BASE = PretrainConfig(
     preset="3M",
     num_steps=1600,
     batch_size=16,
+    start="spectral",
     checkpoint_every=100,
     log_every=20,
     sampling=SamplingConfig(num_lanes=1),
@@ -90,7 +91,7 @@ TRIALS = {
     "classification": Trial(part="classification"),
     "no_masked_zeros": Trial(run={"masking": replace(BASE.masking, zero_fraction=0.0)}),
     "one_read_depth": Trial(run={"read_depth": UNTHINNED}),
-    "spectral_start": Trial(run={"start": "spectral"}),
+    "random_start": Trial(run={"start": "random"}),
 }
 
 

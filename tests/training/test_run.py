@@ -303,6 +303,26 @@ def test_computing_activations_again_changes_no_weight(config: PretrainConfig) -
     assert all(torch.equal(tensor, again[name]) for name, tensor in kept.items())
 
 
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [({}, 1), ({"decoder_share": 0.0}, 0), ({"start": "random"}, 0)],
+    ids=["spectral", "no share", "random"],
+)
+def test_a_spectral_run_fits_its_decoder_head_once(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], fits: int
+) -> None:
+    fitted = []
+
+    def fit_head(self: Pretraining, genes: torch.Tensor, targets: torch.Tensor) -> None:
+        fitted.append((self.global_step, genes.shape[0] == len(targets) > 0))
+
+    monkeypatch.setattr(Pretraining, "fit_head", fit_head)
+    config = replace(config, **changes)
+    interrupt_at(8, config, monkeypatch)
+    pretrain(config)
+    assert fitted == [(0, True)] * fits
+
+
 def test_a_folder_belongs_to_one_config(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_at(4, config, monkeypatch)
     with pytest.raises(ConfigError, match="holds a run of another config"):

@@ -17,6 +17,7 @@ from xtrimogene.data.sampler import Sampler
 from xtrimogene.errors import ConfigError
 from xtrimogene.long_work import whole_file
 from xtrimogene.training.data_module import CellDataModule
+from xtrimogene.training.least_squares import decode_some_cells
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.loss_log import LossLog
 from xtrimogene.training.micro_batch import MicroBatch
@@ -60,6 +61,8 @@ def fit(
     if config.start == "spectral" and checkpoint is None:
         some = sample_cells(cells, SPECTRAL_CELLS, block_size=config.sampling.block_size, seed=config.seed)
         begin_with_components(module.network, some, config.masking, config.seed)
+        if config.decoder_share > 0:
+            module.fit_head(*decode_some_cells(module.network, some, config.masking, config.seed))
     on_interrupt = signal.getsignal(signal.SIGINT)
     data = CellDataModule(cells, sampler, config, num_workers=num_workers)
     try:

@@ -1,10 +1,12 @@
-"""Fit the decoder's head to what the rest of a fresh network tells of hidden genes, so that no steps are spent on it.
+"""The decoder's head, fitted to what the rest of a fresh network tells of hidden genes: no steps are spent on that.
 
 Letters: M hidden genes, E decoder width.
 """
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from xtrimogene.config import MaskingConfig
 from xtrimogene.data.cell_store import CellsInMemory
@@ -17,23 +19,31 @@ RIDGE = 1e-3  # of the mean square of a column
 
 
 @torch.no_grad()
-def fit_head(network: XTrimoGene, cells: CellsInMemory, masking: MaskingConfig, seed: int) -> None:
-    """Set the head to the ridge regression of hidden values on the decoder's output, over some masked cells."""
+def decode_some_cells(
+    network: XTrimoGene, cells: CellsInMemory, masking: MaskingConfig, seed: int
+) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]:
+    """Return the decoder's output at the hidden genes of some masked cells, and the values there."""
     generator = np.random.default_rng((seed, 3))
     chosen = generator.choice(len(cells.panel), min(NUM_CELLS, len(cells.panel)), replace=False)
-    columns, targets = [], []
+    genes, targets = [], []
     for rows in np.array_split(chosen, -(-len(chosen) // CELLS_AT_ONCE)):
         raw = cells.counts[rows]
         batch = mask_cells(raw, raw, masking, generator, measured=cells.measured, panel=cells.panel[rows])
-        columns.append(network.decode_hidden(batch).double())  # (M, E)
-        targets.append(batch.targets.double())
-    x, y = torch.cat(columns), torch.cat(targets)
+        genes.append(network.decode_hidden(batch))
+        targets.append(batch.targets)
+    return torch.cat(genes), torch.cat(targets)
+
+
+@torch.no_grad()
+def fit_linear(linear: nn.Linear, x: Float[Tensor, "M E"], y: Float[Tensor, "M"]) -> None:
+    """Set a linear layer with one output to the ridge regression of y on x."""
     if len(y) == 0:
         return
+    x, y = x.double(), y.double()
     x_mean, y_mean = x.mean(0), y.mean()
     x, y = x - x_mean, y - y_mean
     products = x.T @ x  # (E, E)
     products.diagonal().add_(RIDGE * products.diagonal().mean().clamp(min=1e-12))
     weight = torch.linalg.solve(products, x.T @ y)  # (E,)
-    network.head.weight.copy_(weight[None])
-    network.head.bias.copy_(y_mean - weight @ x_mean)
+    linear.weight.copy_(weight[None])
+    linear.bias.copy_(y_mean - weight @ x_mean)

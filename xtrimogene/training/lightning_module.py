@@ -32,6 +32,7 @@ from xtrimogene.model.initialization import redraw_projections
 from xtrimogene.model.losses import masked_squared_error, reconstruction_error
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.training.data_module import TrainingStep
+from xtrimogene.training.least_squares import fit_linear
 from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.optimizer import build_optimizer, build_schedule
 from xtrimogene.training.sharding import shard
@@ -150,6 +151,10 @@ class Pretraining(LightningModule):
     ) -> Float[Tensor, ""]:
         """Return what is minimized, summed over hidden genes, from the decoder's output and the studies' offsets."""
         return masked_squared_error(self.network.head(genes) + offsets, targets)
+
+    def fit_head(self, genes: Float[Tensor, "M E"], targets: Float[Tensor, "M"]) -> None:
+        """Set a fresh head to the best for `decoder_error` on this output of the decoder."""
+        fit_linear(self.network.head, genes, targets)
 
     def validation_losses(self, batches: Sequence[MicroBatch]) -> dict[str, float]:
         """As the function of this name, of the network."""

@@ -20,7 +20,6 @@ from xtrimogene.data.packed_cells import pack_cells
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.transformer_block import EncoderBlock
 from xtrimogene.model.xtrimogene import XTrimoGene
-from xtrimogene.training.least_squares import fit_head
 
 LATENT_DEVIATION = 3.0
 MEAN_LENGTH = 0.35  # deviation of the means in the rows, where the longest rows have unit root mean square
@@ -30,11 +29,11 @@ CELLS_AT_ONCE = 16
 
 
 def begin_with_components(network: XTrimoGene, cells: CellsInMemory, masking: MaskingConfig, seed: int) -> None:
-    """Set a fresh network so that it predicts hidden genes about as well as their means do, and knows components.
+    """Set a fresh network so that it knows components and means of genes.
 
-    The gene table gets loadings and means, the residual branches of the encoder begin at zero, and the decoder's head
-    is fitted to masked cells. The latent vector, if there is one, begins as the value-weighted mean of the tokens,
-    close to the cell's principal components, three deviations of the noise it may be read with.
+    The gene table gets loadings and means, and the residual branches of the encoder begin at zero. The latent vector,
+    if there is one, begins as the value-weighted mean of the tokens, close to the cell's principal components, three
+    deviations of the noise it may be read with.
     """
     embedding, head = network.gene_embedding, network.latent_head
     dim, num_cells = embedding.table.shape[1], len(cells.panel)
@@ -67,8 +66,6 @@ def begin_with_components(network: XTrimoGene, cells: CellsInMemory, masking: Ma
             lengths = np.diff(cells.counts.indptr)
             silent = cells.measured.sum(1)[cells.panel] - lengths
             head.gene_bias.copy_(gene_means(cells, 1.0 / lengths, 1.0 / np.maximum(silent, 1)))  # as the loss weighs
-        if masking.nonzero_fraction > 0:
-            fit_head(network, cells, masking, seed)
 
 
 def _latent(network: XTrimoGene, counts: sparse.csr_matrix) -> Float[Tensor, "b L"]:
