@@ -4,7 +4,7 @@ Cells per CPU-second of one thread, interleaved over rounds of an epoch each, th
 human genes at 9 %, and one lane unless another number is named.
 "gather" is the bare `matrix[rows]` of scipy on random rows: what reading from memory cannot beat.
 
-python benchmarks/loader.py --cells 50000 --out benchmarks/results/loader.json
+python benchmarks/loader.py --cells 200000 --out benchmarks/results/loader.json
 """
 
 import argparse
