@@ -148,41 +148,49 @@ def differences(results: dict[str, Any]) -> dict[str, dict[str, Difference]]:
 
 
 def print_runs(results: dict[str, Any]) -> None:
-    tasks = list(next(iter(run["macro_f1"] for run in results.values() if "macro_f1" in run), {}))
-    print("F1 is macro-F1 by a linear head / by neighbours: " + "; ".join(f"({i}) {t}" for i, t in enumerate(tasks, 1)))
-    print(
-        f"{'run':<22}{'seeds':>5}{'besides genes':>14}{'TFLOP':>7}{'held out':>10}{'sd':>7}{'others':>8}{'sd':>7}",
-        end="",
-    )
-    print("".join(f"  F1 ({i})    " for i in range(1, len(tasks) + 1)))
+    tasks = list(next((run["macro_f1"] for run in results.values() if "macro_f1" in run), {}))
+    print("n seeds; sd over them; parameters besides the gene table; F1 by a linear head / by neighbours:")
+    print("; ".join(f"({i}) {task}" for i, task in enumerate(tasks, 1)), end="\n\n")
+    columns = "".join(f"  F1 ({i})" for i in range(1, len(tasks) + 1))
+    print(f"{'run':<19}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd others   sd{columns}")
     if "gene mean" in results:
         losses = [mean_loss(losses_of([results["gene mean"]], kind)) for kind in KINDS]
-        print(f"{'gene mean':<48}{losses[0]:>10.4f}{losses[1]:>15.4f}")
+        print(f"{'gene mean':<38}{losses[0]:>7.4f}{losses[1]:>13.4f}")
     for name in names_of(results):
         runs = list(runs_of(results, name).values())
-        text = f"{name:<22}{len(runs):>5}{runs[0]['parameters_besides_genes']:>14,}{runs[0]['tera_flops']:>7.1f}"
-        for kind, width in (("held out", 10), ("other studies", 8)):
+        text = f"{name:<19}{len(runs):>2}{runs[0]['parameters_besides_genes']:>10,}{runs[0]['tera_flops']:>6.0f} "
+        for kind in KINDS:
             losses = losses_of(runs, kind)
-            text += f"{mean_loss(losses):>{width}.4f}{seed_deviation(losses):>7.4f}"
+            text += (
+                f"{mean_loss(losses):>7.4f}"
+                + (f"{seed_deviation(losses):>6.4f}"[1:] if len(runs) > 1 else "    -")
+                + " "
+            )
         for task in tasks:
-            scores = [[run["macro_f1"][task][way] for way in ("linear", "knn")] for run in runs]
-            text += "  {:.3f}/{:.3f}".format(*np.mean(scores, axis=0))
+            scores = np.mean([[run["macro_f1"][task][way] for way in ("linear", "knn")] for run in runs], axis=0)
+            text += "  " + "/".join(f"{score:.2f}"[1:] for score in scores)
         print(text)
 
 
+def deviation_text(deviation: float) -> str:
+    return "    -" if np.isnan(deviation) else f"{deviation:>6.4f}"[1:]
+
+
 def print_laws(results: dict[str, Any]) -> None:
+    print()
     for (kind, key), law in laws(results).items():
-        name = SIZE_KEYS[key]
-        print(f"{kind}, {name}: loss = {law.factor:.3f} x^-{law.exponent:.4f} [{law.low:.4f}, {law.high:.4f}]")
+        print(f"{kind}: {law.factor:.3f} x ({SIZE_KEYS[key]})^-{law.exponent:.4f} [{law.low:.4f}, {law.high:.4f}]")
 
 
 def print_differences(results: dict[str, Any]) -> None:
     costs = differences(results)
     if costs:
-        print(f"\n{'loss more than ' + REFERENCE + ' of':<24}" + "".join(f"{kind:>25}{'sd':>8}" for kind in KINDS))
+        print(f"\n{'more than ' + REFERENCE:<19}" + "".join(f"{kind:>24}   sd" for kind in KINDS))
     for name, by_kind in costs.items():
-        text = "".join(f"{d.mean:>+8.4f} [{d.low:+.4f}, {d.high:+.4f}]{d.deviation:>8.4f}" for d in by_kind.values())
-        print(f"{name:<24}{text}")
+        text = "".join(
+            f"{d.mean:>+8.4f} [{d.low:+.4f}, {d.high:+.4f}]{deviation_text(d.deviation)}" for d in by_kind.values()
+        )
+        print(f"{name:<19}{text}")
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

@@ -69,14 +69,19 @@ def config(tmp_path: Path) -> PretrainConfig:
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def command_of(config: PretrainConfig, folder: Path, *options: str) -> list[str]:
+    """Return the arguments of python for a run in a process of its own."""
+    path = folder / f"{Path(config.output).name}.json"
+    path.write_text(json.dumps(to_dict(config)))
+    return [str(SCRIPT), str(path), *options]
+
+
 @pytest.fixture
 def run_alone(tmp_path: Path) -> Run:
     """Run a config in a process of its own, or in as many as `--devices` says."""
 
-    def run(config: PretrainConfig, *options: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        path = tmp_path / f"{Path(config.output).name}.json"
-        path.write_text(json.dumps(to_dict(config)))
-        command = [sys.executable, *launcher, str(SCRIPT), str(path), *options]
+    def run(config: PretrainConfig, *options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *command_of(config, tmp_path, *options)]
         return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
 
     return run

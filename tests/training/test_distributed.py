@@ -1,5 +1,9 @@
 """Two processes take the steps that one would take, and a run may go on with another number of them."""
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.conftest import DEADLINE, command_of
 from xtrimogene.config import PretrainConfig
 from xtrimogene.training.run_checkpoints import checkpoints
 
@@ -16,6 +21,12 @@ Weights = dict[str, torch.Tensor]
 def largest_difference(weights: Weights, others: Weights) -> float:
     assert weights.keys() == others.keys()
     return max(float((weights[name] - others[name]).abs().max()) for name in weights)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def assert_same_log(one: PretrainConfig, other: PretrainConfig, name: str, num_rows: int, rel: float) -> None:
@@ -45,6 +56,41 @@ def test_two_processes_equal_one(
         assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
     for name, num_rows in (("metrics", 6), ("validation", 2)):
         assert_same_log(one, two, name, num_rows, rel=1e-4 if exact else 0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
+def test_two_machines_equal_one(
+    launcher: str, config: PretrainConfig, run_alone: Callable, weights_of: Callable, tmp_path: Path
+) -> None:
+    """Two machines of one process each, both this one, started as torchrun and as srun start them."""
+    one, two = replace(config, output=config.output + "-1"), replace(config, output=config.output + "-2")
+    assert run_alone(one).returncode == 0
+    command, port = command_of(two, tmp_path, "--nodes", "2"), str(free_port())
+    machines = []
+    for rank in ("0", "1"):
+        start, variables = [sys.executable, *command], {}
+        if launcher == "torchrun":
+            address = ["--nnodes", "2", "--node-rank", rank, "--master-addr", "127.0.0.1", "--master-port", port]
+            start = [sys.executable, "-m", "torch.distributed.run", *address, *command]
+        else:
+            variables = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "pretrain", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
+            variables |= {
+                "SLURM_NTASKS_PER_NODE": "1",
+                "SLURM_NODEID": rank,
+                "SLURM_PROCID": rank,
+                "SLURM_LOCALID": "0",
+            }
+            variables |= {"SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port}
+        machines.append(subprocess.Popen(start, env=os.environ | variables, stderr=subprocess.PIPE, text=True))
+    try:
+        ends = [machine.communicate(timeout=DEADLINE)[1][-2000:] for machine in machines]
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert [machine.returncode for machine in machines] == [0, 0], ends
+    assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
+    assert_same_log(one, two, "metrics", 6, rel=1e-4)
 
 
 @pytest.mark.slow

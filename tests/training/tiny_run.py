@@ -24,7 +24,7 @@ from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig, Pretrai
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.presets import PRESETS
 from xtrimogene.training.lightning_module import Pretraining
-from xtrimogene.training.run import pretrain
+from xtrimogene.training.run import is_first_process, pretrain
 
 GENES = GeneVocabulary(tuple(f"GENE{i}" for i in range(250)), ("",) * 250)
 
@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--strategy", default="ddp")
     parser.add_argument("--die-after", type=int, help="as --kill-after, with no process after it; for all devices")
@@ -98,14 +99,20 @@ def main() -> None:
         kill_after(options.die_after)
 
     def run() -> PretrainedModel:
-        return pretrain(config, num_devices=options.devices, num_workers=options.workers, strategy=options.strategy)
+        return pretrain(
+            config,
+            num_devices=options.devices,
+            num_nodes=options.nodes,
+            num_workers=options.workers,
+            strategy=options.strategy,
+        )
 
     plan = [(step, kill_after) for step in options.kill_after] + [
         (step, kill_in_write) for step in options.kill_in_write
     ]
     print(sum(dies(partial(how, step), run) for step, how in sorted(plan, key=lambda kill: kill[0])))
     trained = run()
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first_process():
         torch.save(trained.network.state_dict(), Path(config.output) / "weights.pt")
 
 
