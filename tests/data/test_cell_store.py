@@ -69,6 +69,14 @@ def test_cells_of_several_files_keep_what_each_measured(tmp_path: Path, in_memor
 
 
 @in_both_places
+def test_a_warning_names_its_file(tmp_path: Path, in_memory: bool) -> None:
+    write(tmp_path / "a.h5ad", list(GENES.symbols))
+    write(tmp_path / "b.h5ad", [*GENES.symbols[:250], *(f"OTHER{i}" for i in range(150))])
+    with pytest.warns(UserWarning, match="^b.h5ad: 250 of 400 genes .* less sure below 80 %"):
+        opened([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], in_memory)
+
+
+@in_both_places
 def test_each_batch_of_a_joined_file_is_a_study(tmp_path: Path, in_memory: bool) -> None:
     write(tmp_path / "a.h5ad", list(GENES.symbols), num_cells=4)
     joined = anndata.read_h5ad(tmp_path / "a.h5ad")
@@ -105,7 +113,7 @@ def test_no_cell_with_enough_genes_is_an_error(tmp_path: Path, in_memory: bool) 
 @in_both_places
 def test_a_file_of_other_genes_is_an_error(tmp_path: Path, in_memory: bool) -> None:
     write(tmp_path / "a.h5ad", [f"OTHER{i}" for i in range(300)])
-    with pytest.raises(GeneMatchError):
+    with pytest.raises(GeneMatchError, match="^a.h5ad: "):
         opened([tmp_path / "a.h5ad"], in_memory)
 
 

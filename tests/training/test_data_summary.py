@@ -13,7 +13,7 @@ from xtrimogene.data.cell_store import join, open_stores, read_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import Sampler
 from xtrimogene.data.store_builder import build_store
-from xtrimogene.errors import ConfigError, CountsError, FieldError
+from xtrimogene.errors import ConfigError, CountsError, FieldError, GeneMatchError
 from xtrimogene.training.data_summary import summarize_files
 
 SAMPLER = {"batch_size": 8, "config": SamplingConfig(), "seed": 0}
@@ -82,3 +82,12 @@ def test_what_cannot_be_trained_on_is_refused(files: list[str]) -> None:
         summarize_files(files, min_genes=500)
     with pytest.raises(FieldError, match="no obs column 'batch'"):
         summarize_files(files, joined_by={files[0]: "batch"})
+
+
+def test_a_file_of_other_genes_is_named(tmp_path: Path) -> None:
+    cells = anndata.AnnData(
+        sparse.csr_matrix(np.ones((4, 300), np.float32)), var=pd.DataFrame(index=[f"OTHER{i}" for i in range(300)])
+    )
+    cells.write_h5ad(tmp_path / "c.h5ad")
+    with pytest.raises(GeneMatchError, match="^c.h5ad: 0 of 300 genes"):
+        summarize_files([str(tmp_path / "c.h5ad")])

@@ -20,6 +20,7 @@ from xtrimogene.data.file_hashes import content_sha256
 from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.data.naming import naming
 from xtrimogene.data.store_format import is_store
 from xtrimogene.data.store_reader import StoreReader
 from xtrimogene.errors import ConfigError, CountsError
@@ -245,7 +246,8 @@ def _open_one(
     file: str | os.PathLike[str], genes: GeneVocabulary, min_genes: int, joined_by: str | None, in_memory: bool
 ) -> CellStore:
     if not is_store(file):
-        return (read_cells if in_memory else CellsInFile)(file, genes, min_genes=min_genes, joined_by=joined_by)
+        with naming(Path(file).name):
+            return (read_cells if in_memory else CellsInFile)(file, genes, min_genes=min_genes, joined_by=joined_by)
     store = open_built_store(file, genes, joined_by)
     kept = store.lengths >= min_genes
     return store if kept.all() else SelectedCells(store, np.flatnonzero(kept))

@@ -1,7 +1,6 @@
 """What a cell store is going to be made of: every file is looked at before the first is read."""
 
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.file_hashes import content_sha256, files_in
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.data.naming import naming
 from xtrimogene.data.store_source import obs_codes
 from xtrimogene.errors import ConfigError
 from xtrimogene.long_work import progress_bar, whole_file
@@ -65,10 +65,8 @@ def make_plan(config: StoreConfig, genes: GeneVocabulary, folder: Path, *, progr
 
 def _look_at(file: str, name: str, config: StoreConfig, genes: GeneVocabulary) -> PlannedSource:
     with open_cells(file) as cells:
-        with warnings.catch_warnings(record=True) as caught:
+        with naming(name):
             MatchedCounts.find(cells, genes).require(min_genes=MIN_MATCHED, all_rows=False)
-        for warning in caught:  # among many files the reader must know which
-            warnings.warn(f"{name}: {warning.message}", warning.category, stacklevel=2)
         for key in (config.donor_key, config.batch_key):
             obs_codes(cells, key)
         num_bytes, modified = _state(file)

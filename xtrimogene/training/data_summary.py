@@ -12,6 +12,7 @@ from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.cell_store import open_built_store
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.data.naming import naming
 from xtrimogene.data.store_format import is_store
 from xtrimogene.errors import ConfigError, CountsError
 
@@ -68,7 +69,7 @@ def summarize_files(
 
 
 def _summarize_file(file: str | Path, genes: GeneVocabulary, joined_by: str | None) -> Summary:
-    with open_cells(file) as cells:
+    with naming(Path(file).name), open_cells(file) as cells:
         matched = MatchedCounts.find(cells, genes)
         lengths = np.concatenate([np.diff(block.indptr) for _, block in matched.sample()])
         matched.match.require(matched.counts_per_column)
