@@ -6,7 +6,7 @@ A law is loss = factor x size ^ -exponent, a line through log losses. Its interv
 of each study by themselves and the same ones for all sizes, and the seeds of each size. All sizes read the same cells
 equally often, so that the law of FLOPs holds along that line: it is no law of the best use of a budget.
 A difference is of an ablation and the reference of the same seed, cell by cell; its interval resamples cells and seeds.
-"Non-zeros" is the difference of held-out cells at hidden genes that they express.
+"By part" are differences at hidden genes that are zero or not, and of cells whose input was thinned or left whole.
 Seeds of a run are few: intervals over seeds are somewhat too narrow, and "sd" is their deviation by itself.
 """
 
@@ -185,19 +185,33 @@ def print_laws(results: dict[str, Any]) -> None:
 
 def print_differences(results: dict[str, Any]) -> None:
     costs = differences(results)
-    if costs:
-        print(f"\n{'loss above ' + REFERENCE:<19}" + "".join(f"{kind:>23}   sd" for kind in KINDS) + " non-zeros")
+    if not costs:
+        return
+    print(f"\n{'loss above ' + REFERENCE:<19}" + "".join(f"{kind:>23}   sd" for kind in KINDS))
     for name, by_kind in costs.items():
         text = f"{name:<19}"
         for one in by_kind.values():
             numbers = [f"{number:+.4f}".replace("0.", ".", 1) for number in (one.mean, one.low, one.high)]
             text += "{:>7} [{}, {}]".format(*numbers).rjust(23) + deviation_text(one.deviation)
-        print(f"{text}{nonzero_loss(results, name) - nonzero_loss(results, REFERENCE):>+9.3f}")
+        print(text)
+    reference = parts_of_held_out(results, REFERENCE)
+    print(f"\n{'held out, by part':<19}" + "".join(f"{part:>15}" for part in reference))
+    for name in costs:
+        parts = parts_of_held_out(results, name)
+        print(f"{name:<19}" + "".join(f"{loss - reference[part]:>+15.4f}" for part, loss in parts.items()))
 
 
-def nonzero_loss(results: dict[str, Any], name: str) -> float:
-    """Return the loss of held-out cells at their hidden non-zeros alone, mean over seeds."""
-    return float(np.mean([run["validation"]["held out"]["nonzero"] for run in runs_of(results, name).values()]))
+def parts_of_held_out(results: dict[str, Any], name: str) -> dict[str, float]:
+    """Return mean losses over seeds, at hidden genes of one kind, and of cells of one kind."""
+    runs = [run["validation"]["held out"] for run in runs_of(results, name).values()]
+    by_cell = np.mean([run["loss_of_cells"] for run in runs], axis=0)
+    thinned = np.array(results["gene mean"]["thinned"]["held out"])
+    return {
+        "zeros": float(np.mean([run["zero"] for run in runs])),
+        "non-zeros": float(np.mean([run["nonzero"] for run in runs])),
+        "thinned cells": float(by_cell[thinned].mean()),
+        "whole cells": float(by_cell[~thinned].mean()),
+    }
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

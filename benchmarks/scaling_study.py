@@ -119,7 +119,8 @@ def run_all(options: argparse.Namespace) -> None:
             name: scores_of([means[batch.cells.hidden.gene_ids] for batch in batches], batches)
             for name, batches in data.validation.items()
         }
-        write_result(options.out, "gene mean", {"validation": scores})
+        thinned = {name: thinned_cells(batches) for name, batches in data.validation.items()}
+        write_result(options.out, "gene mean", {"validation": scores, "thinned": thinned})
     for run in options.runs:
         trial, seed = run.split(":")
         changed = "".join(f" {key}={value}" for key in ("peak_lr", "num_steps") if (value := getattr(options, key)))
@@ -205,6 +206,10 @@ def validate(network: XTrimoGene, validation: Mapping[str, list[MicroBatch]]) ->
     return {
         name: scores_of([network(batch.cells) for batch in batches], batches) for name, batches in validation.items()
     }
+
+
+def thinned_cells(batches: list[MicroBatch]) -> list[bool]:
+    return torch.cat([batch.cells.visible.totals < batch.cells.raw.totals for batch in batches]).tolist()
 
 
 def scores_of(predicted: list[torch.Tensor], batches: list[MicroBatch]) -> dict[str, Any]:
