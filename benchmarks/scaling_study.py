@@ -1,7 +1,7 @@
 """What does a bigger model buy, and what each choice of the model's? Validation loss by size, and ablations.
 
 python benchmarks/scaling_study.py 2x64:0 4x128:0 rounded_values:1      # NAME:SEED, as many as wanted
-python benchmarks/scaling_study.py                                      # tables and figure of what is there
+python benchmarks/scaling_report.py                                     # tables and figure of what is there
 
 Every run is `xtrimogene.training.fit` of BASE below, with the changes of its name: masked regression on real cells over
 all 19,264 genes, each cell seen about twice. It resumes where it was killed; a run that is in --out is skipped, each is
@@ -106,12 +106,6 @@ class Data:
 def main() -> None:
     options = read_options()
     torch.set_num_threads(1)
-    if options.runs:
-        run_all(options)
-    print_tables(read_results(options.out))
-
-
-def run_all(options: argparse.Namespace) -> None:
     data = read_data(options.shared / "data")
     if "gene mean" not in read_results(options.out):
         means = hidden_means(data.cells, BASE.masking)
@@ -183,7 +177,8 @@ def train(trial: Trial, name: str, seed: int, data: Data, options: argparse.Name
         "full_depth": validate(network, data.full_depth),
         "macro_f1": label_scores(network, data),
     }
-    print(name, summary([result]), flush=True)
+    loss = result["validation"]["held out"]["loss"]
+    print(f"{name}: loss of held-out cells {loss:.4f}, macro-F1 {result['macro_f1']}", flush=True)
     if not options.keep:
         shutil.rmtree(run.output)
     return result
@@ -248,25 +243,9 @@ def embed(network: XTrimoGene, counts: Any) -> np.ndarray:
     return network.embed_cells(network.append_read_depth(packed, depth, depth), "mean").numpy()
 
 
-def print_tables(results: dict[str, Any]) -> None:
-    names = sorted({name.split(" seed=")[0] for name in results})
-    for name in names:
-        runs = [run for key, run in results.items() if key.split(" seed=")[0] == name]
-        print(name, len(runs), summary(runs))
-
-
-def summary(runs: list[dict[str, Any]]) -> str:
-    held = [run["validation"]["held out"]["loss"] for run in runs]
-    other = [np.mean([run["validation"][study]["loss"] for study in VALIDATION]) for run in runs]
-    text = f"held out {np.mean(held):.4f} other studies {np.mean(other):.4f}"
-    for key in ("parameters_besides_genes", "tera_flops", "cpu_seconds", "macro_f1"):
-        text += f" {key} {runs[0].get(key)}"
-    return text
-
-
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", metavar="NAME:SEED", help=f"names: {', '.join(TRIALS)}")
+    parser.add_argument("runs", nargs="+", metavar="NAME:SEED", help=f"names: {', '.join(TRIALS)}")
     parser.add_argument("--peak-lr", type=float, help="default: 2e-3 at width 32, less where wider")
     parser.add_argument("--num-steps", type=int, help="default: as in BASE")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a run that has ended")
