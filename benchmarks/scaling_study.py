@@ -4,7 +4,7 @@ python benchmarks/scaling_study.py 2x64:0 4x128:0 rounded_values:1      # NAME:S
 python benchmarks/scaling_report.py                                     # tables and figure of what is there
 
 Every run is `xtrimogene.training.fit` of BASE below, with the changes of its name: masked regression on real cells over
-all 19,264 genes, each cell seen about twice. It resumes where it was killed; a run that is in --out is skipped, each is
+all 20,092 genes, each cell seen about twice. It resumes where it was killed; a run that is in --out is skipped, each is
 written as it ends, and several may go side by side. Loss is the mean over cells of the mean squared error of a cell's
 hidden log1p values, under masks that are the same for every model and seed, in which a hidden gene always shows the
 mask. Cells are of two kinds: held out of the training studies, and of four whole studies that no run trains on. "F1"
