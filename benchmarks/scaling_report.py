@@ -153,13 +153,13 @@ def print_runs(results: dict[str, Any]) -> None:
     print("n seeds; sd over them; parameters besides the gene table; F1 by a linear head / by neighbours:")
     print("; ".join(f"({i}) {task}" for i, task in enumerate(tasks, 1)), end="\n\n")
     columns = "".join(f"  F1 ({i})" for i in range(1, len(tasks) + 1))
-    print(f"{'run':<19}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd others   sd{columns}")
+    print(f"{'run':<16}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd  others    sd {columns}")
     if "gene mean" in results:
         losses = [mean_loss(losses_of([results["gene mean"]], kind)) for kind in KINDS]
-        print(f"{'gene mean':<38}{losses[0]:>7.4f}{losses[1]:>13.4f}")
+        print(f"{'gene mean':<35}{losses[0]:>7.4f}{losses[1]:>14.4f}")
     for name in names_of(results):
         runs = list(runs_of(results, name).values())
-        text = f"{name:<19}{len(runs):>2}{runs[0]['parameters_besides_genes']:>10,}{runs[0]['tera_flops']:>6.0f} "
+        text = f"{name:<16}{len(runs):>2}{runs[0]['parameters_besides_genes']:>10,}{runs[0]['tera_flops']:>6.0f} "
         for kind in KINDS:
             losses = losses_of(runs, kind)
             text += (
@@ -174,7 +174,7 @@ def print_runs(results: dict[str, Any]) -> None:
 
 
 def deviation_text(deviation: float) -> str:
-    return "    -" if np.isnan(deviation) else f"{deviation:>6.4f}"[1:]
+    return "     -" if np.isnan(deviation) else f" {deviation:.4f}".replace(" 0.", " .", 1)
 
 
 def print_laws(results: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ def print_differences(results: dict[str, Any]) -> None:
     costs = differences(results)
     if not costs:
         return
-    print(f"\n{'loss above ' + REFERENCE:<19}" + "".join(f"{kind:>23}   sd" for kind in KINDS))
+    print(f"\n{'loss above ' + REFERENCE:<19}" + "".join(f"{kind:>23}    sd" for kind in KINDS))
     for name, by_kind in costs.items():
         text = f"{name:<19}"
         for one in by_kind.values():
