@@ -152,24 +152,20 @@ def print_runs(results: dict[str, Any]) -> None:
     tasks = list(next((run["macro_f1"] for run in results.values() if "macro_f1" in run), {}))
     print("n seeds; sd over them; parameters besides the gene table; F1 by a linear head / by neighbours:")
     print("; ".join(f"({i}) {task}" for i, task in enumerate(tasks, 1)), end="\n\n")
-    columns = "".join(f"  F1 ({i})" for i in range(1, len(tasks) + 1))
-    print(f"{'run':<16}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd  others    sd {columns}")
+    columns = "".join(f"   F1 ({i})" for i in range(1, len(tasks) + 1))
+    print(f"{'run':<16}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd  others    sd{columns}")
     if "gene mean" in results:
         losses = [mean_loss(losses_of([results["gene mean"]], kind)) for kind in KINDS]
-        print(f"{'gene mean':<35}{losses[0]:>7.4f}{losses[1]:>14.4f}")
+        print(f"{'gene mean':<34}{losses[0]:>7.4f}{losses[1]:>14.4f}")
     for name in names_of(results):
         runs = list(runs_of(results, name).values())
         text = f"{name:<16}{len(runs):>2}{runs[0]['parameters_besides_genes']:>10,}{runs[0]['tera_flops']:>6.0f} "
         for kind in KINDS:
             losses = losses_of(runs, kind)
-            text += (
-                f"{mean_loss(losses):>7.4f}"
-                + (f"{seed_deviation(losses):>6.4f}"[1:] if len(runs) > 1 else "    -")
-                + " "
-            )
+            text += f"{mean_loss(losses):>7.4f}{deviation_text(seed_deviation(losses))} "
         for task in tasks:
             scores = np.mean([[run["macro_f1"][task][way] for way in ("linear", "knn")] for run in runs], axis=0)
-            text += "  " + "/".join(f"{score:.2f}"[1:] for score in scores)
+            text += " " + "/".join(f"{score:.2f}"[1:] for score in scores)
         print(text)
 
 
