@@ -152,8 +152,8 @@ def print_runs(results: dict[str, Any]) -> None:
     tasks = list(next((run["macro_f1"] for run in results.values() if "macro_f1" in run), {}))
     print("n seeds; sd over them; parameters besides the gene table; F1 by a linear head / by neighbours:")
     print("; ".join(f"({i}) {task}" for i, task in enumerate(tasks, 1)), end="\n\n")
-    columns = "".join(f"   F1 ({i})" for i in range(1, len(tasks) + 1))
-    print(f"{'run':<16}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd  others    sd{columns}")
+    columns = "".join(f"  F1 ({i})" for i in range(1, len(tasks) + 1))
+    print(f"{'run':<16}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd  others    sd {columns}")
     if "gene mean" in results:
         losses = [mean_loss(losses_of([results["gene mean"]], kind)) for kind in KINDS]
         print(f"{'gene mean':<34}{losses[0]:>7.4f}{losses[1]:>14.4f}")
