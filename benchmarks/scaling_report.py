@@ -49,16 +49,21 @@ class Difference:
     deviation: float
 
 
+Laws = dict[tuple[str, str], Law]  # by kind of cells and measure of size
+Costs = dict[str, dict[str, Difference]]  # of each ablation, by kind of cells
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULT)
     parser.add_argument("--figure", type=Path, default=RESULT.with_suffix(".png"))
     options = parser.parse_args()
     results = read_results(options.results)
+    fitted, costs = laws(results), differences(results)
     print_runs(results)
-    print_laws(results)
-    print_differences(results)
-    draw(results, options.figure)
+    print_laws(fitted)
+    print_differences(results, costs)
+    draw(results, fitted, costs, options.figure)
     print(options.figure)
 
 
@@ -119,7 +124,7 @@ def difference(ours: Losses, reference: Losses) -> Difference:
     return Difference(mean_loss(pairs), float(low), float(high), seed_deviation(pairs))
 
 
-def laws(results: dict[str, Any]) -> dict[tuple[str, str], Law]:
+def laws(results: dict[str, Any]) -> Laws:
     """Return the law of each kind of cells and each measure of size; none of fewer than three sizes."""
     found = {size: runs for size in SIZES if (runs := runs_of(results, size))}
     if len(found) < 3:
@@ -134,7 +139,7 @@ def laws(results: dict[str, Any]) -> dict[tuple[str, str], Law]:
     }
 
 
-def differences(results: dict[str, Any]) -> dict[str, dict[str, Difference]]:
+def differences(results: dict[str, Any]) -> Costs:
     """Return what each ablation costs against the reference of the same seeds, by kind of cells."""
     reference = runs_of(results, REFERENCE)
     costs = {}
@@ -173,14 +178,13 @@ def deviation_text(deviation: float) -> str:
     return "     -" if np.isnan(deviation) else f" {deviation:.4f}".replace(" 0.", " .", 1)
 
 
-def print_laws(results: dict[str, Any]) -> None:
+def print_laws(fitted: Laws) -> None:
     print()
-    for (kind, key), law in laws(results).items():
+    for (kind, key), law in fitted.items():
         print(f"{kind}: {law.factor:.3f} x ({SIZE_KEYS[key]})^-{law.exponent:.4f} [{law.low:.4f}, {law.high:.4f}]")
 
 
-def print_differences(results: dict[str, Any]) -> None:
-    costs = differences(results)
+def print_differences(results: dict[str, Any], costs: Costs) -> None:
     if not costs:
         return
     print(f"\n{'loss above ' + REFERENCE:<19}" + "".join(f"{kind:>23}    sd" for kind in KINDS))
@@ -210,7 +214,7 @@ def parts_of_held_out(results: dict[str, Any], name: str) -> dict[str, float]:
     }
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any], fitted: Laws, costs: Costs, path: Path) -> None:
     """Draw losses by size with their laws, and what each ablation costs."""
     import matplotlib
 
@@ -222,7 +226,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
          ["other studies parameters_besides_genes", "other studies tera_flops", "costs"]],
         figsize=(12, 6), width_ratios=[1, 1, 1.2], layout="constrained",
     )  # fmt: skip
-    fitted = laws(results)
     for kind in KINDS:
         for key, label in SIZE_KEYS.items():
             axis = axes[f"{kind} {key}"]
@@ -245,12 +248,12 @@ def draw(results: dict[str, Any], path: Path) -> None:
             axis.set(xscale="log", xlabel=label, ylabel=f"loss, {kind}")
             axis.margins(x=0.12, y=0.2)
             axis.spines[["top", "right"]].set_visible(False)
-    draw_costs(axes["costs"], differences(results))
+    draw_costs(axes["costs"], costs)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def draw_costs(axis: Any, costs: dict[str, dict[str, Difference]]) -> None:
+def draw_costs(axis: Any, costs: Costs) -> None:
     for shift, kind in ((-0.12, "held out"), (0.12, "other studies")):
         found = [of[kind] for of in costs.values()]
         mean = np.array([one.mean for one in found])
