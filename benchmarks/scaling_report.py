@@ -155,7 +155,7 @@ def differences(results: dict[str, Any]) -> Costs:
 
 def print_runs(results: dict[str, Any]) -> None:
     tasks = list(next((run["macro_f1"] for run in results.values() if "macro_f1" in run), {}))
-    print("n seeds; sd over them; parameters besides the gene table; F1 by a linear head / by neighbours:")
+    print("n seeds; sd over them; parameters besides the gene table; F1 by neighbours:")
     print("; ".join(f"({i}) {task}" for i, task in enumerate(tasks, 1)), end="\n\n")
     columns = "".join(f"  F1 ({i})" for i in range(1, len(tasks) + 1))
     print(f"{'run':<16}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd  others    sd {columns}")
@@ -169,8 +169,7 @@ def print_runs(results: dict[str, Any]) -> None:
             losses = losses_of(runs, kind)
             text += f"{mean_loss(losses):>7.4f}{deviation_text(seed_deviation(losses))} "
         for task in tasks:
-            scores = np.mean([[run["macro_f1"][task][way] for way in ("linear", "knn")] for run in runs], axis=0)
-            text += " " + "/".join(f"{score:.2f}"[1:] for score in scores)
+            text += f"{np.mean([run['macro_f1'][task] for run in runs]):8.3f}"
         print(text)
 
 

@@ -1,10 +1,12 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.classifiers import CLASSIFIERS, Classifier, classify
+from xtrimogene.evaluation.classifiers import CLASSIFIERS, Classifier, Scaling, classify
 
 LINE = np.arange(40, dtype=np.float32)[:, None]
 SIDES = np.array(["left"] * 20 + ["right"] * 20)
@@ -29,14 +31,42 @@ def test_fifteen_neighbours_vote() -> None:
     assert classify(train, labels, np.array([[0.0]]), classifier="knn").tolist() == ["ring"]
 
 
-def test_linear_does_not_depend_on_the_scale_of_a_dimension() -> None:
+def test_linear_does_not_depend_on_place_scale_or_rotation() -> None:
+    random = np.random.default_rng(0)
+    train, test = (random.normal(size=(size, 4)) * [1, 3, 0.1, 9] for size in (60, 30))
+    labels = np.where(train[:, 0] + 0.3 * random.normal(size=60) > 0, "up", "down")
+    rotation = np.linalg.qr(random.normal(size=(4, 4))).Q * 1e3
+    np.testing.assert_array_equal(
+        classify(train, labels, test), classify(train @ rotation + 7, labels, test @ rotation + 7)
+    )
+
+
+def test_linear_lets_a_dimension_count_for_as_much_as_it_varies() -> None:
+    random = np.random.default_rng(0)
+    labels = np.array(["left"] * 20 + ["right"] * 20)
+    sides = np.where(labels == "left", -1.0, 1.0)
+    train = np.column_stack([sides, 1e-4 * random.normal(size=(40, 60))])  # noise that would fit the labels as well
+    noise = 1e-4 * np.sign(random.normal(size=60)) * 5
+    asked = np.array([[0.9, *noise], [-0.9, *noise]])
+    assert classify(train, labels, asked).tolist() == ["right", "left"]
+    assert classify(train, labels, asked, scaling="each").tolist() != ["right", "left"]
+
+
+def test_scaled_each_no_dimension_counts_for_more() -> None:
     random = np.random.default_rng(0)
     train, test = random.normal(size=(60, 4)), random.normal(size=(30, 4))
     labels = np.where(train[:, 0] + 0.3 * random.normal(size=60) > 0, "up", "down")
     stretch = np.array([1e-3, 1.0, 50.0, 1e3])
     np.testing.assert_array_equal(
-        classify(train, labels, test), classify(train * stretch + 7, labels, test * stretch + 7)
+        classify(train, labels, test, scaling="each"),
+        classify(train * stretch + 7, labels, test * stretch + 7, scaling="each"),
     )
+
+
+@pytest.mark.parametrize("scaling", get_args(Scaling))
+def test_linear_answers_where_all_cells_are_alike(scaling: Scaling) -> None:
+    labels = np.array(["a", "a", "a", "b"])
+    assert set(classify(np.ones((4, 2)), labels, np.ones((2, 2)), scaling=scaling)) <= {"a", "b"}
 
 
 def test_linear_weighs_labels_equally() -> None:

@@ -7,6 +7,8 @@ from scipy.sparse import csr_matrix
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation import baseline_cache
 from xtrimogene.evaluation.baseline_cache import cached_baselines, fingerprint
+from xtrimogene.evaluation.baselines import HvgPca
+from xtrimogene.evaluation.classifiers import classify
 from xtrimogene.evaluation.comparison import ALL_GENES, JOINT_PCA, MAJORITY, Baselines, Method, compare, run_baselines
 from xtrimogene.evaluation.report import as_dict, overview, summary, to_markdown
 from xtrimogene.evaluation.tasks import Source, Study, Task, TaskPlan, build_task
@@ -52,6 +54,17 @@ def test_every_baseline_answers_for_every_tested_cell(task: Task, known: Baselin
     for predicted in known.predictions.values():
         assert len(predicted) == 3 and all(set(one) <= {"a", "b"} and len(one) == 40 for one in predicted)
     assert known.space.mixing is not None
+
+
+def test_pca_is_read_with_the_scaling_that_serves_it_best(task: Task, known: Baselines) -> None:
+    split, counts = task.splits[0][0], task.counts[:, np.flatnonzero(task.genes)]
+    pca = HvgPca.fit(counts[split.train], seed=0)
+    train, test = pca.transform(counts[split.train]), pca.transform(counts[split.test])
+    each, together = (
+        classify(train, task.labels[split.train], test, scaling=scaling) for scaling in ("each", "together")
+    )
+    assert (each != together).any()
+    assert (known.predictions[Method(features="HVG + PCA", classifier="linear")][0] == each).all()
 
 
 def test_the_joint_pca_stands_only_between_studies() -> None:

@@ -1,12 +1,16 @@
 """The fitted head: ridge regression of hidden values on the decoder's output."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tests.training.test_spectral import MASKING, begun, make_cells
+from xtrimogene.config import EncoderConfig
 from xtrimogene.data.masking import mask_cells
+from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.training.least_squares import NUM_CELLS, decode_some_cells, fit_linear
 
 
@@ -46,3 +50,12 @@ def test_the_fitted_head_predicts_hidden_values_of_other_masks() -> None:
     spread = (batch.targets - batch.targets.mean()).square().mean()
     assert (network(batch) - batch.targets).square().mean() < 0.95 * spread  # eight dimensions tell little
     assert (fresh(batch) - batch.targets).square().mean() > spread
+
+
+def test_dropout_is_off_while_the_head_is_fitted_and_on_again_after() -> None:
+    network = XTrimoGene(
+        replace(begun()[0].config, encoder=EncoderConfig(dim=8, num_layers=2, num_heads=2, dropout=0.5))
+    )
+    network.train()
+    genes, again = (decode_some_cells(network, make_cells(), MASKING, seed=0)[0] for _ in range(2))
+    assert torch.equal(genes, again) and network.training

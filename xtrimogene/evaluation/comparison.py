@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.baselines import HvgPca, joint_hvg_pca, logistic_regression, majority
 from xtrimogene.evaluation.bootstrap import Interval, Verdict, macro_f1_difference, macro_f1_interval
-from xtrimogene.evaluation.classifiers import CLASSIFIERS, Classifier, classify
+from xtrimogene.evaluation.classifiers import CLASSIFIERS, Classifier, Scaling, classify
 from xtrimogene.evaluation.metrics import (
     ClassScore,
     ClusterScores,
@@ -108,9 +108,9 @@ def run_baselines(task: Task) -> Baselines:
     def read_all_genes(split: Split, seed: int) -> Shaped[np.ndarray, " B"]:
         return logistic_regression(counts[split.train], labels[split.train], counts[split.test])
 
-    predictions = _classify_placed(task, "HVG + PCA", place)
+    predictions = _classify_placed(task, "HVG + PCA", place, scaling="each")
     if task.grouping == "study":
-        predictions |= _classify_placed(task, JOINT_PCA, place_jointly)
+        predictions |= _classify_placed(task, JOINT_PCA, place_jointly, scaling="each")
     predictions[ALL_GENES] = task.predict(read_all_genes)
     predictions[MAJORITY] = task.predict(lambda split, seed: majority(labels[split.train], len(split.test)))
     spaces = [HvgPca.fit(counts, seed=seed).transform(counts) for seed in range(len(task.splits))]
@@ -168,14 +168,18 @@ def embedding_space(task: Task, embeddings: Sequence[Embedding]) -> Space:
 
 
 def _classify_placed(
-    task: Task, features: str, place: Callable[[Split, int], tuple[Embedding, Embedding]]
+    task: Task,
+    features: str,
+    place: Callable[[Split, int], tuple[Embedding, Embedding]],
+    *,
+    scaling: Scaling = "together",
 ) -> dict[Method, Predictions]:
     placed = {(seed, split.name): place(split, seed) for seed, splits in enumerate(task.splits) for split in splits}
 
     def predict(classifier: Classifier) -> Predictions:
         def predict_split(split: Split, seed: int) -> Shaped[np.ndarray, " B"]:
             train, test = placed[seed, split.name]
-            return classify(train, task.labels[split.train], test, classifier=classifier)
+            return classify(train, task.labels[split.train], test, classifier=classifier, scaling=scaling)
 
         return task.predict(predict_split)
 

@@ -22,15 +22,18 @@ RIDGE = 1e-3  # of the mean square of a column
 def decode_some_cells(
     network: XTrimoGene, cells: CellsInMemory, masking: MaskingConfig, seed: int
 ) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]:
-    """Return the decoder's output at the hidden genes of some masked cells, and the values there."""
+    """Return the decoder's output at the hidden genes of some masked cells, without dropout, and the values there."""
     generator = np.random.default_rng((seed, 3))
     chosen = generator.choice(len(cells.panel), min(NUM_CELLS, len(cells.panel)), replace=False)
     genes, targets = [], []
+    mode = network.training
+    network.eval()
     for rows in np.array_split(chosen, -(-len(chosen) // CELLS_AT_ONCE)):
         raw = cells.counts[rows]
         batch = mask_cells(raw, raw, masking, generator, measured=cells.measured, panel=cells.panel[rows])
         genes.append(network.decode_hidden(batch))
         targets.append(batch.targets)
+    network.train(mode)
     return torch.cat(genes), torch.cat(targets)
 
 

@@ -1,0 +1,112 @@
+"""Which linear head reads labels off an embedding best? Mean macro-F1 over the validation sets, by scaling and C.
+
+python benchmarks/linear_head.py MODEL... --out benchmarks/results/linear_head.json
+
+Scalings: "each" divides a dimension by its own deviation, "together" divides all by the root mean square of the
+deviations, "between" by the root of the mean of the two squares. As logistic regression on all genes has its own C,
+HVG + PCA and the models each have the head that serves them best here: `xtrimogene.evaluation.classifiers.classify`.
+"""
+
+import argparse
+import itertools
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal, assert_never, get_args
+
+import numpy as np
+from embedding_quality import ROOT, embed_with, read_study
+from jaxtyping import Float, Shaped
+from sklearn.linear_model import LogisticRegression
+from studies import SHARED
+
+from xtrimogene import checkpoint
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.evaluation.baselines import HvgPca
+from xtrimogene.evaluation.benchmark_sets import VALIDATION
+from xtrimogene.evaluation.metrics import macro_f1
+from xtrimogene.evaluation.splits import Split
+from xtrimogene.evaluation.tasks import Task, build_task
+
+Scaling = Literal["each", "between", "together"]
+Place = Callable[[Task, Split], Float[np.ndarray, "N P"]]  # vectors of a task's cells, for one of its splits
+STRENGTHS = (0.01, 0.1, 1.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="what xt.load accepts")
+    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "embedding_quality")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    genes = GeneVocabulary.human()
+    names = dict.fromkeys(source.study for plan in VALIDATION for source in plan.sources)
+    studies = {name: read_study(options.shared / "data" / f"{name}.h5ad", genes) for name in names}
+    tasks = [build_task(plan, studies) for plan in VALIDATION]
+    needed = {name: np.unique(np.concatenate([task.rows[task.studies == name] for task in tasks])) for name in names}
+    scores = {"HVG + PCA": sweep(tasks, place_by_pca)}
+    for model in options.models:
+        embed = embed_with(checkpoint.load(model), SimpleNamespace(device=None, cache=options.cache))
+        vectors = {name: embed(study, needed[name]) for name, study in studies.items()}
+        scores[model] = sweep(tasks, place_by_model(vectors))
+    for name, heads in scores.items():
+        print(f"{name}\n{'scaling, C':<15}" + "".join(f"{task.name[:11]:>12}" for task in tasks) + f"{'mean':>8}")
+        for head, values in heads.items():
+            print(f"{head:<15}" + "".join(f"{value:12.3f}" for value in values) + f"{np.mean(values):8.3f}")
+    if options.out is not None:
+        options.out.write_text(
+            json.dumps({"tasks": [task.name for task in tasks], "macro_f1": scores}, indent=1) + "\n"
+        )
+
+
+def place_by_pca(task: Task, split: Split) -> Float[np.ndarray, "N P"]:
+    counts = task.counts[:, task.genes]
+    return HvgPca.fit(counts[split.train]).transform(counts)
+
+
+def place_by_model(vectors: Mapping[str, Float[np.ndarray, "_ P"]]) -> Place:
+    return lambda task, _: task.gather(vectors)
+
+
+def sweep(tasks: list[Task], place: Place) -> dict[str, list[float]]:
+    """Return macro-F1 of every task, the mean over seeds, by head."""
+    heads = list(itertools.product(get_args(Scaling), STRENGTHS))
+    scores: dict[str, list[float]] = {f"{scaling}, {strength:g}": [] for scaling, strength in heads}
+    for task in tasks:
+        predicted = np.full((len(heads), len(task.splits), len(task.labels)), "", dtype=object)
+        for seed, splits in enumerate(task.splits):
+            for split in splits:
+                vectors = place(task, split).astype(np.float64)
+                for head, (scaling, strength) in enumerate(heads):
+                    predicted[head, seed, split.test] = predict(vectors, task.labels, split, scaling, strength)
+        answers, truth = predicted[..., task.tested].astype(str), task.labels[task.tested]
+        for values, by_seed in zip(scores.values(), answers, strict=True):
+            values.append(round(float(np.mean([macro_f1(truth, answer) for answer in by_seed])), 4))
+    return scores
+
+
+def predict(
+    vectors: Float[np.ndarray, "N P"], labels: Shaped[np.ndarray, " N"], split: Split, scaling: Scaling, strength: float
+) -> Shaped[np.ndarray, " B"]:
+    train = vectors[split.train]
+    variance = train.var(axis=0)
+    match scaling:
+        case "each":
+            scale = np.sqrt(variance)
+        case "between":
+            scale = np.sqrt((variance + variance.mean()) / 2)
+        case "together":
+            scale = np.sqrt(variance.mean())
+        case _:
+            assert_never(scaling)
+    scaled = (vectors - train.mean(axis=0)) / np.maximum(scale, 1e-9)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    return np.asarray(model.fit(scaled[split.train], labels[split.train]).predict(scaled[split.test]))
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=UserWarning)
+    main()
