@@ -77,7 +77,7 @@ def count_as_trained(path: Path, expressed: int) -> float:
     num_visible, num_hidden = visible_and_hidden(run.masking, num_genes, expressed)
     lane_cells = run.batch_size // run.sampling.num_lanes
     flops = training_step_flops(
-        model_config(run.preset, num_genes),
+        model_config(run.preset, num_genes, run.model),
         num_visible + 2,
         num_hidden,
         num_cells=lane_cells,

@@ -148,7 +148,7 @@ def test_the_demo_models_run_costs_less_than_ten_gigaflop_a_cell() -> None:
     assert num_visible is not None and run.latent_weight > 0
     num_hidden = 1500 - num_visible + round(run.masking.zero_fraction * (NUM_GENES - 1500))
     flops = training_step_flops(
-        model_config(run.preset, NUM_GENES),
+        model_config(run.preset, NUM_GENES, run.model),
         num_visible + 2,
         num_hidden,
         num_cells=run.batch_size,
