@@ -186,7 +186,7 @@ def test_a_store_is_built_and_described(run: Run, many_genes: list[str], tmp_pat
         (["a.h5ad"], "cells.zarr", ["--donor-key", "patient"], "no obs column 'patient'; it has donor, batch"),
         (["a.h5ad"], "cells.zarr", ["--min-genes", "5000"], "No cell has 5000 expressed genes"),
         (["a.h5ad"], "cells.zarr", ["--min-genes", "0"], "min_genes=0 must be at least 1"),
-        (["a.h5ad"], "cells.zarr", ["--memory", "0"], "memory=0.0 must be positive"),
+        (["a.h5ad"], "cells.zarr", ["--memory", "0"], "memory=0.0 GB is too little to work with"),
     ],
 )
 def test_a_store_that_cannot_be_built_leaves_nothing(

@@ -48,7 +48,7 @@ def test_pretrain_config_survives_json() -> None:
         ({"files": ("a.h5ad", "a.h5ad")}, "a.h5ad is given twice"),
         ({"output": "cells"}, "ends in .zarr is needed"),
         ({"seed": -1}, "seed=-1 must not be negative"),
-        ({"memory": 0.0}, "memory=0.0 must be positive"),
+        ({"memory": 1e-7}, "memory=1e-07 GB is too little to work with; give 0.0001 at least"),
     ],
 )
 def test_a_store_that_cannot_be_is_refused(values: dict[str, Any], said: str) -> None:

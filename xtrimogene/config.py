@@ -287,7 +287,7 @@ class StoreConfig:
         _require(self.output.endswith(".zarr"), f"The store is {self.output!r}; a name that ends in .zarr is needed.")
         _require(self.min_genes >= 1, f"min_genes={self.min_genes} must be at least 1.")
         _require(self.seed >= 0, f"seed={self.seed} must not be negative.")
-        _require(self.memory > 0, f"memory={self.memory} must be positive.")
+        _require(self.memory >= 1e-4, f"memory={self.memory} GB is too little to work with; give 0.0001 at least.")
 
 
 def uses_bfloat16(run: PretrainConfig, *, accelerator: bool) -> bool:
