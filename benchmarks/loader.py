@@ -5,6 +5,9 @@ human genes at 9 %, and one lane unless another number is named.
 "gather" is the bare `matrix[rows]` of scipy on random rows: what reading from memory cannot beat.
 
 python benchmarks/loader.py --cells 200000 --out benchmarks/results/loader.json
+python benchmarks/loader.py --cells 200000 --annbatch ENV/bin/python    # beside annbatch's loader, on the same store
+
+"bytes only" reads the store's shards without decoding them.
 """
 
 import argparse
@@ -19,7 +22,9 @@ import anndata
 import numpy as np
 import pandas as pd
 import torch
+from annbatch_loader import annbatch_rate
 from scipy import sparse
+from store_read import read_bytes
 
 from xtrimogene.config import SamplingConfig, StoreConfig
 from xtrimogene.data.cell_store import CellsInFile, CellsInMemory, CellStore
@@ -36,6 +41,7 @@ DENSITY, BATCH_SIZE = 0.09, 256
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=50_000)
+    parser.add_argument("--annbatch", help="a Python that has annbatch and zarrs: 3.12 at least")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -57,6 +63,9 @@ def main() -> None:
         sources |= {f"{name}, 8 lanes": read(stores[name], num_lanes=8) for name in ("memory", "store")}
         sources |= {f"{name}, packed": read(stores[name], finish=pack_cells) for name in ("memory", "store")}
         best = measure(sources, options.cells // BATCH_SIZE, options.rounds)
+        best["store, bytes only"] = read_bytes(Path(folder) / "store.zarr")
+        if options.annbatch:
+            best["annbatch's loader"] = annbatch_rate(options.annbatch, f"{folder}/store.zarr", BATCH_SIZE, BATCH_SIZE)
     result = {
         "cells": options.cells,
         "genes": len(genes),

@@ -10,7 +10,6 @@ from an uncompressed .h5ad, and what reading the bytes of the store costs withou
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 import zarr
+from annbatch_loader import annbatch_rate
 from anndata import AnnData
 from scipy import sparse
 
@@ -41,21 +41,6 @@ DENSITY = 0.089
 NUM_FILES = 4
 REPEATS = 3
 TARGET = 40_000
-ANNBATCH = """
-import sys, time, warnings
-import numpy as np, zarr
-from annbatch import DatasetCollection, Loader
-warnings.simplefilter("ignore")
-zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1})
-loader = Loader(batch_size=int(sys.argv[2]), chunk_size=int(sys.argv[2]), preload_nchunks=32, shuffle=True,
-                rng=np.random.default_rng(0)).use_collection(DatasetCollection(sys.argv[1], mode="r"))
-best = 0.0
-for repeat in range(4):  # the first one also compiles
-    start = time.process_time()
-    cells = sum(batch["X"].astype(np.float32).shape[0] for batch in loader)
-    best = max(best, cells / (time.process_time() - start))
-print(best)
-"""
 
 
 def main() -> None:
@@ -103,8 +88,7 @@ def measure(path: Path, file: str, options: argparse.Namespace) -> dict[str, dic
                 for name, way in ways.items():
                     best[name] = max(best[name], way())
         if options.annbatch:
-            command = [options.annbatch, "-c", ANNBATCH, str(path), str(rows)]
-            best["annbatch's loader"] = float(subprocess.run(command, check=True, capture_output=True).stdout)
+            best["annbatch's loader"] = annbatch_rate(options.annbatch, path, rows, rows)
         found[f"{rows} rows"] = best
     return found
 

@@ -48,6 +48,13 @@ def test_a_lane_reads_the_same_from_memory_and_from_files(files: list[Path]) -> 
             np.testing.assert_array_equal(counts.toarray(), memory.counts[rows].toarray())
 
 
+def test_cells_that_were_read_stay_as_they_are(files: list[Path]) -> None:
+    memory, disk, sampler = open_both(files)
+    reader = LaneReader(disk, sampler, 0)
+    for counts, rows in [reader.read(step) for step in range(2 * sampler.steps_per_epoch)]:
+        np.testing.assert_array_equal(counts.toarray(), memory.counts[rows].toarray())
+
+
 def test_an_epoch_of_all_lanes_is_every_cell_once(files: list[Path]) -> None:
     memory, _, sampler = open_both(files)
     readers = [LaneReader(memory, sampler, lane) for lane in range(CONFIG.num_lanes)]
