@@ -290,6 +290,14 @@ class StoreConfig:
         _require(self.memory >= 1e-4, f"memory={self.memory} GB is too little to work with; give 0.0001 at least.")
 
 
+def check_latent(run: PretrainConfig, model: ModelConfig) -> None:
+    """Refuse a run that trains a latent cell vector which the model does not have."""
+    _require(
+        run.latent_weight == 0 or model.latent_dim is not None,
+        "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0.",
+    )
+
+
 def uses_bfloat16(run: PretrainConfig, *, accelerator: bool) -> bool:
     """Whether a run multiplies in bfloat16, on an accelerator or on a CPU."""
     return run.precision == "bfloat16" or (run.precision == "auto" and accelerator)

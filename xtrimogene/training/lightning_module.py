@@ -25,8 +25,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from xtrimogene.config import PretrainConfig, uses_bfloat16
-from xtrimogene.errors import ConfigError
+from xtrimogene.config import PretrainConfig, check_latent, uses_bfloat16
 from xtrimogene.model.checkpointing import set_activation_checkpointing
 from xtrimogene.model.initialization import redraw_projections
 from xtrimogene.model.losses import masked_squared_error, reconstruction_error
@@ -48,10 +47,7 @@ class Pretraining(LightningModule):
 
     def __init__(self, network: XTrimoGene, config: PretrainConfig, measured: Bool[np.ndarray, "R G"]) -> None:
         super().__init__()
-        if config.latent_weight > 0 and network.latent_head is None:
-            raise ConfigError(
-                "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0."
-            )
+        check_latent(config, network.config)
         self.automatic_optimization = False
         set_activation_checkpointing(network, config.activation_checkpointing)
         self.network = network

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig, uses_bfloat16
+from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig, check_latent, uses_bfloat16
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import lanes_of
 from xtrimogene.errors import ConfigError
@@ -118,10 +118,7 @@ def plan(
     run = replace(run, batch_size=run.batch_size if batch_size is None else batch_size, sampling=sampling)
     lanes_of(0, num_devices, sampling.num_lanes)
     model = model_config(run.preset, len(GeneVocabulary.human()), run.model)
-    _require(
-        run.latent_weight == 0 or model.latent_dim is not None,
-        "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0.",
-    )
+    check_latent(run, model)
     kind = find_device(device)
     if memory_gib is not None:
         _require(0 < memory_gib < math.inf, f"memory_gib={memory_gib} must be positive.")
