@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "xtrimogene" / "assets" / "demo"
 RESULTS = ROOT / "benchmarks" / "results"
 LIMITS = (
-    "The gene decoder was trained on 800 cells: gene embeddings and expression through the decoder are weak. "
+    "The gene decoder was trained on 6,400 cells: gene embeddings and expression through the decoder are weak. "
     "Cell vectors do not tell three lung cancer lines apart across platforms (sc_mixology), which PCA does."
 )
 

@@ -16,7 +16,7 @@ from xtrimogene.training.devices import Device, find_device
 from xtrimogene.training.workload import Workload
 
 USABLE = 0.9  # of a device's memory; the rest is for its driver, library workspaces and gaps between tensors
-# Of the peak; assumed, as no step of ours has been timed on a GPU. The demo model's 20 minutes on a CPU core are 0.21.
+# Of the peak; assumed, as no step of ours has been timed on a GPU. The demo model's 17 minutes on a CPU core are 0.47.
 UTILISATION = 0.3
 
 
