@@ -12,6 +12,7 @@ python benchmarks/loader.py --cells 200000 --annbatch ENV/bin/python    # beside
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    os.environ["RAYON_NUM_THREADS"] = "1"  # of zarrs
     torch.set_num_threads(1)
     genes = GeneVocabulary.human()
     counts = synthetic_counts(options.cells, len(genes))
