@@ -30,7 +30,7 @@ from xtrimogene.evaluation.baseline_cache import cached_baselines
 from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
 from xtrimogene.evaluation.comparison import TaskResult, compare
 from xtrimogene.evaluation.report import as_dict, to_markdown
-from xtrimogene.evaluation.tasks import SEEDS, Study, TaskPlan, build_task
+from xtrimogene.evaluation.tasks import SEEDS, Study, Task, TaskPlan, build_task
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -78,10 +78,7 @@ def evaluate(
     cache: Path,
 ) -> list[TaskResult]:
     """Run the plans; each embedder reads each study once. The first name is judged, the others are baselines."""
-    names = dict.fromkeys(source.study for plan in plans for source in plan.sources)
-    studies = {name: read_study(folder / f"{name}.h5ad", genes) for name in names}
-    tasks = [build_task(plan, studies) for plan in plans]
-    needed = {name: np.unique(np.concatenate([task.rows[task.studies == name] for task in tasks])) for name in names}
+    studies, tasks, needed = read_tasks(plans, genes, folder)
     placed = {
         (features, number, name): embed(study, needed[name])
         for features, by_seed in embedders.items()
@@ -92,12 +89,24 @@ def evaluate(
     for task in tasks:
         embeddings = {
             features: [
-                task.gather({name: placed[features, number, name] for name in names}) for number in range(len(by_seed))
+                task.gather({name: placed[features, number, name] for name in studies})
+                for number in range(len(by_seed))
             ]
             for features, by_seed in embedders.items()
         }
         results.append(compare(task, embeddings, cached_baselines(task, cache)))
     return results
+
+
+def read_tasks(
+    plans: Sequence[TaskPlan], genes: GeneVocabulary, folder: Path
+) -> tuple[dict[str, Study], list[Task], dict[str, Int[np.ndarray, " n"]]]:
+    """Return the studies of the plans by name, the tasks, and the cells of each study that some task reads."""
+    names = dict.fromkeys(source.study for plan in plans for source in plan.sources)
+    studies = {name: read_study(folder / f"{name}.h5ad", genes) for name in names}
+    tasks = [build_task(plan, studies) for plan in plans]
+    needed = {name: np.unique(np.concatenate([task.rows[task.studies == name] for task in tasks])) for name in names}
+    return studies, tasks, needed
 
 
 def read_study(path: Path, genes: GeneVocabulary) -> Study:

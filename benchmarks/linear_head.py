@@ -12,23 +12,23 @@ import itertools
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Literal, assert_never, get_args
+from typing import Literal, get_args
 
 import numpy as np
-from embedding_quality import ROOT, embed_with, read_study
+from embedding_quality import ROOT, embed_with, read_tasks
 from jaxtyping import Float, Shaped
-from sklearn.linear_model import LogisticRegression
 from studies import SHARED
 
 from xtrimogene import checkpoint
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.evaluation.baselines import HvgPca
 from xtrimogene.evaluation.benchmark_sets import VALIDATION
+from xtrimogene.evaluation.classifiers import logistic_labels
 from xtrimogene.evaluation.metrics import macro_f1
 from xtrimogene.evaluation.splits import Split
-from xtrimogene.evaluation.tasks import Task, build_task
+from xtrimogene.evaluation.tasks import Task
 
 Scaling = Literal["each", "between", "together"]
 Place = Callable[[Task, Split], Float[np.ndarray, "N P"]]  # vectors of a task's cells, for one of its splits
@@ -40,16 +40,13 @@ def main() -> None:
     parser.add_argument("models", metavar="MODEL", nargs="*", help="what xt.load accepts")
     parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "embedding_quality")
+    parser.add_argument("--device", default=None)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    genes = GeneVocabulary.human()
-    names = dict.fromkeys(source.study for plan in VALIDATION for source in plan.sources)
-    studies = {name: read_study(options.shared / "data" / f"{name}.h5ad", genes) for name in names}
-    tasks = [build_task(plan, studies) for plan in VALIDATION]
-    needed = {name: np.unique(np.concatenate([task.rows[task.studies == name] for task in tasks])) for name in names}
+    studies, tasks, needed = read_tasks(VALIDATION, GeneVocabulary.human(), options.shared / "data")
     scores = {"HVG + PCA": sweep(tasks, place_by_pca)}
     for model in options.models:
-        embed = embed_with(checkpoint.load(model), SimpleNamespace(device=None, cache=options.cache))
+        embed = embed_with(checkpoint.load(model), options)
         vectors = {name: embed(study, needed[name]) for name, study in studies.items()}
         scores[model] = sweep(tasks, place_by_model(vectors))
     for name, heads in scores.items():
@@ -76,35 +73,28 @@ def sweep(tasks: list[Task], place: Place) -> dict[str, list[float]]:
     heads = list(itertools.product(get_args(Scaling), STRENGTHS))
     scores: dict[str, list[float]] = {f"{scaling}, {strength:g}": [] for scaling, strength in heads}
     for task in tasks:
-        predicted = np.full((len(heads), len(task.splits), len(task.labels)), "", dtype=object)
-        for seed, splits in enumerate(task.splits):
-            for split in splits:
-                vectors = place(task, split).astype(np.float64)
-                for head, (scaling, strength) in enumerate(heads):
-                    predicted[head, seed, split.test] = predict(vectors, task.labels, split, scaling, strength)
-        answers, truth = predicted[..., task.tested].astype(str), task.labels[task.tested]
-        for values, by_seed in zip(scores.values(), answers, strict=True):
-            values.append(round(float(np.mean([macro_f1(truth, answer) for answer in by_seed])), 4))
+        truth = task.labels[task.tested]
+        placed = {(seed, split.name): place(task, split) for seed, splits in enumerate(task.splits) for split in splits}
+        for values, head in zip(scores.values(), heads, strict=True):
+            predict = partial(predict_split, task, placed, *head)
+            values.append(round(float(np.mean([macro_f1(truth, answer) for answer in task.predict(predict)])), 4))
     return scores
 
 
-def predict(
-    vectors: Float[np.ndarray, "N P"], labels: Shaped[np.ndarray, " N"], split: Split, scaling: Scaling, strength: float
+def predict_split(
+    task: Task,
+    placed: Mapping[tuple[int, str], Float[np.ndarray, "_ _"]],
+    scaling: Scaling,
+    strength: float,
+    split: Split,
+    seed: int,
 ) -> Shaped[np.ndarray, " B"]:
+    vectors = placed[seed, split.name].astype(np.float64)
     train = vectors[split.train]
     variance = train.var(axis=0)
-    match scaling:
-        case "each":
-            scale = np.sqrt(variance)
-        case "between":
-            scale = np.sqrt((variance + variance.mean()) / 2)
-        case "together":
-            scale = np.sqrt(variance.mean())
-        case _:
-            assert_never(scaling)
-    scaled = (vectors - train.mean(axis=0)) / np.maximum(scale, 1e-9)
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
-    return np.asarray(model.fit(scaled[split.train], labels[split.train]).predict(scaled[split.test]))
+    share = {"each": 0.0, "between": 0.5, "together": 1.0}[scaling]  # of the mean variance
+    variance = (1 - share) * variance + share * variance.mean()
+    return logistic_labels(train, task.labels[split.train], vectors[split.test], variance=variance, strength=strength)
 
 
 if __name__ == "__main__":

@@ -88,9 +88,7 @@ def main() -> None:
                 row |= {"resident": in_a_process(case, GIVE_BACK)["resident"]}
                 row |= {"resident_glibc": in_a_process(case, {})["resident"]}
             rows.append(row)
-            name = (
-                case["preset"] + (" cross" if "model" in case else "") + (" few decoded" if "masking" in case else "")
-            )
+            name = case["preset"] + " cross" * ("model" in case) + " few decoded" * ("masking" in case)
             figures = (f"{row[key] / 1e6:,.0f}" for key in ("measured", "closed"))
             table.add_row(name, f"{row['passes']} x {row['pass']}", mode, *figures, f"{row['ratio']:.3f}")
     Console().print(table)

@@ -73,9 +73,8 @@ class _Room:
             ends.append(block.indptr[1:].astype(np.int64) + size)
             size, num_columns = stop, block.shape[1]
         indptr = np.concatenate(ends)
-        return sparse.csr_matrix(
-            (self._data[:size], self._indices[:size], indptr), shape=(len(indptr) - 1, num_columns), copy=False
-        )
+        shape = (len(indptr) - 1, num_columns)
+        return sparse.csr_matrix((self._data[:size], self._indices[:size], indptr), shape=shape)
 
     def _grow(self, size: int) -> None:
         self._data, self._indices = (_longer(array, max(size, 2 * len(array))) for array in (self._data, self._indices))

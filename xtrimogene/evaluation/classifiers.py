@@ -50,10 +50,12 @@ def classify(
         return predicted
     match classifier:
         case "linear":
-            center, scale = _location_and_scale(train_embedding, scaling)
-            model = LogisticRegression(C=C[scaling], class_weight="balanced", max_iter=1000)
-            model.fit((train_embedding - center) / scale, train_labels)
-            predicted[known] = model.predict((test_embedding[known] - center) / scale)
+            variance = train_embedding.var(axis=0, dtype=np.float64)
+            if scaling == "together":
+                variance = np.full_like(variance, variance.mean())
+            predicted[known] = logistic_labels(
+                train_embedding, train_labels, test_embedding[known], variance=variance, strength=C[scaling]
+            )
         case "knn":
             neighbors = KNeighborsClassifier(min(15, len(train_labels))).fit(train_embedding, train_labels)
             predicted[known] = neighbors.predict(test_embedding[known])
@@ -62,11 +64,19 @@ def classify(
     return predicted
 
 
-def _location_and_scale(
-    embedding: Float[np.ndarray, "A P"], scaling: Scaling
-) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-    """Mean of the cells, and what to divide what they deviate from it by; 1 where none deviates."""
-    variance = embedding.var(axis=0, dtype=np.float64)
-    if scaling == "together":
-        variance = np.full_like(variance, variance.mean())
-    return embedding.mean(axis=0, dtype=np.float64), np.sqrt(np.where(variance > 0, variance, 1.0))
+def logistic_labels(
+    train_embedding: Float[np.ndarray, "A P"],
+    train_labels: Shaped[np.ndarray, " A"],
+    test_embedding: Float[np.ndarray, "B P"],
+    *,
+    variance: Float[np.ndarray, " P"],
+    strength: float,
+) -> Shaped[np.ndarray, " B"]:
+    """Logistic regression with C = ``strength`` on dimensions that are centred and divided by the root of ``variance``.
+
+    The centre is that of the training cells; a dimension with variance 0 is left as it is.
+    """
+    center, scale = train_embedding.mean(axis=0, dtype=np.float64), np.sqrt(np.where(variance > 0, variance, 1.0))
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    model.fit((train_embedding - center) / scale, train_labels)
+    return np.asarray(model.predict((test_embedding - center) / scale))
