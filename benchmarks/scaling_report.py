@@ -11,7 +11,7 @@ Seeds of a run are few: intervals over seeds are somewhat too narrow, and "sd" i
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from studies import VALIDATION, read_results
 
 KINDS = {"held out": ["held out"], "other studies": VALIDATION}
 SIZE_KEYS = {"parameters_besides_genes": "parameters besides the gene table", "tera_flops": "training FLOPs (10¹²)"}
+PARTS = ("zeros", "non-zeros", "thinned cells", "whole cells")
 RESAMPLES = 2000
 COLOURS = {"held out": "#0072B2", "other studies": "#D55E00"}
 Losses = list[Float[np.ndarray, "seeds cells"]]  # one array a study; rows are runs of one name
@@ -193,16 +194,16 @@ def print_differences(results: dict[str, Any], costs: Costs) -> None:
             numbers = [f"{number:+.4f}".replace("0.", ".", 1) for number in (one.mean, one.low, one.high)]
             text += "{:>7} [{}, {}]".format(*numbers).rjust(23) + deviation_text(one.deviation)
         print(text)
-    reference = parts_of_held_out(results, REFERENCE)
-    print(f"\n{'held out, by part':<19}" + "".join(f"{part:>15}" for part in reference))
+    print(f"\n{'held out, by part':<19}" + "".join(f"{part:>15}" for part in PARTS))
     for name in costs:
-        parts = parts_of_held_out(results, name)
-        print(f"{name:<19}" + "".join(f"{loss - reference[part]:>+15.4f}" for part, loss in parts.items()))
+        seeds = set(runs_of(results, name)) & set(runs_of(results, REFERENCE))
+        parts, reference = (parts_of_held_out(results, run, seeds) for run in (name, REFERENCE))
+        print(f"{name:<19}" + "".join(f"{parts[part] - reference[part]:>+15.4f}" for part in PARTS))
 
 
-def parts_of_held_out(results: dict[str, Any], name: str) -> dict[str, float]:
-    """Return mean losses over seeds, at hidden genes of one kind, and of cells of one kind."""
-    runs = [run["validation"]["held out"] for run in runs_of(results, name).values()]
+def parts_of_held_out(results: dict[str, Any], name: str, seeds: Collection[int]) -> dict[str, float]:
+    """Return mean losses over these seeds, at hidden genes of one kind, and of cells of one kind."""
+    runs = [run["validation"]["held out"] for seed, run in runs_of(results, name).items() if seed in seeds]
     by_cell = np.mean([run["loss_of_cells"] for run in runs], axis=0)
     thinned = np.array(results["gene mean"]["thinned"]["held out"])
     return {

@@ -37,7 +37,14 @@ from studies import (
     write_result,
 )
 
-from xtrimogene.config import MaskingConfig, OptimizerConfig, PretrainConfig, ReadDepthConfig, SamplingConfig
+from xtrimogene.config import (
+    DecoderKind,
+    MaskingConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    ReadDepthConfig,
+    SamplingConfig,
+)
 from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.packed_cells import pack_cells
@@ -83,6 +90,7 @@ class Trial:
     size: str = REFERENCE
     run: Mapping[str, Any] = field(default_factory=dict)
     part: str = ""
+    decoder: DecoderKind = "cross_attention"
 
 
 TRIALS = {
@@ -93,6 +101,7 @@ TRIALS = {
     "no_masked_zeros": Trial(run={"masking": replace(BASE.masking, zero_fraction=0.0)}),
     "one_read_depth": Trial(run={"read_depth": UNTHINNED}),
     "random_start": Trial(run={"start": "random"}),
+    "paper_decoder": Trial(decoder="performer"),
 }
 
 
@@ -147,7 +156,7 @@ def train(trial: Trial, name: str, seed: int, data: Data, options: argparse.Name
     """Train and return what is worth keeping of the run."""
     layers, dim = SIZES[trial.size]
     heads = max(1, dim // 32)
-    decoder = {"kind": "cross_attention", "dim": dim, "num_layers": 2, "num_heads": heads}
+    decoder = {"kind": trial.decoder, "dim": dim, "num_layers": 2, "num_heads": heads}
     changes = {"encoder": {"dim": dim, "num_layers": layers, "num_heads": heads}, "decoder": decoder, "num_bins": 64}
     model = model_config(BASE.preset, data.cells.counts.shape[1], changes)
     run = replace(

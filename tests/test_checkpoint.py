@@ -60,6 +60,7 @@ MODULES = [
 TENSORS = [
     "decoder.blocks.0.attention.projection",
     "gene_embedding.table",
+    "latent_head.depth_direction",
     "latent_head.gene_bias",
     "value_embedding.bins",
     "value_embedding.mask",

@@ -85,8 +85,8 @@ class ModelConfig:
         _require(self.num_genes >= 1, f"num_genes={self.num_genes} must be at least 1.")
         _require(self.num_bins >= 1, f"num_bins={self.num_bins} must be at least 1.")
         _require(
-            self.latent_dim is None or self.latent_dim >= 1,
-            f"latent_dim={self.latent_dim} must be at least 1, or None.",
+            self.latent_dim is None or self.latent_dim >= 2,
+            f"latent_dim={self.latent_dim} must be at least 2, one of them for read depth, or None.",
         )
         _require(self.pool in get_args(Pool), f"pool={self.pool!r} is not one of {', '.join(get_args(Pool))}.")
         _require(

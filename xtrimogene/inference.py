@@ -159,7 +159,8 @@ class Inference:
         with torch.inference_mode():
             for rows, packed in self._batches(counts, depth, normalized):
                 target, _ = depth.tokens(packed.totals)
-                values = self.network.predict_from_latent(self.network.embed_cells(packed, "latent"), target)  # (b, G)
+                latent = self.network.latent(self.network.encode(packed), packed)  # (b, L)
+                values = self.network.predict_from_latent(latent, target)  # (b, G)
                 out[rows] = values.float().cpu().numpy()[:, places]
                 if progress is not None:
                     progress(len(rows))

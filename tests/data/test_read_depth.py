@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from xtrimogene.config import ReadDepthConfig
-from xtrimogene.data.read_depth import ReadDepth, downsample_counts
+from xtrimogene.data.read_depth import ReadDepth, downsample_counts, thin_counts
 from xtrimogene.errors import ConfigError, CountsError
 
 
@@ -107,6 +107,13 @@ def test_thinning_is_binomial_inside_a_cell() -> None:
     kept = downsample_counts(counts, config, np.random.default_rng(0)).toarray()
     assert abs(kept.mean() - 5.0) < 0.2
     assert abs(kept.var() - 2.5) < 0.3
+
+
+def test_all_cells_are_thinned_at_one_rate() -> None:
+    counts = counts_of(200, 60, 0, mean=20)
+    assert (thin_counts(counts, 1.0, np.random.default_rng(0)) != counts).nnz == 0
+    kept = thin_counts(counts, 0.3, np.random.default_rng(0)).toarray().sum(axis=1) / counts.toarray().sum(axis=1)
+    assert abs(kept.mean() - 0.3) < 0.005 and kept.std() < 0.03  # of about 1,200 molecules a cell
 
 
 def test_genes_are_caught_at_rates_of_their_own_in_thinned_cells_alone() -> None:

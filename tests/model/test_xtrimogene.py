@@ -186,7 +186,7 @@ def test_the_gradient_reaches_every_parameter(config: ModelConfig) -> None:
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0, name
     buffers = {name.rsplit(".", 1)[1] for name, _ in network.named_buffers()}
-    assert buffers == ({"projection"} if config is CONFIG else set())
+    assert buffers == ({"projection", "depth_direction"} if config is CONFIG else {"depth_direction"})
 
 
 def test_the_gene_table_is_learned_for_genes_of_every_kind() -> None:

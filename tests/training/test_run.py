@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,6 +77,8 @@ def test_what_is_written_loads_and_embeds(
         assert torch.equal(tensor, trained.network.state_dict()[name].half().float()), name
     embedding = Inference(model, device="cpu").cell_embeddings(sparse.csr_matrix(np.ones((2, 250), dtype=np.float32)))
     assert np.isfinite(embedding).all()
+    head = model.network.latent_head
+    assert head is not None and float(head.depth_direction.norm()) == pytest.approx(1.0, abs=1e-3)
 
     assert model.card["trained_on"] == [
         {"file": "a.h5ad", "cells": 12, "cells_left_out": 0, "sha256": file_sha256(Path(config.files[0]))},
@@ -214,7 +217,9 @@ def damage(path: Path, how: str) -> None:
     elif how == "emptied":
         content.clear()
     else:
-        content[len(content) // 2] ^= 1  # one bit, in the middle of the weights
+        with zipfile.ZipFile(path) as entries:
+            weights = entries.read(max(entries.infolist(), key=lambda entry: entry.file_size))
+        content[content.index(weights) + len(weights) // 2] ^= 1  # one bit
     path.write_bytes(content)
 
 

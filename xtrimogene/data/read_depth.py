@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from scipy import sparse
 from torch import Tensor
 
@@ -100,7 +100,21 @@ def downsample_counts(
     if config.gene_spread > 0:
         capture = np.minimum(1.0, np.exp(config.gene_spread * generator.standard_normal(len(rates_of_genes))))
         rates_of_genes *= np.where(np.repeat(unchanged, lengths), 1.0, capture)
-    kept = generator.binomial(counts.data.astype(np.int64), rates_of_genes).astype(np.float32)
+    return thin_counts(counts, rates_of_genes, generator)
+
+
+def thin_counts(
+    counts: sparse.csr_matrix, rates: float | Float[np.ndarray, "N"], generator: np.random.Generator
+) -> sparse.csr_matrix:
+    """Keep each molecule with a probability, one for all counts or one a count; a cell never loses its last molecule.
+
+    Parameters
+    ----------
+    counts
+        Cells x genes, integral counts; N of them are stored.
+    """
+    num_cells, lengths = counts.shape[0], np.diff(counts.indptr)
+    kept = generator.binomial(counts.data.astype(np.int64), rates).astype(np.float32)
     totals = np.bincount(np.repeat(np.arange(num_cells), lengths), weights=kept, minlength=num_cells)
     for cell in np.flatnonzero((totals == 0) & (lengths > 0)):
         kept[counts.indptr[cell] + generator.integers(lengths[cell])] = 1.0

@@ -24,9 +24,14 @@ class LatentHead(nn.Module):
     """A cell's pooled tokens to its latent vector, and that vector to the value of every gene.
 
     A value is the product of the mixed latent vector and the gene's query, plus the gene's bias: a factor model whose
-    cell factors the encoder infers and whose gene factors come from the gene table. The read depth of the target is
-    told, so that the latent vector need not hold it.
+    cell factors the encoder infers and whose gene factors come from the gene table.
+
+    The vector holds how deeply the cell was read, as that tells how far to believe its counts; predictions use it. What
+    is given as a cell's embedding is the vector without ``depth_direction``, which is of unit length once it is known
+    and zero until then.
     """
+
+    depth_direction: Tensor
 
     def __init__(self, dim: int, latent_dim: int, num_genes: int) -> None:
         super().__init__()
@@ -36,6 +41,7 @@ class LatentHead(nn.Module):
         self.depth = nn.Linear(1, latent_dim)
         self.gene_query = nn.Linear(dim, latent_dim)
         self.gene_bias = nn.Parameter(torch.empty(num_genes))
+        self.register_buffer("depth_direction", torch.zeros(latent_dim))
 
     def latent(self, pooled: Float[Tensor, "B W"], weighted: Float[Tensor, "B D"]) -> Float[Tensor, "B L"]:
         """From pooling "all" and the mean of the gene tokens weighted by their values.
@@ -47,6 +53,10 @@ class LatentHead(nn.Module):
         if read.device.type == "mps":
             return head(read)
         return nn.functional.linear(read.double(), head.weight.double(), head.bias.double()).float()
+
+    def without_depth(self, latent: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+        along = (latent * self.depth_direction).sum(-1, keepdim=True)  # (B, 1), the same whatever the other cells
+        return latent - along * self.depth_direction
 
     def forward(
         self, latent: Float[Tensor, "B L"], target_depth: Float[Tensor, "B"], gene_table: Float[Tensor, "G D"]

@@ -67,17 +67,21 @@ class XTrimoGene(nn.Module):
         return self.encoder(x, packed.segments)
 
     def pool(self, tokens: Float[Tensor, "N D"], packed: PackedCells, pool: Pool) -> Float[Tensor, "B _"]:
-        """Pool the encoder's tokens: "max" is D wide, "mean" D, "all" 4 D, "latent" the latent head's width."""
+        """Pool the encoder's tokens: "max" is D wide, "mean" D, "all" 4 D, "latent" L, without read depth."""
         if pool == "max":
             return pool_max(tokens, packed.segments)
         if pool == "mean":
             return pool_mean(tokens, packed.segments)
-        pooled = pool_all(tokens, packed.segments)
         if pool == "all":
-            return pooled
+            return pool_all(tokens, packed.segments)
         if self.latent_head is None:
             raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
-        return self.latent_head.latent(pooled, pool_weighted(tokens, packed))
+        return self.latent_head.without_depth(self.latent(tokens, packed))
+
+    def latent(self, tokens: Float[Tensor, "N D"], packed: PackedCells) -> Float[Tensor, "B L"]:
+        """Read each cell's latent vector off the encoder's tokens: what `predict_from_latent` takes."""
+        assert self.latent_head is not None
+        return self.latent_head.latent(pool_all(tokens, packed.segments), pool_weighted(tokens, packed))
 
     def embed_cells(self, packed: PackedCells, pool: Pool | None = None) -> Float[Tensor, "B _"]:
         """Return one vector per cell."""

@@ -134,7 +134,7 @@ class Pretraining(LightningModule):
             own = offsets[study[asked.segments.segment_of_row()], asked.gene_ids]  # (M,)
             errors["decoder"] = self.decoder_error(genes, own, cells.targets[: len(genes)])
         if "latent" in self.weights:
-            latent = network.pool(tokens, packed, "latent")  # (B, L)
+            latent = network.latent(tokens, packed)  # (B, L)
             if "latent_kl" in self.weights:
                 errors["latent_kl"] = 0.5 * latent.float().square().sum()
                 latent = latent + torch.randn_like(latent)

@@ -22,6 +22,7 @@ from xtrimogene.data.sampler import Sampler, lanes_of
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
+from xtrimogene.training.depth_direction import find_depth_direction
 from xtrimogene.training.fit import Strategy, check_unclaimed, fit
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.micro_batch import MicroBatch
@@ -136,6 +137,8 @@ def pretrain(
     trained = PretrainedModel(
         network.eval().requires_grad_(False), genes, card, name=config.preset, cell_hashes=np.unique(hashes)
     )
+    if config.latent_weight > 0:
+        find_depth_direction(trained, cells, config.seed)
     if is_first_process():
         save(trained, Path(config.output) / "model", dtype=torch.float16)
     return trained

@@ -71,7 +71,8 @@ def begin_with_components(network: XTrimoGene, cells: CellsInMemory, masking: Ma
 def _latent(network: XTrimoGene, counts: sparse.csr_matrix) -> Float[Tensor, "b L"]:
     packed = pack_cells(counts)
     depth = packed.totals.log10()
-    return network.embed_cells(network.append_read_depth(packed, depth, depth), "latent")
+    packed = network.append_read_depth(packed, depth, depth)
+    return network.latent(network.encode(packed), packed)
 
 
 def gene_means(

@@ -52,7 +52,7 @@ def validation_losses(network: XTrimoGene, batches: Sequence[MicroBatch]) -> dic
         if network.latent_head is not None:
             depth = cells.raw.totals.log10()
             packed = network.append_read_depth(cells.visible, depth, cells.visible.totals.log10())
-            values = network.predict_from_latent(network.embed_cells(packed, "latent"), depth)
+            values = network.predict_from_latent(network.latent(network.encode(packed), packed), depth)
             sums["latent"] += float(reconstruction_error(values, cells.raw))
             totals["latent"] += batch.num_cells
     network.train(was_training)

@@ -1,0 +1,48 @@
+"""Find the direction in which a cell's latent vector moves when its molecules are thinned.
+
+Cells of one kind would else lie apart by how deeply they were read. One direction holds most of it, and nearly the same
+one whatever cells it is measured on; more of them hold what cells are, too.
+Letters: B cells, R rates, L latent width.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import sparse
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.data.cell_store import CellStore, sample_cells
+from xtrimogene.data.read_depth import thin_counts
+from xtrimogene.inference import Inference
+
+NUM_CELLS, CELLS_OF_A_BLOCK = 512, 8
+RATES = (1.0, 0.6, 0.3, 0.15)
+
+
+def find_depth_direction(model: PretrainedModel, cells: CellStore, seed: int) -> None:
+    """Set the latent head's direction of read depth from some of these cells."""
+    some = sample_cells(cells, NUM_CELLS, block_size=CELLS_OF_A_BLOCK, seed=seed)
+    latent = embed_at_rates(Inference(model), some.counts, np.random.default_rng((seed, 4)))
+    if latent.shape[1] == 0:
+        warnings.warn("No cell has counts enough to be thinned: embeddings keep read depth.", stacklevel=2)
+        return
+    head = model.network.latent_head
+    assert head is not None
+    head.depth_direction.copy_(torch.from_numpy(leading_direction(latent)))
+
+
+def embed_at_rates(
+    model: Inference, counts: sparse.csr_matrix, generator: np.random.Generator
+) -> Float[np.ndarray, "R B L"]:
+    """Return the latent vectors of cells thinned to each of RATES, of those cells that can be read at all of them."""
+    views = [model.cell_embeddings(thin_counts(counts, rate, generator), pool="latent") for rate in RATES]
+    latent = np.stack(views).astype(np.float64)
+    return latent[:, np.isfinite(latent).all((0, 2))]
+
+
+def leading_direction(latent: Float[np.ndarray, "R B L"]) -> Float[np.ndarray, "L"]:
+    """Return the unit vector along which the views of a cell differ most."""
+    moved = (latent - latent.mean(0)).reshape(-1, latent.shape[-1])
+    return np.linalg.eigh(moved.T @ moved).eigenvectors[:, -1]
