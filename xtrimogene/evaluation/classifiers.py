@@ -12,7 +12,7 @@ from xtrimogene.errors import ConfigError
 Classifier = Literal["linear", "knn"]
 CLASSIFIERS: tuple[Classifier, ...] = ("linear", "knn")
 Scaling = Literal["together", "each"]
-C: dict[Scaling, float] = {"together": 0.1, "each": 0.01}
+C = 0.01
 NO_LABEL = ""
 
 
@@ -26,10 +26,10 @@ def classify(
 ) -> Shaped[np.ndarray, " B"]:
     """Predict the label of each test cell.
 
-    "linear": multinomial logistic regression (L2, labels weighted to equal total weight) on the embedding less the mean
-    of the training cells. "together" divides it by one scale, the root mean square of their deviations, so that a
-    dimension counts for as much as it varies (C = 0.1); "each" divides a dimension by its own deviation (C = 0.01). The
-    first serves the models best on the validation sets, the second HVG + PCA (benchmarks/linear_head.py).
+    "linear": multinomial logistic regression (L2, C = 0.01, labels weighted to equal total weight) on the embedding
+    less the mean of the training cells. "together" divides it by one scale, the root mean square of their deviations,
+    so that a dimension counts for as much as it varies; "each" divides a dimension by its own deviation. The first
+    serves the models best on the validation sets, the second HVG + PCA (benchmarks/linear_head.py).
 
     "knn": the 15 nearest training cells vote, Euclidean on the embedding as given.
 
@@ -54,7 +54,7 @@ def classify(
             if scaling == "together":
                 variance = np.full_like(variance, variance.mean())
             predicted[known] = logistic_labels(
-                train_embedding, train_labels, test_embedding[known], variance=variance, strength=C[scaling]
+                train_embedding, train_labels, test_embedding[known], variance=variance, strength=C
             )
         case "knn":
             neighbors = KNeighborsClassifier(min(15, len(train_labels))).fit(train_embedding, train_labels)
