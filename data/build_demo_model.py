@@ -4,10 +4,10 @@ The demo model is the first of three runs under three seeds; the figures on its 
 made on the validation sets; the last line is the second line again, for the card to take up the figures.
 
 for seed in 0 1 2; do xtrimogene pretrain data/demo_model.toml --seed $seed --output runs/demo-$seed; done
-python data/build_demo_model.py runs/demo-0/model --pool latent --read-depth f1
+python data/build_demo_model.py runs/demo-0/model --pool latent
 python benchmarks/embedding_quality.py runs/demo-?/model --validation --out benchmarks/results/demo_validation.json
 python benchmarks/embedding_quality.py runs/demo-?/model --test --out benchmarks/results/demo_test.json
-python data/build_demo_model.py runs/demo-0/model --pool latent --read-depth f1
+python data/build_demo_model.py runs/demo-0/model --pool latent
 """
 
 import argparse
@@ -35,7 +35,7 @@ LIMITS = (
 def main() -> None:
     options = read_options()
     trained = load(options.model)
-    network = XTrimoGene(replace(trained.config, pool=options.pool, read_depth=options.read_depth))
+    network = XTrimoGene(replace(trained.config, pool=options.pool))
     network.load_state_dict(trained.network.state_dict())
     card = {
         "name": "xtrimogene demo",
@@ -73,7 +73,6 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--pool", required=True, choices=["all", "max", "mean", "latent"])
-    parser.add_argument("--read-depth", required=True)
     return parser.parse_args()
 
 

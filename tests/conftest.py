@@ -101,7 +101,10 @@ def tiny_model() -> "PretrainedModel":
         latent_dim=12,
         pool="latent",
     )
-    return PretrainedModel(XTrimoGene(config).eval().requires_grad_(False), genes, {"name": "tiny"}, name="tiny")
+    network = XTrimoGene(config).eval().requires_grad_(False)
+    assert network.latent_head is not None
+    network.latent_head.depth_direction.fill_(12**-0.5)
+    return PretrainedModel(network, genes, {"name": "tiny"}, name="tiny")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.cell_hashes import gene_keys, hash_cells
 from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.data.packed_cells import pack_cells
 from xtrimogene.demo import sample_cells
 from xtrimogene.errors import CheckpointError, ConfigError, FieldError, GeneMatchError
 
@@ -107,8 +108,11 @@ def test_expression_goes_through_the_latent_vector_where_there_is_one(
     tiny_model: PretrainedModel, make_cells: MakeCells
 ) -> None:
     cells, network = make_cells(5), tiny_model.network
-    latent = torch.from_numpy(xt.tl.embed(cells.copy(), tiny_model, pool="latent").obsm["X_xtrimogene"])
-    depth = torch.from_numpy(np.asarray(cells.X.sum(1)).ravel()).log10().float()
+    with open_cells(cells) as opened:
+        packed = pack_cells(MatchedCounts.find(opened, tiny_model.genes).all())
+    depth = packed.totals.log10()
+    packed = network.append_read_depth(packed, depth, depth)
+    latent = network.latent(network.encode(packed), packed)
     close(xt.get.expression(cells, tiny_model), network.predict_from_latent(latent, depth).numpy())
     decoded = xt.get.expression(cells, tiny_model, through="decoder")
     close(decoded, network.head(torch.from_numpy(xt.get.gene_embeddings(cells, tiny_model)).flatten(0, 1)).view(5, -1))

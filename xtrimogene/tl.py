@@ -52,7 +52,8 @@ def embed(
     kind
         "bulk" takes any non-negative linear expression, TPM too.
     pool
-        "all", "max", "mean", or "latent", which leaves read depth out. Default: the model's own.
+        "all", "max", "mean", or "latent", which holds less of read depth, where cells are read at the model's own.
+        Default: the model's own.
     read_depth
         The depth asked for, as "t4", "f1" or "a0.5". Default: the model's own.
     key_added

@@ -178,7 +178,8 @@ def test_the_decoder_reads_the_mask_where_a_gene_was_not_measured(ours: XTrimoGe
 def test_the_gradient_reaches_every_parameter(config: ModelConfig) -> None:
     network = XTrimoGene(config, seed=1)
     batch = mask(make_counts(6, 4), MaskingConfig(nonzero_fraction=0.4, zero_fraction=0.4), panel=1)
-    latent = network.embed_cells(with_depth(network, batch.visible), "latent")
+    packed = with_depth(network, batch.visible)
+    latent = network.latent(network.encode(packed), packed)
     through_latent = network.predict_from_latent(latent, batch.raw.totals.log10())
     assert through_latent.shape == (6, NUM_GENES)
     (network(batch).square().mean() + through_latent.square().mean()).backward()

@@ -119,7 +119,7 @@ def test_the_latent_vector_is_read_with_noise_and_pays_for_its_size() -> None:
     assert first["latent_kl"] == second["latent_kl"]
     cells = batch.cells
     packed = noisy.network.append_read_depth(cells.visible, cells.raw.totals.log10(), cells.visible.totals.log10())
-    latent = noisy.network.embed_cells(packed, "latent")
+    latent = noisy.network.latent(noisy.network.encode(packed), packed)
     noise = torch.distributions.Normal(0.0, 1.0)
     divergence = torch.distributions.kl_divergence(torch.distributions.Normal(latent, 1.0), noise).sum(1).mean()
     torch.testing.assert_close(first["latent_kl"], divergence)

@@ -79,6 +79,7 @@ def test_what_is_written_loads_and_embeds(
     assert np.isfinite(embedding).all()
     head = model.network.latent_head
     assert head is not None and float(head.depth_direction.norm()) == pytest.approx(1.0, abs=1e-3)
+    assert min(model.card["latent_variance_by_thinning"].values()) > 0
 
     assert model.card["trained_on"] == [
         {"file": "a.h5ad", "cells": 12, "cells_left_out": 0, "sha256": file_sha256(Path(config.files[0]))},
@@ -166,6 +167,13 @@ def test_cells_left_in_their_files_train_the_same_model(config: PretrainConfig) 
     memory = pretrain(config).network.state_dict()
     disk = pretrain(replace(config, in_memory=False, output=config.output + "2")).network.state_dict()
     assert all(torch.equal(memory[name], disk[name]) for name in memory)
+
+
+def test_a_latent_vector_that_is_not_trained_has_no_direction_of_read_depth(config: PretrainConfig) -> None:
+    trained = pretrain(replace(config, latent_weight=0.0, latent_kl_weight=0.0))
+    head = trained.network.latent_head
+    assert head is not None and not head.depth_direction.any()
+    assert "latent_variance_by_thinning" not in trained.card
 
 
 def test_a_model_that_embeds_by_its_latent_vector_must_train_it(config: PretrainConfig) -> None:

@@ -140,7 +140,7 @@ def test_the_latent_vector_begins_centred_three_deviations_wide_and_tells_kinds_
     cells = make_cells()
     packed = pack_cells(cells.counts)
     packed = network.append_read_depth(packed, packed.totals.log10(), packed.totals.log10())
-    latent = network.embed_cells(packed, "latent")
+    latent = network.latent(network.encode(packed), packed)
     torch.testing.assert_close(latent.std(0), torch.full((8,), 3.0))
     assert latent.mean(0).abs().max() < 1e-3
     first = torch.linalg.svd(latent)[0][:, 0].numpy()

@@ -27,8 +27,8 @@ class LatentHead(nn.Module):
     cell factors the encoder infers and whose gene factors come from the gene table.
 
     The vector holds how deeply the cell was read, as that tells how far to believe its counts; predictions use it. What
-    is given as a cell's embedding is the vector without ``depth_direction``, which is of unit length once it is known
-    and zero until then.
+    is given as a cell's embedding is the vector without ``depth_direction``, the one along which reading a cell less
+    deeply moves it most: of unit length once it is known, and zero until then.
     """
 
     depth_direction: Tensor
@@ -55,6 +55,7 @@ class LatentHead(nn.Module):
         return nn.functional.linear(read.double(), head.weight.double(), head.bias.double()).float()
 
     def without_depth(self, latent: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+        """Take ``depth_direction`` out: most of what read depth does to the vector, and not all of it."""
         along = (latent * self.depth_direction).sum(-1, keepdim=True)  # (B, 1), the same whatever the other cells
         return latent - along * self.depth_direction
 

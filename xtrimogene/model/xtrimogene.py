@@ -67,7 +67,7 @@ class XTrimoGene(nn.Module):
         return self.encoder(x, packed.segments)
 
     def pool(self, tokens: Float[Tensor, "N D"], packed: PackedCells, pool: Pool) -> Float[Tensor, "B _"]:
-        """Pool the encoder's tokens: "max" is D wide, "mean" D, "all" 4 D, "latent" L, without read depth."""
+        """Pool the encoder's tokens: "max" is D wide, "mean" D, "all" 4 D, "latent" L, with less of read depth."""
         if pool == "max":
             return pool_max(tokens, packed.segments)
         if pool == "mean":
@@ -131,7 +131,7 @@ class XTrimoGene(nn.Module):
     def predict_from_latent(
         self, latent: Float[Tensor, "B L"], target_depth: Float32[Tensor, "B"]
     ) -> Float[Tensor, "B G"]:
-        """Predict every gene's value through the latent cell vector and log10 of the total wanted (T) alone."""
+        """Predict every gene's value from `latent`, which is no embedding, and log10 of the total wanted (T) alone."""
         assert self.latent_head is not None
         return self.latent_head(latent, target_depth, self.gene_embedding.table[: self.config.num_genes])
 

@@ -1,15 +1,15 @@
 """Find the direction in which a cell's latent vector moves when its molecules are thinned.
 
-Cells of one kind would else lie apart by how deeply they were read. One direction holds most of it, and nearly the same
-one whatever cells it is measured on; more of them hold what cells are, too.
+Cells of one kind would else lie apart by how deeply they were read. One direction holds most of that, and nearly the
+same one whatever cells it is measured on; more of them hold what cells are, too. It is the direction of cells read at
+the model's own ``read_depth``: read at another, they move along another.
 Letters: B cells, R rates, L latent width.
 """
-
-import warnings
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_warn
 from scipy import sparse
 
 from xtrimogene.checkpoint import PretrainedModel
@@ -21,16 +21,27 @@ NUM_CELLS, CELLS_OF_A_BLOCK = 512, 8
 RATES = (1.0, 0.6, 0.3, 0.15)
 
 
-def find_depth_direction(model: PretrainedModel, cells: CellStore, seed: int) -> None:
-    """Set the latent head's direction of read depth from some of these cells."""
-    some = sample_cells(cells, NUM_CELLS, block_size=CELLS_OF_A_BLOCK, seed=seed)
-    latent = embed_at_rates(Inference(model), some.counts, np.random.default_rng((seed, 4)))
-    if latent.shape[1] == 0:
-        warnings.warn("No cell has counts enough to be thinned: embeddings keep read depth.", stacklevel=2)
-        return
+def find_depth_direction(
+    model: PretrainedModel, cells: CellStore, *, seed: int, device: str | None = None
+) -> tuple[float, float]:
+    """Set the latent head's direction of read depth from some of these cells, each as likely as another.
+
+    Returns
+    -------
+    The variance that thinning makes within cells over that between whole cells: of latent vectors as they are, and
+    without the direction. NaN, and no direction, where no cell has counts enough to be thinned.
+    """
     head = model.network.latent_head
     assert head is not None
-    head.depth_direction.copy_(torch.from_numpy(leading_direction(latent)))
+    head.depth_direction.zero_()  # or it would be missing from what is measured
+    some = sample_cells(cells, NUM_CELLS, block_size=CELLS_OF_A_BLOCK, seed=seed)
+    latent = embed_at_rates(Inference(model, device=device), some.counts, np.random.default_rng((seed, 4)))
+    if latent.shape[1] < 2:
+        rank_zero_warn("No two cells have counts enough to be thinned: cell vectors keep read depth.")
+        return float("nan"), float("nan")
+    direction = leading_direction(latent)
+    head.depth_direction.copy_(torch.from_numpy(direction))
+    return thinning_share(latent), thinning_share(latent - (latent @ direction)[..., None] * direction)
 
 
 def embed_at_rates(
@@ -43,6 +54,12 @@ def embed_at_rates(
 
 
 def leading_direction(latent: Float[np.ndarray, "R B L"]) -> Float[np.ndarray, "L"]:
-    """Return the unit vector along which the views of a cell differ most."""
+    """Return the unit vector along which the views of a cell differ most, whole cells on its positive side."""
     moved = (latent - latent.mean(0)).reshape(-1, latent.shape[-1])
-    return np.linalg.eigh(moved.T @ moved).eigenvectors[:, -1]
+    direction = np.linalg.eigh(moved.T @ moved).eigenvectors[:, -1]
+    return direction if (latent[0] - latent[-1]).mean(0) @ direction >= 0 else -direction
+
+
+def thinning_share(latent: Float[np.ndarray, "R B L"]) -> float:
+    """Return the variance within cells over that between whole cells."""
+    return float(((latent - latent.mean(0)) ** 2).mean((0, 1)).sum() / latent[0].var(0).sum())

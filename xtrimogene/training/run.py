@@ -138,7 +138,9 @@ def pretrain(
         network.eval().requires_grad_(False), genes, card, name=config.preset, cell_hashes=np.unique(hashes)
     )
     if config.latent_weight > 0:
-        find_depth_direction(trained, cells, config.seed)
+        device = "cuda" if torch.cuda.is_available() and strategy == "ddp" else "cpu"  # where it is known to fit
+        before, after = find_depth_direction(trained, cells, seed=config.seed, device=device)
+        trained = replace(trained, card={**card, "latent_variance_by_thinning": {"all": before, "left": after}})
     if is_first_process():
         save(trained, Path(config.output) / "model", dtype=torch.float16)
     return trained
