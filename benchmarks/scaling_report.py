@@ -74,6 +74,11 @@ def runs_of(results: dict[str, Any], name: str) -> dict[int, dict[str, Any]]:
     return {int(key.removeprefix(prefix)): run for key, run in results.items() if key.startswith(prefix)}
 
 
+def paired_seeds(results: dict[str, Any], name: str) -> list[int]:
+    """Return the seeds under which both a name and the reference have run."""
+    return sorted(runs_of(results, name).keys() & runs_of(results, REFERENCE).keys())
+
+
 def names_of(results: dict[str, Any]) -> list[str]:
     """Return the sizes, small ones first, then the rest in the order of letters."""
     names = {key.split(" seed=")[0] for key in results if " seed=" in key}
@@ -146,7 +151,7 @@ def differences(results: dict[str, Any]) -> Costs:
     costs = {}
     for name in names_of(results):
         runs = runs_of(results, name)
-        seeds = sorted(set(runs) & set(reference))
+        seeds = paired_seeds(results, name)
         if name in SIZES or not seeds:
             continue
         pair = [[of[seed] for seed in seeds] for of in (runs, reference)]
@@ -196,7 +201,7 @@ def print_differences(results: dict[str, Any], costs: Costs) -> None:
         print(text)
     print(f"\n{'held out, by part':<19}" + "".join(f"{part:>15}" for part in PARTS))
     for name in costs:
-        seeds = set(runs_of(results, name)) & set(runs_of(results, REFERENCE))
+        seeds = paired_seeds(results, name)
         parts, reference = (parts_of_held_out(results, run, seeds) for run in (name, REFERENCE))
         print(f"{name:<19}" + "".join(f"{parts[part] - reference[part]:>+15.4f}" for part in PARTS))
 
