@@ -124,9 +124,13 @@ class XTrimoGene(nn.Module):
 
     def decode_hidden(self, batch: MaskedCells) -> Float[Tensor, "M E"]:
         """Return gene context embeddings at the hidden genes of a training batch."""
+        tokens, packed = self.encode_visible(batch)
+        return self.decode(tokens, packed, batch.hidden.gene_ids, batch.hidden.segments, batch.hidden)
+
+    def encode_visible(self, batch: MaskedCells) -> tuple[Float[Tensor, "N D"], PackedCells]:
+        """Return the context vectors of what is visible of a training batch, told both depths, and what was encoded."""
         packed = self.append_read_depth(batch.visible, batch.raw.totals.log10(), batch.visible.totals.log10())
-        hidden = batch.hidden
-        return self.decode(self.encode(packed), packed, hidden.gene_ids, hidden.segments, hidden)
+        return self.encode(packed), packed
 
     def predict_from_latent(
         self, latent: Float[Tensor, "B L"], target_depth: Float32[Tensor, "B"]

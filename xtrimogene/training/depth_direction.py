@@ -23,13 +23,13 @@ RATES = (1.0, 0.6, 0.3, 0.15)
 
 def find_depth_direction(
     model: PretrainedModel, cells: CellStore, *, seed: int, device: str | None = None
-) -> tuple[float, float]:
+) -> dict[str, float] | None:
     """Set the latent head's direction of read depth from some of these cells, each as likely as another.
 
     Returns
     -------
-    The variance that thinning makes within cells over that between whole cells: of latent vectors as they are, and
-    without the direction. NaN, and no direction, where no cell has counts enough to be thinned.
+    The variance that thinning makes within cells over that between whole cells: "all", of latent vectors as they are,
+    and "left", without the direction. None, and no direction, where no cell has counts enough to be thinned.
     """
     head = model.network.latent_head
     assert head is not None
@@ -38,10 +38,11 @@ def find_depth_direction(
     latent = embed_at_rates(Inference(model, device=device), some.counts, np.random.default_rng((seed, 4)))
     if latent.shape[1] < 2:
         rank_zero_warn("No two cells have counts enough to be thinned: cell vectors keep read depth.")
-        return float("nan"), float("nan")
+        return None
     direction = leading_direction(latent)
     head.depth_direction.copy_(torch.from_numpy(direction))
-    return thinning_share(latent), thinning_share(latent - (latent @ direction)[..., None] * direction)
+    left = latent - (latent @ direction)[..., None] * direction
+    return {"all": thinning_share(latent), "left": thinning_share(left)}
 
 
 def embed_at_rates(

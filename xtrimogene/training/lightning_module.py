@@ -124,8 +124,7 @@ class Pretraining(LightningModule):
         """
         network, cells, study = self.network, batch.cells, batch.study
         target_depth = cells.raw.totals.log10()
-        packed = network.append_read_depth(cells.visible, target_depth, cells.visible.totals.log10())
-        tokens = network.encode(packed)  # (N, D)
+        tokens, packed = network.encode_visible(cells)  # (N, D)
         offsets = self.centred_offsets()  # (R, G)
         errors = {}
         if "decoder" in self.weights:

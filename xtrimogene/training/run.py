@@ -139,8 +139,9 @@ def pretrain(
     )
     if config.latent_weight > 0:
         device = "cuda" if torch.cuda.is_available() and strategy == "ddp" else "cpu"  # where it is known to fit
-        before, after = find_depth_direction(trained, cells, seed=config.seed, device=device)
-        trained = replace(trained, card={**card, "latent_variance_by_thinning": {"all": before, "left": after}})
+        thinning = find_depth_direction(trained, cells, seed=config.seed, device=device)
+        if thinning is not None:
+            trained = replace(trained, card={**card, "latent_variance_by_thinning": thinning})
     if is_first_process():
         save(trained, Path(config.output) / "model", dtype=torch.float16)
     return trained

@@ -43,16 +43,16 @@ def validation_losses(network: XTrimoGene, batches: Sequence[MicroBatch]) -> dic
     device = next(network.parameters()).device
     for batch in batches:
         cells = batch.to(device).cells
-        predicted = network(cells)  # (M,)
+        tokens, packed = network.encode_visible(cells)  # (N, D)
+        genes = network.decode(tokens, packed, cells.hidden.gene_ids, cells.hidden.segments, cells.hidden)  # (M, E)
+        predicted = network.head(genes)  # (M,)
         expressed = cells.targets > 0  # (M,)
         every = torch.ones_like(expressed)
         for name, chosen in (("decoder", every), ("decoder_nonzero", expressed), ("decoder_zero", ~expressed)):
             sums[name] += float(masked_squared_error(predicted[chosen], cells.targets[chosen]))
             totals[name] += int(chosen.sum())
         if network.latent_head is not None:
-            depth = cells.raw.totals.log10()
-            packed = network.append_read_depth(cells.visible, depth, cells.visible.totals.log10())
-            values = network.predict_from_latent(network.latent(network.encode(packed), packed), depth)
+            values = network.predict_from_latent(network.latent(tokens, packed), cells.raw.totals.log10())
             sums["latent"] += float(reconstruction_error(values, cells.raw))
             totals["latent"] += batch.num_cells
     network.train(was_training)
