@@ -243,8 +243,8 @@ def test_disagreeing_arguments_are_refused():
         unchecked(query[:, :2], key, value, projection, asked, segments)
     with pytest.raises(ValueError, match=r"value must be torch.float32 on cpu like query, not torch.bfloat16"):
         unchecked(query, key, value.bfloat16(), projection, asked, segments)
-    with pytest.raises(ValueError, match="implementation must be one of auto, reference, streamed"):
-        unchecked(query, key, value, projection, asked, segments, implementation="triton")
+    with pytest.raises(ValueError, match="implementation must be one of auto, reference, streamed, triton, not 'cuda'"):
+        unchecked(query, key, value, projection, asked, segments, implementation="cuda")
 
 
 @pytest.mark.gpu

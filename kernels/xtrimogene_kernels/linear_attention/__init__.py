@@ -1,5 +1,6 @@
 """Linear-time attention inside each cell of a packed batch: Performer, FAVOR+ with the softmax kernel."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,9 +13,10 @@ from xtrimogene_kernels.segments import Segments
 
 __all__ = ["Implementation", "linear_attention"]
 
-Implementation = Literal["auto", "reference", "streamed"]
+Implementation = Literal["auto", "reference", "streamed", "triton"]
 
 _FORMS = {"reference": reference.linear_attention, "streamed": streamed.linear_attention}
+_MAX_WIDTH = 128  # of a head, for triton
 
 
 def linear_attention(
@@ -43,13 +45,17 @@ def linear_attention(
     epsilon
         Added to every feature after the exponential.
     implementation
-        ``"auto"`` is ``"streamed"``: no tokens x features tensor of a whole cell, forward or backward.
-        Half precision is computed in float32.
+        ``"auto"`` is ``"streamed"``: no tokens x features tensor of a whole cell, forward or backward; half precision
+        is computed in float32. ``"triton"``: CUDA, float32, bfloat16 or float16, heads up to 128 wide; the features
+        never reach memory. It is not chosen by itself as long as it has not been measured on a GPU.
 
     Raises
     ------
     ValueError
-        Shapes, dtypes, devices or segments disagree, or a cell has no key.
+        Shapes, dtypes, devices or segments disagree, a cell has no key, or the implementation cannot take this dtype,
+        device or width.
+    ImportError
+        Triton was asked for and is not installed.
     """
     if key.ndim != 3:
         raise ValueError(f"key must have shape (N, H, d), not {tuple(key.shape)}; reshape the heads out first.")
@@ -60,7 +66,27 @@ def linear_attention(
     check_segments("query", query, query_segments, allow_empty=True)
     check_segments("key", key, key_segments)
     check_same_cells(query_segments, key_segments)
-    check_implementation(implementation, ("auto", *_FORMS))
-    form = _FORMS["streamed" if implementation == "auto" else implementation]
+    check_implementation(implementation, ("auto", *_FORMS, "triton"))
+    if implementation == "triton":
+        form = _triton(key)
+    else:
+        form = _FORMS["streamed" if implementation == "auto" else implementation]
     with torch.autocast(query.device.type, enabled=False):
         return form(query, key, value, projection, query_segments, key_segments, epsilon=epsilon)
+
+
+def _triton(key: Float[Tensor, "N H d"]) -> Callable[..., Tensor]:
+    if not key.is_cuda or key.dtype == torch.float64 or key.shape[-1] > _MAX_WIDTH:
+        raise ValueError(
+            "implementation='triton' needs float32, bfloat16 or float16 on CUDA and heads of at most "
+            f"{_MAX_WIDTH}, not {key.dtype} on {key.device.type} and heads of {key.shape[-1]}; use "
+            "implementation='auto'."
+        )
+    try:
+        from xtrimogene_kernels.linear_attention import triton
+    except ImportError as error:
+        raise ImportError(
+            "implementation='triton' needs the package triton, which is not installed; run `pip install triton`, or "
+            "use implementation='auto'."
+        ) from error
+    return triton.linear_attention

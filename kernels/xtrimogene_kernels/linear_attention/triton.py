@@ -1,0 +1,288 @@
+"""Performer attention on a GPU: features are made in registers, used and dropped, forward and backward.
+
+The keys of a cell are cut into spans, so that one cell alone fills a GPU; each is summed under the largest exponent met
+in it, and the sums are joined exactly (see `streamed`). Queries read the joined state under a running row maximum, as
+in flash attention. Beyond its arguments, backward needs the output, two numbers for each query and head, and the state
+of each cell. Stabilizers are detached, as in the reference.
+
+bfloat16 is multiplied as it is and summed in float32. float16 would overflow in a state, so states are multiplied in
+TF32 there. float32 is three TF32 products.
+
+Letters: M query rows, N key rows, packed; B cells; S spans of the longest cell; H heads; d width of a head, D its power
+of two; m features, F those of all tiles.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from xtrimogene_kernels.linear_attention import triton_kernels as kernels
+from xtrimogene_kernels.segments import Segments
+
+SPAN_ROWS = 4096
+
+
+def linear_attention(
+    query: Float[Tensor, "M H d"],
+    key: Float[Tensor, "N H d"],
+    value: Float[Tensor, "N H d"],
+    projection: Float[Tensor, "m d"],
+    query_segments: Segments,
+    key_segments: Segments,
+    *,
+    epsilon: float = 1e-4,
+) -> Float[Tensor, "M H d"]:
+    output: Tensor = _Fused.apply(query, key, value, projection, query_segments, key_segments, epsilon)  # type: ignore[no-untyped-call]
+    return output
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        projection: Tensor,
+        query_segments: Segments,
+        key_segments: Segments,
+        epsilon: float,
+    ) -> Tensor:
+        query, key, value = (rows if rows.stride(-1) == 1 else rows.contiguous() for rows in (query, key, value))
+        call = _Call(query, projection.contiguous(), epsilon)
+        state = _key_state(call, key, value, key_segments)
+        output, normalizers, stabilizers = _query_output(call, query, state, query_segments)
+        ctx.save_for_backward(query, key, value, call.projection, output, normalizers, stabilizers, *state)
+        ctx.segments, ctx.epsilon = (query_segments, key_segments), epsilon
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, projection, output, normalizers, stabilizers, *state = ctx.saved_tensors
+        query_segments, key_segments = ctx.segments
+        call, answers = _Call(query, projection, ctx.epsilon), _Answers(output, normalizers, stabilizers)
+        forward, grad_output = _State(*state), grad_output.contiguous()
+        grad_query, grad_totals = _query_backward(call, query, answers, grad_output, forward, query_segments)
+        grad_state = _state_backward(call, query, answers, grad_output, grad_totals, query_segments)
+        grad_key, grad_value = _key_backward(call, key, value, forward.maxima, grad_state, key_segments)
+        return grad_query, grad_key, grad_value, None, None, None, None
+
+
+class _State(NamedTuple):
+    """What the rows of each cell sum to: features x rows, features, and the stabilizer of both."""
+
+    sums: Float[Tensor, "B H F D"]
+    totals: Float[Tensor, "B H F"]
+    maxima: Float[Tensor, "B"]
+
+
+class _Answers(NamedTuple):
+    """What is known of each query after forward."""
+
+    output: Float[Tensor, "M H d"]
+    normalizers: Float[Tensor, "M H"]
+    stabilizers: Float[Tensor, "M H"]
+
+
+class _Partial(NamedTuple):
+    """What the spans of each cell sum to; ``rows`` and ``row_totals`` stand without features, for epsilon."""
+
+    sums: Float[Tensor, "BS H F D"]
+    totals: Float[Tensor, "BS H F"]
+    rows: Float[Tensor, "BS H D"]
+    row_totals: Float[Tensor, "BS H"]
+
+
+class _Call:
+    """Sizes, scales and precision, the same for all kernels of a call."""
+
+    def __init__(self, query: Float[Tensor, "M H d"], projection: Float[Tensor, "m d"], epsilon: float) -> None:
+        self.projection, self.epsilon = projection, epsilon
+        self.num_heads, width = query.shape[1:]
+        self.precise = query.dtype == torch.float32
+        self.dtype = torch.bfloat16 if query.dtype == torch.bfloat16 else torch.float32  # of what is multiplied
+        self.width = max(16, triton.next_power_of_2(width))  # D; 16 is the least that a matrix unit takes
+        self.features = 32 if self.precise else 64  # of a tile
+        self.chunks = triton.cdiv(len(projection), self.features)
+        self.root = width**-0.25
+        log2_e = math.log2(math.e)
+        self.sizes = (len(projection), width, self.root * log2_e, self.root**2 / 2 * log2_e)
+
+    def cut(self, rows: int) -> dict[str, Any]:
+        """Return how a kernel is launched that takes at most so many rows at once: as many as its registers hold."""
+        rows = 32 if self.precise else rows // 2 if self.width > 64 else rows
+        return {
+            "ROWS": rows,
+            "FEATURES": self.features,
+            "WIDTH": self.width,
+            "PRECISION": "tf32x3" if self.precise else "tf32",
+            "num_warps": 8 if rows >= 64 else 4,
+            "num_stages": 2,
+        }
+
+    def tiles(self, segments: Segments, rows: int) -> tuple[int, int, int]:
+        """Return the grid of a kernel whose programs take a tile of rows each."""
+        return self.num_heads, triton.cdiv(segments.max_length, rows), segments.num_segments
+
+    def partial(self, segments: Segments) -> tuple[_Partial, int]:
+        """Return where the spans of each cell are summed, and how many spans the longest has."""
+        num_spans = max(1, triton.cdiv(segments.max_length, SPAN_ROWS))
+        parts = (segments.num_segments * num_spans, self.num_heads)
+        features = self.chunks * self.features
+        shapes = ((*parts, features, self.width), (*parts, features), (*parts, self.width), parts)
+        return _Partial(*(self.empty(*shape) for shape in shapes)), num_spans
+
+    def join(self, partial: _Partial, maxima: Float[Tensor, "BS H C"], segments: Segments, num_spans: int) -> _State:
+        shape = (segments.num_segments, *partial.sums.shape[1:])
+        state = _State(self.empty(*shape).to(self.dtype), self.empty(*shape[:-1]), self.empty(shape[0]))
+        if segments.num_segments:
+            kernels.join_states[self.chunks, self.num_heads, segments.num_segments](
+                *partial,
+                maxima,
+                segments.cu_seqlens,
+                *state,
+                num_spans,
+                len(self.projection),
+                self.epsilon,
+                SPAN=SPAN_ROWS,
+                FEATURES=self.features,
+                WIDTH=self.width,
+                MAXIMA=triton.next_power_of_2(self.num_heads * self.chunks),
+            )
+        return state
+
+    def shared(self, state: _State) -> tuple[Float[Tensor, "B H D"], Float[Tensor, "B H"]]:
+        """Return what epsilon gives every row that reads a state."""
+        return state.sums.float().sum(2).mul_(self.epsilon), state.totals.sum(2).mul_(self.epsilon)
+
+    def empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float32, device=self.projection.device)
+
+
+def _key_state(call: _Call, key: Tensor, value: Tensor, segments: Segments) -> _State:
+    partial, num_spans = call.partial(segments)
+    maxima = call.empty(*partial.totals.shape[:2], call.chunks)
+    if segments.num_rows:
+        kernels.key_state[call.chunks, call.num_heads, len(partial.sums)](
+            key,
+            value,
+            call.projection,
+            segments.cu_seqlens,
+            *partial,
+            maxima,
+            *key.stride()[:2],
+            *value.stride()[:2],
+            num_spans,
+            *call.sizes,
+            SPAN=SPAN_ROWS,
+            **call.cut(128),
+        )
+    return call.join(partial, maxima, segments, num_spans)
+
+
+def _query_output(call: _Call, query: Tensor, state: _State, segments: Segments) -> _Answers:
+    answers = _Answers(torch.empty_like(query, memory_format=torch.contiguous_format), *_numbers(call, query))
+    cut = call.cut(128)
+    if segments.num_rows:
+        kernels.query_output[call.tiles(segments, cut["ROWS"])](
+            query,
+            call.projection,
+            segments.cu_seqlens,
+            state.sums,
+            state.totals,
+            *call.shared(state),
+            *answers,
+            *query.stride()[:2],
+            *call.sizes,
+            CHUNKS=call.chunks,
+            **cut,
+        )
+    return answers
+
+
+def _numbers(call: _Call, query: Tensor) -> tuple[Float[Tensor, "M H"], Float[Tensor, "M H"]]:
+    return call.empty(*query.shape[:2]), call.empty(*query.shape[:2])
+
+
+def _query_backward(
+    call: _Call, query: Tensor, answers: _Answers, grad_output: Tensor, state: _State, segments: Segments
+) -> tuple[Float[Tensor, "M H d"], Float[Tensor, "M H"]]:
+    """Return the gradients of the queries and of their normalizers."""
+    grad_query, grad_totals = torch.empty_like(grad_output), torch.empty_like(answers.normalizers)
+    cut = call.cut(64)
+    if segments.num_rows:
+        kernels.query_backward[call.tiles(segments, cut["ROWS"])](
+            query,
+            call.projection,
+            segments.cu_seqlens,
+            state.sums,
+            state.totals,
+            *answers,
+            grad_output,
+            grad_query,
+            grad_totals,
+            *query.stride()[:2],
+            *call.sizes,
+            call.root,
+            CHUNKS=call.chunks,
+            **cut,
+        )
+    return grad_query, grad_totals
+
+
+def _state_backward(
+    call: _Call, query: Tensor, answers: _Answers, grad_output: Tensor, grad_totals: Tensor, segments: Segments
+) -> _State:
+    partial, num_spans = call.partial(segments)
+    if segments.num_rows:
+        kernels.state_backward[call.chunks, call.num_heads, len(partial.sums)](
+            query,
+            call.projection,
+            segments.cu_seqlens,
+            answers.normalizers,
+            answers.stabilizers,
+            grad_output,
+            grad_totals,
+            *partial,
+            *query.stride()[:2],
+            num_spans,
+            *call.sizes,
+            SPAN=SPAN_ROWS,
+            DTYPE=kernels.DTYPES[call.dtype],
+            **call.cut(128),
+        )
+    no_maxima = call.empty(*partial.totals.shape[:2], call.chunks).zero_()  # queries bring their own stabilizers
+    return call.join(partial, no_maxima, segments, num_spans)
+
+
+def _key_backward(
+    call: _Call, key: Tensor, value: Tensor, maxima: Float[Tensor, "B"], grad_state: _State, segments: Segments
+) -> tuple[Float[Tensor, "N H d"], Float[Tensor, "N H d"]]:
+    grad_key, grad_value = (torch.empty_like(rows, memory_format=torch.contiguous_format) for rows in (key, value))
+    cut = call.cut(128)
+    if segments.num_rows:
+        kernels.key_backward[call.tiles(segments, cut["ROWS"])](
+            key,
+            value,
+            call.projection,
+            segments.cu_seqlens,
+            maxima,
+            grad_state.sums,
+            grad_state.totals,
+            call.shared(grad_state)[0],
+            grad_key,
+            grad_value,
+            *key.stride()[:2],
+            *value.stride()[:2],
+            *call.sizes,
+            call.root,
+            CHUNKS=call.chunks,
+            **cut,
+        )
+    return grad_key, grad_value
