@@ -49,6 +49,21 @@ def test_matches_reference(assert_parity, query_lengths, key_lengths, num_featur
 
 
 @interpreted
+def test_half_precision_rows_with_a_float32_projection_as_under_autocast(assert_parity):
+    segments = Segments.from_lengths([70, 5])
+    *tensors, projection = inputs(75, 75)
+
+    def attend(kernel):
+        def with_precise_projection(query, key, value):
+            wide = torch.promote_types(query.dtype, torch.float32)
+            return kernel.linear_attention(query, key, value, projection.to(wide), segments, segments)
+
+        return with_precise_projection
+
+    assert_parity(attend(triton), attend(reference), tensors, torch.float16)
+
+
+@interpreted
 @pytest.mark.parametrize("width", [3, 24, 64, 128])
 def test_any_width_of_a_head(assert_parity, width):
     segments = Segments.from_lengths([70, 5])

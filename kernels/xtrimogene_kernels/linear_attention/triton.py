@@ -6,7 +6,7 @@ in flash attention. Beyond its arguments, backward needs the output, two numbers
 of each cell. Stabilizers are detached, as in the reference.
 
 bfloat16 is multiplied as it is and summed in float32. float16 would overflow in a state, so states are multiplied in
-TF32 there. float32 is three TF32 products.
+TF32 there; so are half-precision rows with a float32 projection, as under autocast. float32 is three TF32 products.
 
 Letters: M query rows, N key rows, packed; B cells; S spans of the longest cell; H heads; d width of a head, D its power
 of two; m features, F those of all tiles.

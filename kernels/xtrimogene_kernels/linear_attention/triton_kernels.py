@@ -22,7 +22,7 @@ DTYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}
 @triton.jit
 def exponents(rows, projection, valid, slope, curve, PRECISION: tl.constexpr):
     """Return u (-inf where not valid) and g of a tile: (n, f) and (n,)."""
-    u = tl.dot(rows, tl.trans(projection), input_precision=PRECISION) * slope
+    u = tl.dot(rows.to(projection.dtype), tl.trans(projection), input_precision=PRECISION) * slope
     wide = rows.to(tl.float32)
     return tl.where(valid, u, float("-inf")), tl.sum(wide * wide, 1) * curve
 
