@@ -1,0 +1,114 @@
+"""A device, the shapes to try on it, and how its time and memory are measured: for benchmarks/gpu_report.py."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from xtrimogene.config import DecoderKind, ModelConfig
+from xtrimogene.data.packed_cells import PackedCells, pack_cells
+from xtrimogene.inference import default_token_budget
+from xtrimogene.model import attention
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene_kernels.linear_attention import linear_attention
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A device and the shapes to try on it."""
+
+    device: torch.device
+    presets: dict[str, ModelConfig]
+    batch_size: int = 32
+    cells: int = 256
+    host_cells: int = 8192
+    median_length: int = 1500
+    gemm_size: int = 8192
+    largest: int = 2048  # batch that is tried
+    repeats: int = 20
+
+    @property
+    def num_genes(self) -> int:
+        return self.presets["100M"].num_genes
+
+    def counts(self, num_cells: int, seed: int = 0) -> sparse.csr_matrix:
+        """Cells of lognormal length, as in benchmarks/embed.py."""
+        random = np.random.default_rng(seed)
+        lengths = self.median_length * np.exp(0.45 * random.standard_normal(num_cells))
+        lengths = np.clip(lengths, self.median_length / 3, self.median_length * 2.7).astype(int)
+        genes = [np.sort(random.choice(self.num_genes, size=length, replace=False)) for length in lengths]
+        values = random.geometric(0.4, size=lengths.sum()).astype(np.float32)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        return sparse.csr_matrix((values, np.concatenate(genes), indptr), shape=(num_cells, self.num_genes))
+
+    def milliseconds(self, run: Callable[[], object], repeats: int | None = None) -> float:
+        """Return the median of some runs, after three that do not count."""
+        for _ in range(3):
+            run()
+        times = []
+        for _ in range(repeats or self.repeats):
+            with self.stopwatch(times):
+                run()
+        return statistics.median(times)
+
+    @contextmanager
+    def stopwatch(self, times: list[float]) -> Iterator[None]:
+        if self.device.type != "cuda":
+            start = time.perf_counter()
+            yield
+            times.append(1e3 * (time.perf_counter() - start))
+            return
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        yield
+        stop.record()
+        stop.synchronize()
+        times.append(start.elapsed_time(stop))
+
+    def peak_gib(self, run: Callable[[], object]) -> float:
+        """Return the most memory a run held, what was there before included."""
+        if self.device.type != "cuda":
+            run()
+            return float("nan")
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() / 2**30
+
+    def random(self, *shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        return torch.randn(shape, device=self.device, dtype=dtype)
+
+    def network(self, preset: str, decoder: DecoderKind = "performer") -> XTrimoGene:
+        """Return random weights on the device, for evaluation."""
+        config = self.presets[preset]
+        config = replace(config, decoder=replace(config.decoder, kind=decoder))
+        return XTrimoGene(config).to(self.device).eval().requires_grad_(False)
+
+    def packed(self, network: XTrimoGene, counts: sparse.csr_matrix) -> list[PackedCells]:
+        """Return the batches that `Inference` would make of these cells."""
+        budget = default_token_budget(self.device, network.config.encoder.dim)
+        lengths, batches, rows, used = np.diff(counts.indptr), [], [], 0
+        for row in np.argsort(lengths, kind="stable"):
+            if rows and used + lengths[row] > budget:
+                batches.append(rows)
+                rows, used = [], 0
+            rows, used = [*rows, row], used + int(lengths[row])
+        cells = [pack_cells(counts[rows]).to(self.device) for rows in [*batches, rows]]
+        return [network.append_read_depth(some, some.totals.log10(), some.totals.log10()) for some in cells]
+
+
+@contextmanager
+def favor(implementation: str) -> Iterator[None]:
+    """Have decoders use this form of linear attention."""
+    attention.linear_attention = partial(linear_attention, implementation=implementation)
+    try:
+        yield
+    finally:
+        attention.linear_attention = linear_attention

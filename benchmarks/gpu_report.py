@@ -1,0 +1,393 @@
+"""What does one GPU do? Correctness against float64 first, then times and memory, beside what it can do at best.
+
+python benchmarks/gpu_report.py                  # all parts, under 9 minutes on an H200
+python benchmarks/gpu_report.py attention host   # some of them
+python benchmarks/gpu_report.py --rehearse       # every part, with tiny shapes and wherever: the script itself is tried
+
+Needs PyTorch, Triton, NumPy, SciPy, h5py, pandas, jaxtyping and safetensors; no data. Without CUDA it says so and
+measures nothing. Times are medians between device events, over random numbers, after a warm-up; each part is written
+as it ends, and one that fails is noted as such. Operations are the closed form of model/flops.py, real tokens only.
+"""
+
+import argparse
+import json
+import platform
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_bench import Bench, favor
+from gpu_parity import linear_attention_parity, network_parity, varlen_attention_parity
+from torch import Tensor, nn
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import ActivationCheckpointing, DecoderKind, OptimizerConfig, PretrainConfig
+from xtrimogene.data.cell_store import CellsInMemory
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.data.packed_cells import PackedCells
+from xtrimogene.inference import Inference
+from xtrimogene.model.checkpointing import set_activation_checkpointing
+from xtrimogene.model.flops import cell_embedding_flops, gene_embedding_flops
+from xtrimogene.model.losses import masked_squared_error
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.presets import PRESETS, model_config
+from xtrimogene.training.micro_batch import MicroBatch, micro_batch
+from xtrimogene.training.optimizer import build_optimizer
+from xtrimogene_kernels.linear_attention import linear_attention
+from xtrimogene_kernels.segments import Segments
+from xtrimogene_kernels.varlen_attention import varlen_attention
+
+RESULTS = Path(__file__).parent / "results"
+TARGETS = {
+    "cells/s, 12x768 bfloat16": 950,
+    "FAVOR+ forward, ms a layer": 1.7,
+    "FAVOR+ backward, ms a layer": 4.0,
+    "training step of 100M at batch 32, ms": 300,
+    "the same, GiB": 80,
+    "gene embedding of 100M, cells/s": 300,
+}
+Result = dict[str, Any]
+
+
+def ceilings(bench: Bench) -> Result:
+    size = bench.gemm_size
+    result: Result = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        a, b = bench.random(size, size, dtype=dtype), bench.random(size, size, dtype=dtype)
+        result[f"{str(dtype)[6:]} TFLOP/s"] = 2 * size**3 / bench.milliseconds(partial(torch.mm, a, b)) / 1e9
+    source = bench.random(size * size * 8)
+    target = torch.empty_like(source)
+    result["copy TB/s"] = 2 * source.nbytes / bench.milliseconds(lambda: target.copy_(source)) / 1e9
+    return result
+
+
+def parity(bench: Bench) -> Result:
+    small = bench.num_genes < 1000
+    return {
+        "linear_attention": linear_attention_parity(bench.device, small=small),
+        "varlen_attention": varlen_attention_parity(bench.device, small=small),
+        "network": network_parity(bench.device, bench.presets["10M"], bench.counts(4)),
+    }
+
+
+def linear(bench: Bench) -> Result:
+    """FAVOR+ of one decoder layer: forward and backward, milliseconds and GiB above the inputs."""
+    decoder = bench.presets["100M"].decoder
+    rows, heads, width = bench.num_genes + 2, decoder.num_heads, decoder.dim // decoder.num_heads
+    segments = Segments.from_lengths([rows] * bench.batch_size, bench.device)
+    result: Result = {}
+    for features in (decoder.num_features, 266):
+        for name, dtype in LINEAR.items():
+            shape = (rows * bench.batch_size, heads, width)
+            leaves = [bench.random(*shape, dtype=dtype).requires_grad_() for _ in range(3)]
+            projection, weight = bench.random(features, width, dtype=dtype), bench.random(*shape, dtype=dtype)
+            form = partial(
+                linear_attention, *leaves, projection, segments, segments, implementation=linear_name(bench, name)
+            )
+            name = f"{name} {str(dtype)[6:]}, {features} features"
+            try:
+                result[name] = forward_and_backward(bench, form, leaves, weight)
+            except torch.OutOfMemoryError:
+                result[name] = "out of memory"
+    return result
+
+
+def forward_and_backward(bench: Bench, form: Callable[[], Tensor], leaves: list[Tensor], weight: Tensor) -> Result:
+    def both() -> None:
+        torch.autograd.grad(form(), leaves, weight)
+
+    before = torch.cuda.memory_allocated() / 2**30 if bench.device.type == "cuda" else 0.0
+    with torch.no_grad():
+        forward = bench.milliseconds(form, 5)
+    return {
+        "forward_ms": forward,
+        "backward_ms": bench.milliseconds(both, 5) - forward,
+        "gib": bench.peak_gib(both) - before,
+    }
+
+
+LINEAR = {"reference": torch.float32, "streamed": torch.bfloat16, "triton": torch.bfloat16}
+
+
+def linear_name(bench: Bench, name: str) -> str:
+    """On a CPU, where scripts are only rehearsed, Triton has no kernels."""
+    return "streamed" if name == "triton" and bench.device.type != "cuda" else name
+
+
+def softmax(bench: Bench) -> Result:
+    """Attention of one encoder layer over cells of real lengths; TFLOP/s of the real tokens."""
+    encoder = bench.presets["100M"].encoder
+    lengths = (np.diff(bench.counts(bench.batch_size).indptr) + 2).tolist()
+    segments = Segments.from_lengths(lengths, bench.device)
+    shape = (segments.num_rows, encoder.num_heads, encoder.dim // encoder.num_heads)
+    leaves = [bench.random(*shape).requires_grad_() for _ in range(3)]
+    weight = bench.random(*shape)
+    flops = sum(4 * length**2 * encoder.dim for length in lengths)
+    forms: dict[str, Callable[[], Tensor]] = {"padded": partial(padded_attention, *leaves, lengths)}
+    for name in ("sdpa", "torch_varlen", "flash_attn"):
+        forms[name] = partial(varlen_attention, *leaves, segments, segments, implementation=name)
+    result: Result = {}
+    for name, form in forms.items():
+        try:
+            forward = bench.milliseconds(torch.no_grad()(form))
+            both = bench.milliseconds(lambda form=form: torch.autograd.grad(form(), leaves, weight))
+        except (ImportError, ValueError) as error:
+            result[name] = str(error)
+            continue
+        result[name] = {"forward_ms": forward, "both_ms": both, "forward TFLOP/s": flops / forward / 1e9}
+    return result
+
+
+def padded_attention(query: Tensor, key: Tensor, value: Tensor, lengths: list[int]) -> Tensor:
+    rows = [nn.utils.rnn.pad_sequence(list(x.split(lengths)), batch_first=True) for x in (query, key, value)]
+    kept = torch.arange(max(lengths), device=query.device) < torch.tensor(lengths, device=query.device)[:, None]
+    q, k, v = (x.transpose(1, 2) for x in rows)
+    out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=kept[:, None, None])
+    return out.transpose(1, 2)[kept]
+
+
+def embed(bench: Bench) -> Result:
+    """Cell embedding: cells a second on the device alone, and the share of a bfloat16 matrix product's rate."""
+    result: Result = {}
+    peak = ceilings(replace(bench, repeats=5))["bfloat16 TFLOP/s"]
+    for preset in ("100M", "10M"):
+        network = bench.network(preset)
+        batches = bench.packed(network, bench.counts(bench.cells))
+        flops = sum(cell_embedding_flops(network.config, n, "all") for b in batches for n in b.segments.lengths)
+        for dtype in (torch.bfloat16, torch.float32):
+            network.to(dtype)
+
+            def run(network: XTrimoGene = network, batches: list[PackedCells] = batches) -> None:
+                with torch.inference_mode():
+                    for batch in batches:
+                        network.embed_cells(batch, "all")
+
+            took = bench.milliseconds(run, 5)
+            rate = flops / took / 1e9
+            result[f"{preset} {str(dtype)[6:]}"] = {
+                "cells/s": 1e3 * bench.cells / took,
+                "TFLOP/s": rate,
+                "of bfloat16": rate / peak,
+            }
+    return result
+
+
+def gene_embed(bench: Bench) -> Result:
+    """Every gene's context embedding, 100M in bfloat16: cells a second."""
+    result: Result = {}
+    counts = bench.counts(13)
+    for kind, form in (("performer", "streamed"), ("performer", "triton"), ("cross_attention", "auto")):
+        network = bench.network("100M", kind).to(torch.bfloat16)
+        (batch,) = bench.packed(network, counts)
+        asked = torch.arange(bench.num_genes, device=bench.device).repeat(batch.num_cells)
+        segments = Segments.from_lengths([bench.num_genes] * batch.num_cells, bench.device)
+
+        def run(network: XTrimoGene = network, batch: PackedCells = batch, asked: Any = (asked, segments)) -> None:
+            with torch.inference_mode():
+                network.decode(network.encode(batch), batch, *asked)
+
+        with favor(linear_name(bench, form)):
+            took = bench.milliseconds(run, 5)
+        flops = sum(gene_embedding_flops(network.config, length) for length in batch.segments.lengths)
+        result[f"{kind}, {form}"] = {"cells/s": 1e3 * batch.num_cells / took, "TFLOP/s": flops / took / 1e9}
+    return result
+
+
+def train_step(bench: Bench) -> Result:
+    """A whole step of 100M at one batch: forward, backward, AdamW; autocast to bfloat16."""
+    result: Result = {}
+    tries: list[tuple[DecoderKind, str, ActivationCheckpointing]] = [
+        ("performer", "triton", "none"),
+        ("performer", "triton", "feed_forward"),
+        ("performer", "streamed", "feed_forward"),
+        ("performer", "triton", "layer"),
+        ("cross_attention", "auto", "none"),
+    ]
+    for kind, form, mode in tries:
+        with favor(linear_name(bench, form)):
+            result[f"{kind}, {form}, checkpointing {mode}"] = step_of(bench, kind, mode, bench.batch_size)
+    return result
+
+
+def largest_batch(bench: Bench) -> Result:
+    """100M, feed-forward parts computed twice: the batch is doubled until memory ends, then the gap is halved."""
+    result: Result = {}
+    for kind, form in (("performer", "triton"), ("cross_attention", "auto")):
+        fits, too_large = 0, None
+        with favor(linear_name(bench, form)):
+            while too_large is None or too_large - fits > bench.batch_size // 4:
+                size = (fits + too_large) // 2 if too_large else max(bench.batch_size, 2 * fits)
+                if size > bench.largest or "ms" not in step_of(bench, kind, "feed_forward", size, repeats=1):
+                    too_large = size
+                else:
+                    fits = size
+        result[f"{kind}, {form}"] = {"batch": fits}
+    return result
+
+
+def step_of(
+    bench: Bench, kind: DecoderKind, mode: ActivationCheckpointing, batch_size: int, repeats: int = 5
+) -> Result:
+    network = bench.network("100M", kind).train().requires_grad_(True)
+    set_activation_checkpointing(network, mode)
+    optimizer = build_optimizer(network, OptimizerConfig())
+    batch = training_batch(bench, batch_size)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(bench.device.type, torch.bfloat16):
+            predicted = network(batch.cells)
+        (masked_squared_error(predicted.float(), batch.cells.targets) / batch.num_targets).backward()
+        optimizer.step()
+
+    try:
+        took, gib = bench.milliseconds(run, repeats), bench.peak_gib(run)
+    except torch.OutOfMemoryError:
+        return {"out of memory at batch": batch_size}
+    finally:
+        del network, optimizer, batch
+        torch.cuda.empty_cache() if bench.device.type == "cuda" else None
+    return {"batch": batch_size, "ms": took, "gib": gib, "cells/s": 1e3 * batch_size / took}
+
+
+def training_batch(bench: Bench, batch_size: int) -> MicroBatch:
+    counts = bench.counts(batch_size)
+    store = CellsInMemory(counts, np.ones((1, bench.num_genes), dtype=bool), np.zeros(batch_size, dtype=np.int64))
+    config = PretrainConfig(files=("none",), output="none", preset="100M")
+    batch = micro_batch(counts, np.arange(batch_size), store, config, step=0, lane=0)
+    return batch.to(bench.device)
+
+
+def host(bench: Bench) -> Result:
+    """Does the host keep the GPU busy? Whole embedding from counts, and the device's part of it: 10M, float32."""
+    network, counts = bench.network("10M"), bench.counts(bench.host_cells)
+    genes = GeneVocabulary.from_symbols([f"GENE{i}" for i in range(bench.num_genes)])
+    model = Inference(PretrainedModel(network, genes, {}, name="10M"), device=bench.device)
+    batches = bench.packed(network, counts)
+
+    def device_alone() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                network.embed_cells(batch, "all")
+
+    whole = bench.milliseconds(lambda: model.cell_embeddings(counts, pool="all"), 3)
+    alone = bench.milliseconds(device_alone, 3)
+    rates = {"cells/s": 1e3 * bench.host_cells / whole, "device alone, cells/s": 1e3 * bench.host_cells / alone}
+    return {**rates, "busy": alone / whole}
+
+
+def compiled(bench: Bench) -> Result:
+    """Residual, norm and feed-forward part of a decoder layer, over all positions of a batch: eager and compiled."""
+    block = bench.network("100M").decoder.blocks[0].to(torch.bfloat16)
+    x = bench.random((bench.num_genes + 2) * bench.batch_size, bench.presets["100M"].decoder.dim)
+
+    def part(x: Tensor) -> Tensor:
+        return x + block._feed_forward(x)
+
+    result: Result = {}
+    with torch.no_grad():
+        for name, form in (("eager", part), ("compiled", torch.compile(part, dynamic=True))):
+            result[name] = {"forward_ms": bench.milliseconds(partial(form, x), 10)}
+    return result
+
+
+PARTS: dict[str, Callable[[Bench], Result]] = {
+    "ceilings": ceilings,
+    "parity": parity,
+    "linear_attention": linear,
+    "attention": softmax,
+    "embed": embed,
+    "gene_embed": gene_embed,
+    "train_step": train_step,
+    "host": host,
+    "largest_batch": largest_batch,
+    "compile": compiled,
+}
+
+
+def main() -> None:
+    options = read_options()
+    if not torch.cuda.is_available() and not options.rehearse:
+        print("No CUDA device here: nothing is measured. --rehearse tries the script with tiny shapes.")
+        return
+    torch.manual_seed(0)
+    began = time.monotonic()
+    bench = rehearsal() if options.rehearse else full_size()
+    out = options.out or RESULTS / f"gpu_report_{machine(bench)['device'].replace(' ', '_').lower()}.json"
+    report: Result = {"machine": machine(bench), "targets": TARGETS}
+    for name in options.parts or PARTS:
+        if time.monotonic() - began > 60 * options.minutes:
+            report[name] = f"not begun: {options.minutes:g} minutes were over"
+            print(f"\n{name}: {report[name]}", flush=True)
+            continue
+        start = time.monotonic()
+        try:
+            report[name] = PARTS[name](bench)
+        except (RuntimeError, ValueError, ImportError, AssertionError) as error:  # the other parts still count
+            traceback.print_exc()
+            report[name] = {"failed": f"{type(error).__name__}: {error}"}
+        print(f"\n{name}, {time.monotonic() - start:.0f} s", flush=True)
+        show(report[name])
+        if not options.rehearse:
+            unfinished = out.with_suffix(".part")
+            unfinished.write_text(json.dumps(report, indent=1) + "\n")
+            unfinished.replace(out)
+    if options.rehearse and any("failed" in result for result in report.values()):
+        raise SystemExit("A part failed.")
+
+
+def full_size() -> Bench:
+    return Bench(torch.device("cuda"), {name: model_config(name, 19_264) for name in PRESETS})
+
+
+def rehearsal() -> Bench:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    changes = {"encoder": {"dim": 32, "num_layers": 1, "num_heads": 2}}
+    changes |= {"decoder": {"dim": 32, "num_layers": 2, "num_heads": 2, "num_features": 24}, "num_bins": 8}
+    presets = {name: model_config(name, 300, changes) for name in ("10M", "100M")}
+    sizes = {"batch_size": 4, "cells": 6, "host_cells": 8, "median_length": 40, "gemm_size": 64, "largest": 8}
+    return Bench(device, presets, repeats=1, **sizes)
+
+
+def machine(bench: Bench) -> dict[str, str]:
+    try:
+        from triton import __version__ as triton
+    except ImportError:
+        triton = "none"
+    device = torch.cuda.get_device_name() if bench.device.type == "cuda" else platform.processor() or "cpu"
+    return {"device": device, "torch": torch.__version__, "triton": triton, "python": platform.python_version()}
+
+
+def show(result: Result, indent: str = "  ") -> None:
+    for name, value in result.items():
+        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+            print(f"{indent}{name}")
+            show(value, indent + "  ")
+        elif isinstance(value, dict):
+            figures = ", ".join(f"{key} {number(inner)}" for key, inner in value.items())
+            print(f"{indent}{name}: {figures}")
+        else:
+            print(f"{indent}{name}: {number(value)}")
+
+
+def number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--rehearse", action="store_true", help="tiny shapes, nothing written")
+    parser.add_argument("--minutes", type=float, default=8.0, help="no part begins later")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu_report_DEVICE.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
