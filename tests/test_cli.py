@@ -98,9 +98,11 @@ def test_embed_writes_what_tl_embed_gives(
 def test_options_reach_the_library(run: Run, cells: Path, tiny_folder: Path) -> None:
     out = cells.parent / "out.h5ad"
     options = ["--pool", "max", "--read-depth", "t4", "--key-added", "X_max", "--token-budget", "1", "--device", "cpu"]
+    options += ["--precision", "int8"]
     assert run("embed", cells, out, "-m", tiny_folder, "--kind", "bulk", "--layer", "X", *options)[0] == 0
     record = read_h5ad(out).uns["max"]["options"]
     assert (record["pool"], record["read_depth"], record["kind"]) == ("max", "t4", "bulk")
+    assert record["precision"] == "int8"
 
 
 def test_an_existing_file_is_kept_unless_told(run: Run, cells: Path, tiny_folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.config import DecoderConfig, EncoderConfig, ModelConfig
+from xtrimogene.config import DecoderConfig, EncoderConfig, EncoderPrecision, ModelConfig
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference, choose_device, readable_cells
@@ -39,6 +39,14 @@ def test_cell_embeddings_do_not_depend_on_the_token_budget(make_counts: MakeCoun
     assert inference().embedding_dim(pool) == width  # type: ignore[arg-type]
     for other in others:
         assert np.abs(one - other).max() <= 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_a_lower_precision_is_near_float32(make_counts: MakeCounts, precision: EncoderPrecision) -> None:
+    counts = make_counts(20)
+    exact = inference().cell_embeddings(counts, pool="mean")
+    found = Inference(MODEL, device="cpu", precision=precision).cell_embeddings(counts, pool="mean")
+    assert 1e-5 < np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.02
 
 
 def test_rows_come_back_in_the_order_they_were_given(make_counts: MakeCounts) -> None:

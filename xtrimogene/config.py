@@ -13,6 +13,7 @@ Unmeasured = Literal["mask", "zero"]
 Start = Literal["random", "spectral"]
 DecoderKind = Literal["performer", "cross_attention"]
 Precision = Literal["auto", "float32", "bfloat16"]
+EncoderPrecision = Literal["float32", "bfloat16", "int8"]
 ActivationCheckpointing = Literal["none", "feed_forward", "layer"]
 T = TypeVar("T")
 
