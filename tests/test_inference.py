@@ -139,3 +139,15 @@ def test_the_token_budget_bounds_a_batch(make_counts: MakeCounts, monkeypatch: p
 def test_what_cannot_work_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("token_budget", [30, 10_000])
+def test_a_gpu_gives_the_same_numbers(make_counts: MakeCounts, token_budget: int) -> None:
+    counts, some = make_counts(20), np.array([40, 0, 3])
+    answers = []
+    for device in ("cpu", "cuda"):
+        one = Inference(MODEL, device=device, token_budget=token_budget)
+        answers.append([one.cell_embeddings(counts), one.gene_embeddings(counts, genes=some), one.expression(counts)])
+    for by_cpu, by_gpu in zip(*answers, strict=True):
+        assert np.abs(by_cpu - by_gpu).max() <= 1e-4

@@ -17,6 +17,7 @@ from torch import Tensor
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import EncoderPrecision, Pool
 from xtrimogene.data.packed_cells import PackedCells, pack_cells
+from xtrimogene.data.read_ahead import read_ahead
 from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.lower_precision import lower_precision
@@ -110,9 +111,11 @@ class Inference:
         """
         depth = ReadDepth.parse(read_depth or self.config.read_depth)
         out: np.ndarray | None = None
+        chosen = pool or self.config.pool
         with torch.inference_mode():
-            for rows, packed in self._batches(counts, depth, normalized):
-                vectors = self.network.embed_cells(packed, pool or self.config.pool).float().cpu().numpy()
+            batches = self._batches(counts, depth, normalized)
+            results = ((rows, self.network.embed_cells(packed, chosen)) for rows, packed in batches)
+            for rows, vectors in self._fetched(results):
                 if out is None:
                     out = np.full((counts.shape[0], vectors.shape[1]), np.nan, dtype=np.float32)
                 out[rows] = vectors
@@ -170,11 +173,10 @@ class Inference:
         places = np.arange(self.config.num_genes) if genes is None else genes
         out = np.full((counts.shape[0], len(places)), np.nan, dtype=np.float32)
         with torch.inference_mode():
-            for rows, packed in self._batches(counts, depth, normalized):
-                target, _ = depth.tokens(packed.totals)
-                latent = self.network.latent(self.network.encode(packed), packed)  # (b, L)
-                values = self.network.predict_from_latent(latent, target)  # (b, G)
-                out[rows] = values.float().cpu().numpy()[:, places]
+            batches = self._batches(counts, depth, normalized)
+            results = ((rows, self._from_latent(packed, depth)) for rows, packed in batches)
+            for rows, values in self._fetched(results):  # (b, G)
+                out[rows] = values[:, places]
                 if progress is not None:
                     progress(len(rows))
         return out
@@ -211,12 +213,18 @@ class Inference:
         asked = asked.to(self.device)
         num_asked = len(asked)
         out: np.ndarray | None = None
+
+        def answers(packed: PackedCells) -> Tensor:
+            segments = Segments.from_lengths([num_asked] * packed.num_cells, self.device)
+            repeated = asked.repeat(packed.num_cells)
+            finished = finish(
+                self.network.decode(self.network.encode(packed), packed, repeated, segments)
+            )  # (b A, ...)
+            return finished.view(packed.num_cells, num_asked, *finished.shape[1:])
+
         with torch.inference_mode():
-            for rows, packed in self._batches(counts, depth, normalized, measured, panel, self.config.num_genes):
-                segments = Segments.from_lengths([num_asked] * len(rows), self.device)
-                decoded = self.network.decode(self.network.encode(packed), packed, asked.repeat(len(rows)), segments)
-                finished = finish(decoded)  # (b A, ...)
-                values = finished.view(len(rows), num_asked, *finished.shape[1:]).float().cpu().numpy()
+            batches = self._batches(counts, depth, normalized, measured, panel, self.config.num_genes)
+            for rows, values in self._fetched((rows, answers(packed)) for rows, packed in batches):
                 if out is None:
                     out = np.full((counts.shape[0], *values.shape[1:]), np.nan, dtype=np.float32)
                 out[rows] = values
@@ -244,11 +252,42 @@ class Inference:
         lengths = np.diff(counts.indptr)
         readable = np.flatnonzero(readable_cells(counts))
         order = readable[np.argsort(lengths[readable], kind="stable")]
-        for rows in _cut(order, np.maximum(lengths, tokens_per_cell), self.token_budget):
-            own_panel = None if panel is None else panel[rows]
-            packed = pack_cells(counts[rows], measured=measured, panel=own_panel, normalized=normalized)
-            packed = packed.to(self.device, non_blocking=True)
-            yield rows, self.network.append_read_depth(packed, *depth.tokens(packed.totals))
+        on_cuda = self.device.type == "cuda"
+
+        def prepared() -> Iterator[tuple[Int64[np.ndarray, "b"], PackedCells]]:
+            for rows in _cut(order, np.maximum(lengths, tokens_per_cell), self.token_budget):
+                own_panel = None if panel is None else panel[rows]
+                packed = pack_cells(counts[rows], measured=measured, panel=own_panel, normalized=normalized)
+                packed = self.network.append_read_depth(packed, *depth.tokens(packed.totals))
+                yield rows, packed.pin_memory() if on_cuda else packed
+
+        for rows, packed in read_ahead(prepared()) if on_cuda else prepared():
+            yield rows, packed.to(self.device, non_blocking=True)
+
+    def _fetched(
+        self, results: Iterator[tuple[Int64[np.ndarray, "b"], Tensor]]
+    ) -> Iterator[tuple[Int64[np.ndarray, "b"], np.ndarray]]:
+        """Bring results to the host in float32: from a GPU one batch late, so that it never waits for the host."""
+        if self.device.type != "cuda":
+            yield from ((rows, values.float().cpu().numpy()) for rows, values in results)
+            return
+        waiting = None
+        for rows, values in results:
+            copy = torch.empty(values.shape, dtype=torch.float32, pin_memory=True)
+            copy.copy_(values.float(), non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+            if waiting is not None:
+                waiting[2].synchronize()
+                yield waiting[0], waiting[1].numpy()
+            waiting = rows, copy, copied
+        if waiting is not None:
+            waiting[2].synchronize()
+            yield waiting[0], waiting[1].numpy()
+
+    def _from_latent(self, packed: PackedCells, depth: ReadDepth) -> Float32[Tensor, "b G"]:
+        target, _ = depth.tokens(packed.totals)
+        return self.network.predict_from_latent(self.network.latent(self.network.encode(packed), packed), target)
 
 
 def readable_cells(counts: sparse.csr_matrix) -> Bool[np.ndarray, "B"]:

@@ -3,6 +3,7 @@
 Letters: B cells, N expressed genes of all cells together, G genes of the model, R gene panels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,16 +38,20 @@ class PackedCells:
         return self.segments.segment_of_row()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedCells":
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def pin_memory(self) -> "PackedCells":
+        """Copy to memory from which a GPU reads while the host goes on."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "PackedCells":
         return PackedCells(
-            gene_ids=move(self.gene_ids),
-            values=move(self.values),
-            segments=self.segments.to(device, non_blocking),
-            totals=move(self.totals),
-            measured=move(self.measured),
-            panel=move(self.panel),
+            gene_ids=change(self.gene_ids),
+            values=change(self.values),
+            segments=Segments(change(self.segments.cu_seqlens), self.segments.lengths),
+            totals=change(self.totals),
+            measured=change(self.measured),
+            panel=change(self.panel),
         )
 
     def between(self, start: int, stop: int) -> "PackedCells":
