@@ -1,0 +1,50 @@
+"""The network as one would first write it, with the same weights: what the benchmarks of speed are measured against.
+
+The encoder is PyTorch's, over batches padded to their longest cell; the decoder makes FAVOR+'s features whole, runs
+every layer at every position, and reads the positions wanted at the end.
+"""
+
+import torch
+from embed import as_torch_encoder
+from gpu_bench import favor
+from torch import Tensor, nn
+
+from xtrimogene.data.masking import HiddenGenes
+from xtrimogene.data.packed_cells import PackedCells
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene_kernels.segments import Segments
+
+
+class NaiveNetwork(XTrimoGene):
+    """Made from a network whose weights it shares, but for the encoder's, which are copied."""
+
+    def __init__(self, network: XTrimoGene) -> None:
+        nn.Module.__init__(self)
+        self.config = network.config
+        for name, part in network.named_children():
+            setattr(self, name, part)
+        self.encoder = as_torch_encoder(network)
+
+    def encode(self, packed: PackedCells) -> Tensor:
+        x = self.value_embedding(packed.values) + self.gene_embedding(packed.gene_ids)
+        lengths = list(packed.segments.lengths)
+        padded = nn.utils.rnn.pad_sequence(list(torch.split(x, lengths)), batch_first=True)
+        kept = torch.arange(padded.shape[1]) < torch.tensor(lengths)[:, None]
+        return self.encoder(padded, src_key_padding_mask=None if bool(kept.all()) else ~kept)[kept]
+
+    def decode(
+        self,
+        tokens: Tensor,
+        packed: PackedCells,
+        asked: Tensor,
+        asked_segments: Segments,
+        hidden: HiddenGenes | None = None,
+    ) -> Tensor:
+        num_positions = self.config.num_genes + 2
+        x = self._decoder_input(tokens, packed, hidden)
+        segments = Segments.from_lengths([num_positions] * packed.num_cells)
+        with favor("reference"):
+            for block in self.decoder.blocks:
+                x = block(x, segments)
+        x = self.decoder.outer_norm(self.decoder.inner_norm(x))
+        return x[asked_segments.segment_of_row() * num_positions + asked]

@@ -1,0 +1,127 @@
+"""How fast is a training step on a CPU? Ours beside the same model written naively, padded.
+
+python benchmarks/train_step.py            # the 3M preset, 4 cells a step: about ten minutes on a quiet core
+
+One thread, process CPU time, minimum of interleaved rounds: forward, backward and AdamW of one batch, masked as
+`xtrimogene pretrain` masks it. The naive form (benchmarks/naive.py) starts from the same weights, and its loss and
+gradients are compared. "cross-attention" is our other decoder, another function, beside them for its time.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from embed import describe_machine, make_counts, timed
+from naive import NaiveNetwork
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from xtrimogene.config import OptimizerConfig, PretrainConfig
+from xtrimogene.data.cell_store import CellsInMemory
+from xtrimogene.model.flops import training_step_flops
+from xtrimogene.model.losses import masked_squared_error
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.presets import PRESETS, model_config
+from xtrimogene.training.micro_batch import MicroBatch, micro_batch
+from xtrimogene.training.optimizer import build_optimizer
+
+RESULT = Path(__file__).parent / "results" / "train_step.json"
+NUM_GENES = 19_264
+TARGET = 2.0
+
+
+def main() -> None:
+    options = read_options()
+    torch.set_num_threads(1)
+    config = model_config(options.preset, NUM_GENES)
+    cross = replace(config, decoder=replace(config.decoder, kind="cross_attention"))
+    networks = {
+        "naive": NaiveNetwork(XTrimoGene(config)),
+        "ours": XTrimoGene(config),
+        "cross-attention": XTrimoGene(cross),
+    }
+    batch = training_batch(options.preset, options.cells)
+    check(networks["ours"], networks["naive"], batch)
+    steps = {name: step_of(network.train(), batch) for name, network in networks.items()}
+    seconds: dict[str, float] = {}
+    for _ in range(options.rounds):
+        for name, step in steps.items():
+            took, _ = timed(step)
+            seconds[name] = min(took, seconds.get(name, took))
+    rows = {
+        name: {"seconds_a_cell": took / options.cells, "faster_by": seconds["naive"] / took}
+        for name, took in seconds.items()
+    }
+    report = {
+        "preset": options.preset,
+        "cells": options.cells,
+        "gflop_a_cell": training_step_flops_of(config, batch) / options.cells / 1e9,
+        "steps": rows,
+        "target": TARGET,
+        "machine": describe_machine(),
+    }
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    table = Table("", "s a cell", "faster by", title=f"{options.preset}, a step of {options.cells} cells, one thread")
+    for name, row in rows.items():
+        table.add_row(name, f"{row['seconds_a_cell']:.2f}", f"{row['faster_by']:.2f}")
+    Console().print(table)
+    print(f"Target: ours faster than naive by {TARGET:g}.")
+
+
+def training_batch(preset: str, num_cells: int) -> MicroBatch:
+    counts = make_counts(num_cells, seed=0)
+    store = CellsInMemory(counts, np.ones((1, NUM_GENES), dtype=bool), np.zeros(num_cells, dtype=np.int64))
+    config = PretrainConfig(files=("none",), output="none", preset=preset)
+    return micro_batch(counts, np.arange(num_cells), store, config, step=0, lane=0)
+
+
+def loss_of(network: XTrimoGene, batch: MicroBatch) -> Tensor:
+    return masked_squared_error(network(batch.cells), batch.cells.targets) / batch.num_targets
+
+
+def step_of(network: XTrimoGene, batch: MicroBatch) -> Callable[[], None]:
+    optimizer = build_optimizer(network, OptimizerConfig())
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(network, batch).backward()
+        optimizer.step()
+
+    return step
+
+
+def check(ours: XTrimoGene, naive: XTrimoGene, batch: MicroBatch) -> None:
+    """The same loss and the same gradients of the gene table, which all parts reach."""
+    losses, gradients = [], []
+    for network in (ours, naive):
+        loss = loss_of(network, batch)
+        losses.append(float(loss))
+        gradients.append(torch.autograd.grad(loss, network.gene_embedding.table)[0])
+    error = float((gradients[0] - gradients[1]).norm() / gradients[1].norm())
+    assert abs(losses[0] - losses[1]) < 1e-4 * losses[1] and error < 1e-3, (losses, error)
+
+
+def training_step_flops_of(config: object, batch: MicroBatch) -> int:
+    lengths = zip(batch.cells.visible.segments.lengths, batch.cells.hidden.segments.lengths, strict=True)
+    size = batch.num_cells
+    return sum(
+        training_step_flops(config, seen + 2, asked, num_cells=size, num_decoded=size) for seen, asked in lengths
+    )
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=PRESETS, default="3M")
+    parser.add_argument("--cells", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
