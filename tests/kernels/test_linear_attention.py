@@ -44,6 +44,17 @@ def test_streamed_matches_reference(assert_parity, query_lengths, key_lengths, n
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_values_far_from_zero_leave_the_gradients_exact(assert_parity, dtype):
+    segments = Segments.from_lengths([200, 30])
+    *tensors, projection = inputs(230, 230)
+    tensors[2] += 20 * torch.randn(3, 16, generator=torch.Generator().manual_seed(1))
+    kernels = [
+        bound(kernel.linear_attention, projection.to(dtype), segments, segments) for kernel in (streamed, reference)
+    ]
+    assert_parity(*kernels, tensors, dtype)
+
+
 def test_streamed_keeps_the_reference_gradient_where_epsilon_counts(assert_parity):
     segments = Segments.from_lengths((40, 9))
     *tensors, projection = inputs(49, 49)

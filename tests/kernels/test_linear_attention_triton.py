@@ -17,7 +17,7 @@ interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpre
 
 @pytest.fixture(autouse=True)
 def short_spans(monkeypatch):
-    monkeypatch.setattr(triton, "SPAN_ROWS", 64)  # so that cells of a test have several
+    monkeypatch.setattr(triton, "SPAN_ROWS", 160)  # so that cells of a test have several, the first of several tiles
 
 
 def inputs(num_queries, num_keys, num_heads=2, width=16, num_features=21, device="cpu"):
@@ -79,14 +79,23 @@ def test_keeps_the_reference_gradient_where_epsilon_counts(assert_parity):
 
 
 @interpreted
-@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("sign", "dtype"), [(1, torch.float32), (-1, torch.float32), (1, torch.float16)])
 @pytest.mark.parametrize("sizes", [(0.01, 12.0), (12.0, 0.01)])
-def test_stays_exact_when_the_maximum_moves_far(assert_parity, sizes, sign):
+def test_stays_exact_when_the_maximum_moves_far(assert_parity, sizes, sign, dtype):
     """Exponents above (or below) zero throughout, so that the maximum rises at every tile, or stands at the first."""
-    *tensors, projection = inputs(150, 150)
-    tensors[1] = tensors[1].abs() * torch.linspace(*sizes, 150)[:, None, None]
-    segments = Segments.from_lengths([150])
-    assert_parity(*both(sign * projection.abs(), segments, segments), tensors, torch.float32)
+    *tensors, projection = inputs(200, 200)
+    tensors[1] = tensors[1].abs() * torch.linspace(*sizes, 200)[:, None, None]
+    segments = Segments.from_lengths([200])
+    assert_parity(*both((sign * projection.abs()).to(dtype), segments, segments), tensors, dtype)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_values_far_from_zero_leave_the_gradients_exact(assert_parity, dtype):
+    segments = Segments.from_lengths([200, 30])
+    *tensors, projection = inputs(230, 230)
+    tensors[2] += 20 * torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
+    assert_parity(*both(projection.to(dtype), segments, segments), tensors, dtype)
 
 
 @interpreted

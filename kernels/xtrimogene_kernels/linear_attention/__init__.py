@@ -63,6 +63,8 @@ def linear_attention(
     check_shape("query", query, (query.shape[0], *key.shape[1:]), "(M, H, d)")
     check_shape("value", value, key.shape, "(N, H, d)")
     check_shape("projection", projection, (projection.shape[0], key.shape[-1]), "(m, d)")
+    if projection.device != key.device:
+        raise ValueError(f"projection must be on {key.device} like key, not {projection.device}; move it there.")
     check_segments("query", query, query_segments, allow_empty=True)
     check_segments("key", key, key_segments)
     check_same_cells(query_segments, key_segments)
@@ -84,7 +86,9 @@ def _triton(key: Float[Tensor, "N H d"]) -> Callable[..., Tensor]:
         )
     try:
         from xtrimogene_kernels.linear_attention import triton
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
         raise ImportError(
             "implementation='triton' needs the package triton, which is not installed; run `pip install triton`, or "
             "use implementation='auto'."

@@ -57,7 +57,7 @@ class _Streamed(torch.autograd.Function):
         chunk_rows: int,
     ) -> Tensor:
         maps = _FeatureMaps(query, projection, chunk_rows)
-        output = torch.empty_like(query)
+        output = query.new_empty(query.shape, dtype=maps.dtype)
         normalizers = query.new_empty(query.shape[:2], dtype=maps.dtype)  # (M, H)
         states, maxima = [], []
         for q_rows, k_rows in _cells(*lengths):
@@ -67,7 +67,7 @@ class _Streamed(torch.autograd.Function):
             maxima.append(maximum)
         ctx.save_for_backward(query, key, value, projection, output, normalizers, *states, *maxima)
         ctx.lengths, ctx.epsilon, ctx.chunk_rows = lengths, epsilon, chunk_rows
-        return output
+        return output.to(query.dtype)  # what is kept is not rounded: gradients are small differences of it
 
     @staticmethod
     @once_differentiable

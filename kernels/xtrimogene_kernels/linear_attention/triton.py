@@ -2,8 +2,11 @@
 
 The keys of a cell are cut into spans, so that one cell alone fills a GPU; each is summed under the largest exponent met
 in it, and the sums are joined exactly (see `streamed`). Queries read the joined state under a running row maximum, as
-in flash attention. Beyond its arguments, backward needs the output, two numbers for each query and head, and the state
-of each cell. Stabilizers are detached, as in the reference.
+in flash attention. Stabilizers are detached, as in the reference.
+
+Weights sum to one, so values may be counted from any centre that the output gets back. From their mean over the cell,
+as here, a query's gradient is no small difference of large numbers, which half precision would lose. Beyond its
+arguments, backward needs the output counted so, two numbers for each query and head, and the state of each cell.
 
 bfloat16 is multiplied as it is and summed in float32. float16 would overflow in a state, so states are multiplied in
 TF32 there; so are half-precision rows with a float32 projection, as under autocast. float32 is three TF32 products.
@@ -37,7 +40,9 @@ def linear_attention(
     *,
     epsilon: float = 1e-4,
 ) -> Float[Tensor, "M H d"]:
-    output: Tensor = _Fused.apply(query, key, value, projection, query_segments, key_segments, epsilon)  # type: ignore[no-untyped-call]
+    arguments = (query, key, value, projection, query_segments, key_segments, epsilon)
+    with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]  # Triton launches on the current device
+        output: Tensor = _Fused.apply(*arguments)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -54,48 +59,51 @@ class _Fused(torch.autograd.Function):
         epsilon: float,
     ) -> Tensor:
         query, key, value = (rows if rows.stride(-1) == 1 else rows.contiguous() for rows in (query, key, value))
-        call = _Call(query, projection.contiguous(), epsilon)
+        precise = torch.promote_types(query.dtype, projection.dtype)
+        projection = projection.detach().to(torch.float32 if precise == torch.float64 else precise).contiguous()
+        call = _Call(query, projection, epsilon)
         state = _key_state(call, key, value, key_segments)
-        output, normalizers, stabilizers = _query_output(call, query, state, query_segments)
-        ctx.save_for_backward(query, key, value, call.projection, output, normalizers, stabilizers, *state)
+        output, answers = _query_output(call, query, state, query_segments)
+        ctx.save_for_backward(query, key, value, projection, *answers, *state)
         ctx.segments, ctx.epsilon = (query_segments, key_segments), epsilon
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, projection, output, normalizers, stabilizers, *state = ctx.saved_tensors
+        query, key, value, projection, *saved = ctx.saved_tensors
         query_segments, key_segments = ctx.segments
-        call, answers = _Call(query, projection, ctx.epsilon), _Answers(output, normalizers, stabilizers)
-        forward, grad_output = _State(*state), grad_output.contiguous()
+        call, answers, forward = _Call(query, projection, ctx.epsilon), _Answers(*saved[:3]), _State(*saved[3:])
+        grad_output = grad_output.contiguous()
         grad_query, grad_totals = _query_backward(call, query, answers, grad_output, forward, query_segments)
         grad_state = _state_backward(call, query, answers, grad_output, grad_totals, query_segments)
-        grad_key, grad_value = _key_backward(call, key, value, forward.maxima, grad_state, key_segments)
+        grad_key, grad_value = _key_backward(call, key, value, forward, grad_state, key_segments)
         return grad_query, grad_key, grad_value, None, None, None, None
 
 
 class _State(NamedTuple):
-    """What the rows of each cell sum to: features x rows, features, and the stabilizer of both."""
+    """What the rows of each cell, less their centre, sum to: features x rows, features, and the stabilizer of both."""
 
     sums: Float[Tensor, "B H F D"]
     totals: Float[Tensor, "B H F"]
     maxima: Float[Tensor, "B"]
+    centres: Float[Tensor, "B H D"]
 
 
 class _Answers(NamedTuple):
     """What is known of each query after forward."""
 
-    output: Float[Tensor, "M H d"]
+    centred: Float[Tensor, "M H d"]
     normalizers: Float[Tensor, "M H"]
     stabilizers: Float[Tensor, "M H"]
 
 
 class _Partial(NamedTuple):
-    """What the spans of each cell sum to; ``rows`` and ``row_totals`` stand without features, for epsilon."""
+    """What the spans of each cell sum to; ``row_sums`` and ``row_totals`` stand without features."""
 
     sums: Float[Tensor, "BS H F D"]
     totals: Float[Tensor, "BS H F"]
-    rows: Float[Tensor, "BS H D"]
+    row_sums: Float[Tensor, "BS H D"]
     row_totals: Float[Tensor, "BS H"]
 
 
@@ -112,23 +120,25 @@ class _Call:
         self.chunks = triton.cdiv(len(projection), self.features)
         self.root = width**-0.25
         log2_e = math.log2(math.e)
-        self.sizes = (len(projection), width, self.root * log2_e, self.root**2 / 2 * log2_e)
+        self.scalars = (len(projection), width, self.root * log2_e, self.root**2 / 2 * log2_e)
 
-    def cut(self, rows: int) -> dict[str, Any]:
+    def launch(self, rows: int) -> dict[str, Any]:
         """Return how a kernel is launched that takes at most so many rows at once: as many as its registers hold."""
         rows = 32 if self.precise else rows // 2 if self.width > 64 else rows
         return {
             "ROWS": rows,
             "FEATURES": self.features,
             "WIDTH": self.width,
+            "CHUNKS": self.chunks,
             "PRECISION": "tf32x3" if self.precise else "tf32",
             "num_warps": 8 if rows >= 64 else 4,
             "num_stages": 2,
         }
 
-    def tiles(self, segments: Segments, rows: int) -> tuple[int, int, int]:
-        """Return the grid of a kernel whose programs take a tile of rows each."""
-        return self.num_heads, triton.cdiv(segments.max_length, rows), segments.num_segments
+    def tiles(self, segments: Segments, rows: int) -> tuple[int, tuple[int, int]]:
+        """Return the tiles of the longest cell and the grid of a kernel whose programs take one each."""
+        num_tiles = triton.cdiv(segments.max_length, rows)
+        return num_tiles, (segments.num_segments * num_tiles, self.num_heads)
 
     def partial(self, segments: Segments) -> tuple[_Partial, int]:
         """Return where the spans of each cell are summed, and how many spans the longest has."""
@@ -138,11 +148,15 @@ class _Call:
         shapes = ((*parts, features, self.width), (*parts, features), (*parts, self.width), parts)
         return _Partial(*(self.empty(*shape) for shape in shapes)), num_spans
 
-    def join(self, partial: _Partial, maxima: Float[Tensor, "BS H C"], segments: Segments, num_spans: int) -> _State:
-        shape = (segments.num_segments, *partial.sums.shape[1:])
-        state = _State(self.empty(*shape).to(self.dtype), self.empty(*shape[:-1]), self.empty(shape[0]))
+    def join(
+        self, partial: _Partial, maxima: Float[Tensor, "BS H C"], segments: Segments, num_spans: int, *, centred: bool
+    ) -> _State:
+        cells, heads, features, width = shape = (segments.num_segments, *partial.sums.shape[1:])
+        sums = torch.empty(shape, dtype=self.dtype, device=self.projection.device)
+        centres = self.empty(cells, heads, width) if centred else sums.new_zeros(0)
+        state = _State(sums, self.empty(cells, heads, features), self.empty(cells), centres)
         if segments.num_segments:
-            kernels.join_states[self.chunks, self.num_heads, segments.num_segments](
+            kernels.join_states[segments.num_segments * self.chunks, self.num_heads](
                 *partial,
                 maxima,
                 segments.cu_seqlens,
@@ -153,7 +167,9 @@ class _Call:
                 SPAN=SPAN_ROWS,
                 FEATURES=self.features,
                 WIDTH=self.width,
+                CHUNKS=self.chunks,
                 MAXIMA=triton.next_power_of_2(self.num_heads * self.chunks),
+                CENTRED=centred,
             )
         return state
 
@@ -169,7 +185,7 @@ def _key_state(call: _Call, key: Tensor, value: Tensor, segments: Segments) -> _
     partial, num_spans = call.partial(segments)
     maxima = call.empty(*partial.totals.shape[:2], call.chunks)
     if segments.num_rows:
-        kernels.key_state[call.chunks, call.num_heads, len(partial.sums)](
+        kernels.key_state[len(partial.sums) * call.chunks, call.num_heads](
             key,
             value,
             call.projection,
@@ -179,35 +195,37 @@ def _key_state(call: _Call, key: Tensor, value: Tensor, segments: Segments) -> _
             *key.stride()[:2],
             *value.stride()[:2],
             num_spans,
-            *call.sizes,
+            *call.scalars,
             SPAN=SPAN_ROWS,
-            **call.cut(128),
+            **call.launch(128),
         )
-    return call.join(partial, maxima, segments, num_spans)
+    return call.join(partial, maxima, segments, num_spans, centred=True)
 
 
-def _query_output(call: _Call, query: Tensor, state: _State, segments: Segments) -> _Answers:
-    answers = _Answers(torch.empty_like(query, memory_format=torch.contiguous_format), *_numbers(call, query))
-    cut = call.cut(128)
+def _query_output(
+    call: _Call, query: Tensor, state: _State, segments: Segments
+) -> tuple[Float[Tensor, "M H d"], _Answers]:
+    output, centred = (torch.empty_like(query, memory_format=torch.contiguous_format) for _ in range(2))
+    answers = _Answers(centred, call.empty(*query.shape[:2]), call.empty(*query.shape[:2]))
+    options = call.launch(128)
     if segments.num_rows:
-        kernels.query_output[call.tiles(segments, cut["ROWS"])](
+        num_tiles, grid = call.tiles(segments, options["ROWS"])
+        kernels.query_output[grid](
             query,
             call.projection,
             segments.cu_seqlens,
             state.sums,
             state.totals,
             *call.shared(state),
+            state.centres,
+            output,
             *answers,
             *query.stride()[:2],
-            *call.sizes,
-            CHUNKS=call.chunks,
-            **cut,
+            num_tiles,
+            *call.scalars,
+            **options,
         )
-    return answers
-
-
-def _numbers(call: _Call, query: Tensor) -> tuple[Float[Tensor, "M H"], Float[Tensor, "M H"]]:
-    return call.empty(*query.shape[:2]), call.empty(*query.shape[:2])
+    return output, answers
 
 
 def _query_backward(
@@ -215,9 +233,10 @@ def _query_backward(
 ) -> tuple[Float[Tensor, "M H d"], Float[Tensor, "M H"]]:
     """Return the gradients of the queries and of their normalizers."""
     grad_query, grad_totals = torch.empty_like(grad_output), torch.empty_like(answers.normalizers)
-    cut = call.cut(64)
+    options = call.launch(64)
     if segments.num_rows:
-        kernels.query_backward[call.tiles(segments, cut["ROWS"])](
+        num_tiles, grid = call.tiles(segments, options["ROWS"])
+        kernels.query_backward[grid](
             query,
             call.projection,
             segments.cu_seqlens,
@@ -228,10 +247,10 @@ def _query_backward(
             grad_query,
             grad_totals,
             *query.stride()[:2],
-            *call.sizes,
+            num_tiles,
+            *call.scalars,
             call.root,
-            CHUNKS=call.chunks,
-            **cut,
+            **options,
         )
     return grad_query, grad_totals
 
@@ -241,7 +260,7 @@ def _state_backward(
 ) -> _State:
     partial, num_spans = call.partial(segments)
     if segments.num_rows:
-        kernels.state_backward[call.chunks, call.num_heads, len(partial.sums)](
+        kernels.state_backward[len(partial.sums) * call.chunks, call.num_heads](
             query,
             call.projection,
             segments.cu_seqlens,
@@ -252,27 +271,29 @@ def _state_backward(
             *partial,
             *query.stride()[:2],
             num_spans,
-            *call.sizes,
+            *call.scalars,
             SPAN=SPAN_ROWS,
             DTYPE=kernels.DTYPES[call.dtype],
-            **call.cut(128),
+            **call.launch(128),
         )
     no_maxima = call.empty(*partial.totals.shape[:2], call.chunks).zero_()  # queries bring their own stabilizers
-    return call.join(partial, no_maxima, segments, num_spans)
+    return call.join(partial, no_maxima, segments, num_spans, centred=False)
 
 
 def _key_backward(
-    call: _Call, key: Tensor, value: Tensor, maxima: Float[Tensor, "B"], grad_state: _State, segments: Segments
+    call: _Call, key: Tensor, value: Tensor, state: _State, grad_state: _State, segments: Segments
 ) -> tuple[Float[Tensor, "N H d"], Float[Tensor, "N H d"]]:
     grad_key, grad_value = (torch.empty_like(rows, memory_format=torch.contiguous_format) for rows in (key, value))
-    cut = call.cut(128)
+    options = call.launch(128)
     if segments.num_rows:
-        kernels.key_backward[call.tiles(segments, cut["ROWS"])](
+        num_tiles, grid = call.tiles(segments, options["ROWS"])
+        kernels.key_backward[grid](
             key,
             value,
             call.projection,
             segments.cu_seqlens,
-            maxima,
+            state.maxima,
+            state.centres,
             grad_state.sums,
             grad_state.totals,
             call.shared(grad_state)[0],
@@ -280,9 +301,9 @@ def _key_backward(
             grad_value,
             *key.stride()[:2],
             *value.stride()[:2],
-            *call.sizes,
+            num_tiles,
+            *call.scalars,
             call.root,
-            CHUNKS=call.chunks,
-            **cut,
+            **options,
         )
     return grad_key, grad_value

@@ -74,10 +74,11 @@ def key_state(
     ROWS: tl.constexpr,
     FEATURES: tl.constexpr,
     WIDTH: tl.constexpr,
+    CHUNKS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Sum features x [value, 1] over the keys of a span, under the largest u met, and [value, 1] itself."""
-    chunk, head, span = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    chunk, span, head = tl.program_id(0) % CHUNKS, tl.program_id(0) // CHUNKS, tl.program_id(1)
     start, stop = rows_of_span(bounds, span, num_spans, SPAN)
     if start >= stop:
         return
@@ -102,10 +103,10 @@ def key_state(
         total = total * rescale + tl.sum(feature.to(tl.float32), 0)
         value_sum += tl.sum(v.to(tl.float32), 0)
     place = (span * tl.num_programs(1) + head).to(tl.int64)
-    padded = tl.num_programs(0) * FEATURES
+    padded = CHUNKS * FEATURES
     tl.store(sums + (place * padded + features[:, None]) * WIDTH + columns[None, :], sum_)
     tl.store(totals + place * padded + features, total)
-    tl.store(maxima + place * tl.num_programs(0) + chunk, maximum)
+    tl.store(maxima + place * CHUNKS + chunk, maximum)
     if chunk == 0:
         tl.store(value_sums + place * WIDTH + columns, value_sum)
         tl.store(row_totals + place, (stop - start).to(tl.float32))
@@ -123,37 +124,54 @@ def join_states(
     state,  # (B, H, C f, D), out
     state_totals,  # (B, H, C f), out
     cell_maxima,  # (B,), out
+    centres,  # (B, H, D), out where CENTRED
     num_spans,
     num_features,
     epsilon,
     SPAN: tl.constexpr,
     FEATURES: tl.constexpr,
     WIDTH: tl.constexpr,
+    CHUNKS: tl.constexpr,
     MAXIMA: tl.constexpr,  # a power of two that holds those of a span, H C
+    CENTRED: tl.constexpr,
 ):
-    """Sum what the spans of a cell hold, under the largest of their maxima, and add what epsilon does."""
-    chunk, head, cell = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    num_chunks, num_heads = tl.num_programs(0), tl.num_programs(1)
+    """Sum what the spans of a cell hold, under the largest of their maxima, and add what epsilon does.
+
+    CENTRED: rows count from their mean over the cell, which is returned.
+    """
+    chunk, cell, head = tl.program_id(0) % CHUNKS, tl.program_id(0) // CHUNKS, tl.program_id(1)
+    num_heads = tl.num_programs(1)
     first = cell * num_spans
     last = first + tl.cdiv(tl.load(bounds + cell + 1) - tl.load(bounds + cell), SPAN)
     columns, features = tl.arange(0, WIDTH), chunk * FEATURES + tl.arange(0, FEATURES)
     every = tl.arange(0, MAXIMA)
-    some = every < num_heads * num_chunks
+    some = every < num_heads * CHUNKS
     maximum = float("-inf")
     for span in range(first, last):
-        found = tl.load(maxima + span * num_heads * num_chunks + every, mask=some, other=float("-inf"))
+        found = tl.load(maxima + span * num_heads * CHUNKS + every, mask=some, other=float("-inf"))
         maximum = tl.maximum(maximum, tl.max(found))
     sum_ = tl.zeros((FEATURES, WIDTH), tl.float32)
     total = tl.zeros((FEATURES,), tl.float32)
+    row_sum = tl.zeros((WIDTH,), tl.float32)
+    num_rows = 0.0
     for span in range(first, last):
         place = (span * num_heads + head).to(tl.int64)
-        at = place * num_chunks * FEATURES + features
-        weight = tl.exp2(tl.load(maxima + place * num_chunks + chunk) - maximum)
-        shared = tl.load(row_sums + place * WIDTH + columns) * epsilon
-        sum_ += tl.load(sums + at[:, None] * WIDTH + columns[None, :]) * weight + shared[None, :]
-        total += tl.load(totals + at) * weight + tl.load(row_totals + place) * epsilon
+        at = place * CHUNKS * FEATURES + features
+        weight = tl.exp2(tl.load(maxima + place * CHUNKS + chunk) - maximum)
+        sum_ += tl.load(sums + at[:, None] * WIDTH + columns[None, :]) * weight
+        total += tl.load(totals + at) * weight
+        row_sum += tl.load(row_sums + place * WIDTH + columns)
+        num_rows += tl.load(row_totals + place)
+    if CENTRED:
+        centre = row_sum / num_rows
+        sum_ -= total[:, None] * centre[None, :]
+        if chunk == 0:
+            tl.store(centres + (cell * num_heads + head).to(tl.int64) * WIDTH + columns, centre)
+    else:
+        sum_ += row_sum[None, :] * epsilon
+    total += num_rows * epsilon
     valid = features < num_features
-    at = (cell * num_heads + head).to(tl.int64) * num_chunks * FEATURES + features
+    at = (cell * num_heads + head).to(tl.int64) * CHUNKS * FEATURES + features
     tl.store(state + at[:, None] * WIDTH + columns[None, :], tl.where(valid[:, None], sum_, 0.0))
     tl.store(state_totals + at, tl.where(valid, total, 0.0))
     if (chunk == 0) & (head == 0):
@@ -170,11 +188,14 @@ def query_output(
     totals,  # (B, H, C f)
     shared,  # (B, H, D): what epsilon gives every query
     shared_totals,  # (B, H)
+    centres,  # (B, H, D)
     output,  # (M, H, d), out
+    centred,  # (M, H, d), out: the output less the centre
     normalizers,  # (M, H), out
     stabilizers,  # (M, H), out
     query_stride,
     query_head,
+    num_tiles,
     num_features,
     width,
     slope,
@@ -186,7 +207,8 @@ def query_output(
     PRECISION: tl.constexpr,
 ):
     """Read the state of its cell with each query, under a running row maximum."""
-    head, tile, cell, num_heads = tl.program_id(0), tl.program_id(1), tl.program_id(2), tl.num_programs(0)
+    cell, tile = tl.program_id(0) // num_tiles, tl.program_id(0) % num_tiles
+    head, num_heads = tl.program_id(1), tl.num_programs(1)
     start, stop = tl.load(bounds + cell) + tile * ROWS, tl.load(bounds + cell + 1)
     if start >= stop:
         return
@@ -214,7 +236,10 @@ def query_output(
     sum_ = sum_ * damping[:, None] + tl.load(shared + place * WIDTH + columns)[None, :]
     total = total * damping + tl.load(shared_totals + place)
     target = rows.to(tl.int64) * num_heads + head
-    tl.store(output + target[:, None] * width + columns[None, :], sum_ / total[:, None], mask=inside)
+    answer = sum_ / total[:, None]
+    tl.store(centred + target[:, None] * width + columns[None, :], answer, mask=inside)
+    answer += tl.load(centres + place * WIDTH + columns)[None, :]
+    tl.store(output + target[:, None] * width + columns[None, :], answer, mask=inside)
     tl.store(normalizers + target, total, mask=rows < stop)
     tl.store(stabilizers + target, maximum, mask=rows < stop)
 
@@ -227,7 +252,7 @@ def query_backward(
     bounds,  # (B + 1,)
     state,  # (B, H, C f, D)
     totals,  # (B, H, C f)
-    output,  # (M, H, d)
+    centred,  # (M, H, d)
     normalizers,  # (M, H)
     stabilizers,  # (M, H)
     grad_output,  # (M, H, d)
@@ -235,6 +260,7 @@ def query_backward(
     grad_normalizers,  # (M, H), out
     query_stride,
     query_head,
+    num_tiles,
     num_features,
     width,
     slope,
@@ -247,7 +273,8 @@ def query_backward(
     PRECISION: tl.constexpr,
 ):
     """Return the gradient of each query and of its normalizer."""
-    head, tile, cell, num_heads = tl.program_id(0), tl.program_id(1), tl.program_id(2), tl.num_programs(0)
+    cell, tile = tl.program_id(0) // num_tiles, tl.program_id(0) % num_tiles
+    head, num_heads = tl.program_id(1), tl.num_programs(1)
     start, stop = tl.load(bounds + cell) + tile * ROWS, tl.load(bounds + cell + 1)
     if start >= stop:
         return
@@ -257,7 +284,7 @@ def query_backward(
     target = rows.to(tl.int64) * num_heads + head
     normalizer = tl.load(normalizers + target, mask=rows < stop, other=1.0)
     stabilizer = tl.load(stabilizers + target, mask=rows < stop, other=0.0)
-    out = tl.load(output + target[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+    out = tl.load(centred + target[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
     grad = tl.load(grad_output + target[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
     of_total = -tl.sum(grad * out, 1) / normalizer  # (n,)
     tl.store(grad_normalizers + target, of_total, mask=rows < stop)
@@ -306,11 +333,12 @@ def state_backward(
     ROWS: tl.constexpr,
     FEATURES: tl.constexpr,
     WIDTH: tl.constexpr,
+    CHUNKS: tl.constexpr,
     PRECISION: tl.constexpr,
     DTYPE: tl.constexpr,  # of what is multiplied
 ):
     """Sum features x the gradient of [sums, normalizer] over the queries of a span, and the gradient itself."""
-    chunk, head, span = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    chunk, span, head = tl.program_id(0) % CHUNKS, tl.program_id(0) // CHUNKS, tl.program_id(1)
     start, stop = rows_of_span(bounds, span, num_spans, SPAN)
     if start >= stop:
         return
@@ -339,7 +367,7 @@ def state_backward(
         row_sum += tl.sum(grad, 0)
         row_total += of_total
     place = (span * num_heads + head).to(tl.int64)
-    padded = tl.num_programs(0) * FEATURES
+    padded = CHUNKS * FEATURES
     tl.store(sums + (place * padded + features[:, None]) * WIDTH + columns[None, :], sum_)
     tl.store(totals + place * padded + features, total)
     if chunk == 0:
@@ -355,6 +383,7 @@ def key_backward(
     projection,
     bounds,  # (B + 1,)
     cell_maxima,  # (B,)
+    centres,  # (B, H, D)
     grad_state,  # (B, H, C f, D)
     grad_totals,  # (B, H, C f)
     shared,  # (B, H, D): what epsilon gives every value
@@ -364,6 +393,7 @@ def key_backward(
     key_head,
     value_stride,
     value_head,
+    num_tiles,
     num_features,
     width,
     slope,
@@ -376,7 +406,8 @@ def key_backward(
     PRECISION: tl.constexpr,
 ):
     """Return the gradients of each key and value."""
-    head, tile, cell, num_heads = tl.program_id(0), tl.program_id(1), tl.program_id(2), tl.num_programs(0)
+    cell, tile = tl.program_id(0) // num_tiles, tl.program_id(0) % num_tiles
+    head, num_heads = tl.program_id(1), tl.num_programs(1)
     start, stop = tl.load(bounds + cell) + tile * ROWS, tl.load(bounds + cell + 1)
     if start >= stop:
         return
@@ -384,8 +415,8 @@ def key_backward(
     inside = (rows < stop)[:, None] & (columns < width)[None, :]
     k = load_rows(key + head * key_head, rows, key_stride, columns, inside)
     v = load_rows(value + head * value_head, rows, value_stride, columns, inside)
-    v = v.to(grad_state.dtype.element_ty)
     place = (cell * num_heads + head).to(tl.int64)
+    v = (v.to(tl.float32) - tl.load(centres + place * WIDTH + columns)[None, :]).to(grad_state.dtype.element_ty)
     maximum = tl.load(cell_maxima + cell)
     of_value = tl.zeros((ROWS, WIDTH), tl.float32)
     sum_ = tl.zeros((ROWS, WIDTH), tl.float32)
