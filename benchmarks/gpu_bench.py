@@ -1,5 +1,6 @@
 """A device, the shapes to try on it, and how its time and memory are measured: for benchmarks/gpu_report.py."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from xtrimogene.config import DecoderKind, ModelConfig
 from xtrimogene.data.packed_cells import PackedCells, pack_cells
 from xtrimogene.inference import default_token_budget
 from xtrimogene.model import attention
+from xtrimogene.model.attention import LinearAttention
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene_kernels.linear_attention import linear_attention
 
@@ -28,15 +30,23 @@ class Bench:
     presets: dict[str, ModelConfig]
     batch_size: int = 32
     cells: int = 256
-    host_cells: int = 8192
+    host_cells: int = 4096
     median_length: int = 1500
     gemm_size: int = 8192
     largest: int = 2048  # batch that is tried
+    deadline: float = math.inf  # of time.monotonic()
     repeats: int = 20
 
     @property
     def num_genes(self) -> int:
         return self.presets["100M"].num_genes
+
+    @property
+    def small(self) -> bool:
+        return self.num_genes < 1000
+
+    def late(self) -> bool:
+        return time.monotonic() > self.deadline
 
     def counts(self, num_cells: int, seed: int = 0) -> sparse.csr_matrix:
         """Cells of lognormal length, as in benchmarks/embed.py."""
@@ -48,9 +58,9 @@ class Bench:
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         return sparse.csr_matrix((values, np.concatenate(genes), indptr), shape=(num_cells, self.num_genes))
 
-    def milliseconds(self, run: Callable[[], object], repeats: int | None = None) -> float:
-        """Return the median of some runs, after three that do not count."""
-        for _ in range(3):
+    def milliseconds(self, run: Callable[[], object], repeats: int | None = None, warm_up: int = 3) -> float:
+        """Return the median of some runs, after a few that do not count."""
+        for _ in range(warm_up):
             run()
         times = []
         for _ in range(repeats or self.repeats):
@@ -89,7 +99,13 @@ class Bench:
         """Return random weights on the device, for evaluation."""
         config = self.presets[preset]
         config = replace(config, decoder=replace(config.decoder, kind=decoder))
-        return XTrimoGene(config).to(self.device).eval().requires_grad_(False)
+        network = XTrimoGene(config, seed=None).to(self.device)  # drawn there: 100M weights take the host seconds
+        for weight in network.parameters():
+            torch.nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
+        for layer in network.modules():
+            if isinstance(layer, LinearAttention):
+                torch.nn.init.normal_(layer.projection)
+        return network.eval().requires_grad_(False)
 
     def packed(self, network: XTrimoGene, counts: sparse.csr_matrix) -> list[PackedCells]:
         """Return the batches that `Inference` would make of these cells."""

@@ -1,7 +1,8 @@
 """Are a GPU's numbers right? Kernels and a network beside float64: for benchmarks/gpu_report.py.
 
 "error" is the largest difference from float64 over the largest number of the output or gradient; a kernel is allowed
-twice the error of its reference in the same dtype and two rounding steps, as in tests/kernels.
+four times the error of its reference in the same dtype and two rounding steps. Both are of the output or gradient that
+comes nearest to what is allowed.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from xtrimogene.config import ModelConfig
 from xtrimogene.data.packed_cells import pack_cells
+from xtrimogene.model.lower_precision import lower_precision
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene_kernels.linear_attention import linear_attention
 from xtrimogene_kernels.segments import Segments
@@ -24,21 +26,23 @@ from xtrimogene_kernels.varlen_attention import varlen_attention
 HALVES = (torch.bfloat16, torch.float16)
 
 
-def linear_attention_parity(device: torch.device, *, small: bool) -> dict[str, Any]:
+def linear_attention_parity(device: torch.device, form: str, *, small: bool) -> dict[str, Any]:
     lengths = (3, 70) if small else (1, 257, 19_266)
-    forms = ("streamed", "triton") if device.type == "cuda" else ("streamed",)
     result = {}
     for width, features in ((16, 256), (64, 266), (128, 256)):
         tensors = [torch.randn(sum(lengths), 2, width, device=device) for _ in range(3)]
+        tensors[2] += 5.0 * torch.randn(2, width, device=device)  # as where the value's layer has a bias
         projection = torch.randn(features, width, device=device)
         for dtype in (torch.float32, *HALVES):
             for own in {dtype, torch.float32}:  # the projection's: float32 beside half-precision rows is autocast
                 attend = partial(_attend_linearly, segments=Segments.from_lengths(lengths, device))
                 attend = partial(attend, projection=projection.to(own))
-                for form in forms:
-                    name = f"{form}, {width} x {features}, {str(dtype)[6:]}, projection {str(own)[6:]}"
-                    both = partial(attend, name=form), partial(attend, name="reference")
+                both = partial(attend, name=form), partial(attend, name="reference")
+                name = f"{form}, {width} x {features}, {str(dtype)[6:]}, projection {str(own)[6:]}"
+                try:
                     result[name] = compare(*both, tensors, dtype)
+                except Exception as error:  # noqa: BLE001  what does not compile is no reason to skip the others
+                    result[name] = {"failed": f"{type(error).__name__}: {error}"}
     return result
 
 
@@ -66,22 +70,25 @@ def compare(
     form: Callable[..., Tensor], reference: Callable[..., Tensor], tensors: list[Tensor], dtype: torch.dtype
 ) -> dict[str, Any]:
     rounded = [tensor.to(dtype) for tensor in tensors]
-    truth = outputs_and_gradients(reference, [tensor.double() for tensor in rounded])
-    errors, allowed = [], []
-    pairs = zip(truth, outputs_and_gradients(form, rounded), outputs_and_gradients(reference, rounded), strict=True)
-    for true, got, expected in pairs:
+    truth = outputs_and_gradients(reference, [tensor.double() for tensor in rounded], dtype)
+    found = outputs_and_gradients(form, rounded, dtype)
+    by_reference = outputs_and_gradients(reference, rounded, dtype)
+    worst: tuple[float, float] = (0.0, 1.0)
+    for true, got, expected in zip(truth, found, by_reference, strict=True):
         scale = true.abs().max().clamp(min=1e-30)
-        errors.append(float((got - true).abs().max() / scale))
-        allowed.append(float(2 * (expected - true).abs().max() / scale) + 2 * torch.finfo(dtype).eps)
-    passes = all(error <= most for error, most in zip(errors, allowed, strict=True))
-    return {"passes": passes, "error": max(errors), "allowed": max(allowed)}
+        error = float((got - true).abs().max() / scale)
+        allowed = float(4 * (expected - true).abs().max() / scale) + 2 * torch.finfo(dtype).eps
+        if not error / allowed <= worst[0] / worst[1]:  # NaN is the worst
+            worst = error, allowed
+    return {"passes": worst[0] <= worst[1], "error": worst[0], "allowed": worst[1]}
 
 
-def outputs_and_gradients(kernel: Callable[..., Tensor], tensors: list[Tensor]) -> list[Tensor]:
+def outputs_and_gradients(kernel: Callable[..., Tensor], tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     leaves = [tensor.detach().requires_grad_() for tensor in tensors]
     out = kernel(*leaves)
-    weights = torch.arange(1.0, out.numel() + 1, device=out.device).cos().view(out.shape).to(out)
-    return [tensor.detach().double() for tensor in (out, *torch.autograd.grad(out, leaves, weights))]
+    weights = torch.arange(1.0, out.numel() + 1, device=out.device).cos().view(out.shape)
+    gradients = torch.autograd.grad(out, leaves, weights.to(dtype).to(out))  # rounded once, for the truth too
+    return [tensor.detach().double() for tensor in (out, *gradients)]
 
 
 def network_parity(device: torch.device, config: ModelConfig, counts: sparse.csr_matrix) -> dict[str, Any]:
@@ -93,6 +100,8 @@ def network_parity(device: torch.device, config: ModelConfig, counts: sparse.csr
 
     def answers(place: torch.device, dtype: torch.dtype) -> list[Tensor]:
         here = deepcopy(network).to(place, dtype)
+        if dtype == torch.bfloat16:
+            here = lower_precision(deepcopy(network).to(place), "bfloat16", place)  # as `Inference` does
         packed = cells.to(place)
         packed = here.append_read_depth(packed, packed.totals.log10(), packed.totals.log10())
         with torch.inference_mode():
@@ -102,7 +111,7 @@ def network_parity(device: torch.device, config: ModelConfig, counts: sparse.csr
 
     truth = answers(torch.device("cpu"), torch.float64)
     result = {}
-    for dtype in (torch.float32, *HALVES):
+    for dtype in (torch.float32, torch.bfloat16):
         found = answers(device, dtype)
         result[str(dtype)[6:]] = {
             name: float((got - true).norm() / true.norm())

@@ -88,7 +88,7 @@ def compare(model: PretrainedModel, counts: sparse.csr_matrix, pool: Pool, round
 
 
 def neighbours_kept(exact: np.ndarray, found: np.ndarray) -> float:
-    number = min(NUM_NEIGHBOURS, len(exact) - 1)
+    number = min(NUM_NEIGHBOURS, (len(exact) - 1) // 5)  # of five times as many, or chance keeps most
     index = NearestNeighbors(n_neighbors=number)
     nearest = [index.fit(vectors).kneighbors(return_distance=False) for vectors in (exact, found)]
     return float(np.mean([len(np.intersect1d(*both)) / number for both in zip(*nearest, strict=True)]))

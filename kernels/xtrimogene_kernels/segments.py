@@ -22,7 +22,7 @@ class Segments:
     @classmethod
     def from_lengths(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> "Segments":
         lengths = tuple(int(length) for length in lengths)
-        return cls(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device), lengths)
+        return cls(_sent([0, *accumulate(lengths)], torch.int32, device), lengths)
 
     @property
     def num_segments(self) -> int:
@@ -39,7 +39,7 @@ class Segments:
     def segment_of_row(self) -> Int64[Tensor, "N"]:
         """Return the segment each row belongs to."""
         device = self.cu_seqlens.device
-        lengths = torch.tensor(self.lengths, dtype=torch.int64, device=device)
+        lengths = _sent(self.lengths, torch.int64, device)
         return torch.arange(self.num_segments, device=device).repeat_interleave(lengths, output_size=self.num_rows)
 
     def between(self, start: int, stop: int) -> "Segments":
@@ -54,3 +54,9 @@ class Segments:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Segments":
         return Segments(self.cu_seqlens.to(device, non_blocking=non_blocking), self.lengths)
+
+
+def _sent(numbers: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Return the numbers on the device; from pinned memory, or the host would wait for a GPU to get there."""
+    host = torch.tensor(numbers, dtype=dtype)
+    return host.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else host.to(device)

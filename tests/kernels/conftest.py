@@ -27,12 +27,12 @@ def poisoned_memory() -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def outputs_and_gradients(kernel: Kernel, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Run forward and backward with fixed weights on the outputs; return everything in float64 on the CPU."""
+def outputs_and_gradients(kernel: Kernel, tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Run forward and backward with fixed weights, of this dtype, on the outputs; return all in float64 on the CPU."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
     outputs = kernel(*leaves)
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-    weights = [torch.arange(1.0, out.numel() + 1).cos().view(out.shape).to(out) for out in outputs]
+    weights = [torch.arange(1.0, out.numel() + 1).cos().view(out.shape).to(dtype).to(out) for out in outputs]
     gradients = torch.autograd.grad(outputs, leaves, weights)
     return [tensor.detach().double().cpu() for tensor in (*outputs, *gradients)]
 
@@ -47,13 +47,13 @@ def assert_parity() -> Callable[..., None]:
 
     def check(candidate: Kernel, reference: Kernel, tensors: Sequence[Tensor], dtype: torch.dtype) -> None:
         rounded = [tensor.to(dtype) for tensor in tensors]
-        truth = outputs_and_gradients(reference, [tensor.double() for tensor in rounded])
-        expected = outputs_and_gradients(reference, rounded)
+        truth = outputs_and_gradients(reference, [tensor.double() for tensor in rounded], dtype)
+        expected = outputs_and_gradients(reference, rounded, dtype)
         if rounded[0].is_cuda:  # poisoning there would ask for deterministic cuBLAS too
-            got = outputs_and_gradients(candidate, rounded)
+            got = outputs_and_gradients(candidate, rounded, dtype)
         else:
             with poisoned_memory():
-                got = outputs_and_gradients(candidate, rounded)
+                got = outputs_and_gradients(candidate, rounded, dtype)
         assert len(got) == len(truth)
         largest = max((true.abs().max().item() for true in truth if true.numel()), default=0.0)
         for i, (true, by_reference, by_candidate) in enumerate(zip(truth, expected, got, strict=True)):

@@ -19,7 +19,7 @@ def gene_embedding_flops(config: ModelConfig, num_tokens: int, num_asked: int | 
     """Return the operations to embed genes (default: all) in the context of a cell that goes alone."""
     asked = config.num_genes if num_asked is None else num_asked
     encoded = _values(config, num_tokens) + _encoder(config.encoder, num_tokens)
-    given = _decoder_zeros(config) + _decoder_shown(config, num_tokens)
+    given = decoder_zeros_flops(config) + _decoder_shown(config, num_tokens)
     if config.decoder.kind == "cross_attention":
         given += _decoder_shown(config, asked)
     return encoded + given + _decoder(config, num_tokens, asked)
@@ -73,7 +73,9 @@ def training_step_flops(
     again = _decoder_again(config, num_visible, num_hidden, checkpointing)
     in_pass = 0
     if num_decoded is not None:
-        in_pass = num_decoded * (3 * decoded - decoded_once + again) + 3 * _decoder_zeros(config) - 2 * config.num_bins
+        in_pass = (
+            num_decoded * (3 * decoded - decoded_once + again) + 3 * decoder_zeros_flops(config) - 2 * config.num_bins
+        )
     again = _encoder_again(config.encoder, num_visible, checkpointing)
     return 3 * forward - once + again + in_pass // num_cells
 
@@ -119,7 +121,7 @@ def _decoder_again(
     return {"none": 0, "feed_forward": half, "layer": whole - half}[checkpointing]
 
 
-def _decoder_zeros(config: ModelConfig) -> int:
+def decoder_zeros_flops(config: ModelConfig) -> int:
     """Once for all cells of a batch: the embedding of zero and, for the paper's decoder, every position as a zero."""
     positions = config.num_genes + 2 if config.decoder.kind == "performer" else 0
     return _values(config, 1) + _decoder_shown(config, positions)
