@@ -181,6 +181,7 @@ def _decoder(config: DecoderConfig, num_positions: int, size: StepSize, form: St
     dim, product = config.dim, form.product
     num_rows, num_asked = size.num_decoded * num_positions, size.num_decoded * size.num_hidden
     casts = 3 if form.bfloat16 else 1  # of the norm's output: for q, for k and for v, or none
+    exact = FULL * dim if form.bfloat16 else 0  # what attention answered, before it was rounded
     feed_forward = FULL * dim + product * (1 + 4 + 4) * dim
     chunk_rows = min(num_positions, CHUNK_ROWS[form.accelerator])
     features = 2 * FULL * chunk_rows * config.num_heads * config.num_features
@@ -188,13 +189,13 @@ def _decoder(config: DecoderConfig, num_positions: int, size: StepSize, form: St
         form,
         weights=_block_weights(dim),
         enters=product * num_rows * dim,
-        attention=num_rows * (FULL * dim + product * (casts + 4) * dim + FULL * config.num_heads),
+        attention=num_rows * (FULL * dim + product * (casts + 4) * dim + exact + FULL * config.num_heads),
         meets=product * num_rows * dim,
         feed_forward=num_rows * feed_forward,
         working=5 * product * num_rows * dim + features,
     )
     read = FULL * dim + product * (max(1, casts - 1) + 2) * dim  # normed for k and v, which are kept
-    asked = product * (1 + 2) * dim + FULL * config.num_heads
+    asked = product * (1 + 2) * dim + exact + FULL * config.num_heads
     last = _block(
         form,
         weights=_block_weights(dim),
