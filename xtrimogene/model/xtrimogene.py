@@ -178,12 +178,13 @@ class XTrimoGene(nn.Module):
             unknown = project(table + self.value_embedding.mask)  # (P, E)
             x = torch.where(known[..., None], x, unknown)  # (B, P, E)
         x = x.flatten(0, 1)  # (B P, E)
-        seen = project(tokens + self.gene_embedding(packed.gene_ids)).to(x.dtype)  # (N, E)
-        x = x.index_copy(0, _flat_positions(packed.gene_ids, packed.segments, num_positions), seen)
-        if hidden is None:
-            return x
-        shown = project(self.value_embedding.shown(hidden.shown) + self.gene_embedding(hidden.gene_ids)).to(x.dtype)
-        return x.index_copy(0, _flat_positions(hidden.gene_ids, hidden.segments, num_positions), shown)
+        placed = project(tokens + self.gene_embedding(packed.gene_ids))  # (N, E)
+        places = _flat_positions(packed.gene_ids, packed.segments, num_positions)
+        if hidden is not None:
+            shown = project(self.value_embedding.shown(hidden.shown) + self.gene_embedding(hidden.gene_ids))
+            placed = torch.cat([placed, shown])
+            places = torch.cat([places, _flat_positions(hidden.gene_ids, hidden.segments, num_positions)])
+        return x.index_copy_(0, places, placed.to(x.dtype))
 
 
 def _flat_positions(gene_ids: Int64[Tensor, "N"], segments: Segments, num_positions: int) -> Int64[Tensor, "N"]:
