@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from embed import describe_machine, make_counts, timed
+from cells import make_counts
+from embed import describe_machine, timed
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn

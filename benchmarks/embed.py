@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import scipy
 import torch
+from cells import NUM_GENES, inference_batches, make_counts
 from rich.console import Console
 from rich.table import Table
 from scipy import sparse
@@ -33,13 +34,11 @@ from torch import Tensor, nn
 from xtrimogene.config import ModelConfig
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.packed_cells import PackedCells, pack_cells
-from xtrimogene.inference import default_token_budget
 from xtrimogene.model.flops import cell_embedding_flops
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import PRESETS, model_config
 
 RESULT = Path(__file__).parent / "results" / "embed.json"
-NUM_GENES = 19_264
 GEMM_ROWS = 1_500
 TARGETS = {"of GEMM": 0.70, "cell by cell": 1.15, "padded batches": 1.70, "preparation": 100.0}
 
@@ -66,17 +65,6 @@ def main() -> None:
     show(report)
 
 
-def make_counts(num_cells: int, seed: int) -> sparse.csr_matrix:
-    """Cells whose numbers of expressed genes are lognormal: median 1,500, between 500 and 4,000."""
-    random = np.random.default_rng(seed)
-    lengths = np.clip(1_500 * np.exp(0.45 * random.standard_normal(num_cells)), 500, 4_000).astype(int)
-    genes = [np.sort(random.choice(NUM_GENES, size=length, replace=False)) for length in lengths]
-    values = random.geometric(0.4, size=lengths.sum()).astype(np.float32)
-    return sparse.csr_matrix(
-        (values, np.concatenate(genes), np.concatenate([[0], np.cumsum(lengths)])), shape=(num_cells, NUM_GENES)
-    )
-
-
 def time_encoders(config: ModelConfig, counts: sparse.csr_matrix, rounds: int, batch_size: int) -> dict[str, object]:
     network = XTrimoGene(config).eval().requires_grad_(False)
     theirs = as_torch_encoder(network)
@@ -84,7 +72,7 @@ def time_encoders(config: ModelConfig, counts: sparse.csr_matrix, rounds: int, b
     packed = network.append_read_depth(pack_cells(counts), source, source)
     embedded = network.value_embedding(packed.values) + network.gene_embedding(packed.gene_ids)  # theirs gets it free
     cells = list(torch.split(embedded, list(packed.segments.lengths)))
-    batches = ours_in_batches(network, counts)
+    batches = inference_batches(network, counts, torch.device("cpu"))
 
     def ours() -> Tensor:
         return torch.cat([network.embed_cells(batch, "all") for batch in batches])
@@ -130,20 +118,6 @@ def time_encoders(config: ModelConfig, counts: sparse.csr_matrix, rounds: int, b
         for name in runs
     }
     return {"gemm_gflops": gemm, "gflop_per_cell": flops / len(cells) / 1e9, "largest_difference": difference} | rows
-
-
-def ours_in_batches(network: XTrimoGene, counts: sparse.csr_matrix) -> list[PackedCells]:
-    """As Inference does: by length, up to a budget of tokens."""
-    token_budget = default_token_budget(torch.device("cpu"), network.config.encoder.dim)
-    lengths = np.diff(counts.indptr)
-    batches, rows, used = [], [], 0
-    for row in np.argsort(lengths, kind="stable"):
-        if rows and used + lengths[row] > token_budget:
-            batches.append(rows)
-            rows, used = [], 0
-        rows, used = [*rows, row], used + int(lengths[row])
-    packed = [pack_cells(counts[rows]) for rows in [*batches, rows]]
-    return [network.append_read_depth(batch, batch.totals.log10(), batch.totals.log10()) for batch in packed]
 
 
 def as_torch_encoder(network: XTrimoGene) -> nn.TransformerEncoder:

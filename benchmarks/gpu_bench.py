@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
+from cells import make_counts
 from scipy import sparse
 from torch import Tensor
 
 from xtrimogene.config import DecoderKind, ModelConfig
-from xtrimogene.data.packed_cells import PackedCells, pack_cells
-from xtrimogene.inference import default_token_budget
 from xtrimogene.model import attention
 from xtrimogene.model.attention import LinearAttention
 from xtrimogene.model.xtrimogene import XTrimoGene
@@ -49,14 +47,7 @@ class Bench:
         return time.monotonic() > self.deadline
 
     def counts(self, num_cells: int, seed: int = 0) -> sparse.csr_matrix:
-        """Cells of lognormal length, as in benchmarks/embed.py."""
-        random = np.random.default_rng(seed)
-        lengths = self.median_length * np.exp(0.45 * random.standard_normal(num_cells))
-        lengths = np.clip(lengths, self.median_length / 3, self.median_length * 2.7).astype(int)
-        genes = [np.sort(random.choice(self.num_genes, size=length, replace=False)) for length in lengths]
-        values = random.geometric(0.4, size=lengths.sum()).astype(np.float32)
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        return sparse.csr_matrix((values, np.concatenate(genes), indptr), shape=(num_cells, self.num_genes))
+        return make_counts(num_cells, seed, self.num_genes, self.median_length)
 
     def milliseconds(self, run: Callable[[], object], repeats: int | None = None, warm_up: int = 3) -> float:
         """Return the median of some runs, after a few that do not count."""
@@ -106,18 +97,6 @@ class Bench:
             if isinstance(layer, LinearAttention):
                 torch.nn.init.normal_(layer.projection)
         return network.eval().requires_grad_(False)
-
-    def packed(self, network: XTrimoGene, counts: sparse.csr_matrix) -> list[PackedCells]:
-        """Return the batches that `Inference` would make of these cells."""
-        budget = default_token_budget(self.device, network.config.encoder.dim)
-        lengths, batches, rows, used = np.diff(counts.indptr), [], [], 0
-        for row in np.argsort(lengths, kind="stable"):
-            if rows and used + lengths[row] > budget:
-                batches.append(rows)
-                rows, used = [], 0
-            rows, used = [*rows, row], used + int(lengths[row])
-        cells = [pack_cells(counts[rows]).to(self.device) for rows in [*batches, rows]]
-        return [network.append_read_depth(some, some.totals.log10(), some.totals.log10()) for some in cells]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cells import inference_batches
 from gpu_bench import Bench, favor
 from gpu_parity import linear_attention_parity, network_parity, varlen_attention_parity
 from torch import Tensor, nn
@@ -165,7 +166,7 @@ def embed(bench: Bench) -> Result:
     peak = ceilings(replace(bench, repeats=5))["bfloat16 TFLOP/s"]
     for preset in ("100M", "10M"):
         exact = bench.network(preset)
-        batches = bench.packed(exact, bench.counts(bench.cells))
+        batches = inference_batches(exact, bench.counts(bench.cells), bench.device)
         flops = sum(cell_embedding_flops(exact.config, n, "all") for b in batches for n in b.segments.lengths)
         for precision in ("bfloat16", "float32"):
             network = lower_precision(exact, precision, bench.device)
@@ -191,7 +192,7 @@ def gene_embed(bench: Bench) -> Result:
     counts = bench.counts(13)
     for kind, form in (("cross_attention", "auto"), ("performer", "streamed"), ("performer", "triton")):
         network = bench.network("100M", kind).to(torch.bfloat16)
-        (batch,) = bench.packed(network, counts)
+        (batch,) = inference_batches(network, counts, bench.device)
         asked = torch.arange(bench.num_genes, device=bench.device).repeat(batch.num_cells)
         segments = Segments.from_lengths([bench.num_genes] * batch.num_cells, bench.device)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from embed import describe_machine, make_counts, timed
+from embed import describe_machine, timed
 from rich.console import Console
 from rich.table import Table
 from scipy import sparse
@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(1)
     report = {
         "demo": compare(load("demo"), demo_counts(), "latent", options.rounds),
-        "100M": compare(random_weights("100M"), make_counts(options.cells, seed=0), "all", options.rounds),
+        "100M": compare(random_weights("100M")(options.cells, seed=0), "all", options.rounds),
         "targets": TARGETS,
         "machine": {**describe_machine(), "instructions": instructions()},
     }

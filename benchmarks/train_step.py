@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from embed import describe_machine, make_counts, timed
+from cells import NUM_GENES, make_counts
+from embed import describe_machine, timed
 from naive import NaiveNetwork
 from rich.console import Console
 from rich.table import Table
@@ -31,7 +32,6 @@ from xtrimogene.training.micro_batch import MicroBatch, micro_batch
 from xtrimogene.training.optimizer import build_optimizer
 
 RESULT = Path(__file__).parent / "results" / "train_step.json"
-NUM_GENES = 19_264
 TARGET = 2.0
 
 
