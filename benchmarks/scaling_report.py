@@ -7,6 +7,7 @@ of each study by themselves and the same ones for all sizes, and the seeds of ea
 equally often, so that the law of FLOPs holds along that line: it is no law of the best use of a budget.
 A difference is of an ablation and the reference of the same seed, cell by cell; its interval resamples cells and seeds.
 "By part" are differences at hidden genes that are zero or not, and of cells whose input was thinned or left whole.
+"paper_decoder @200" had 200 steps instead of 1,600: the operations of the reference.
 Seeds of a run are few: intervals over seeds are somewhat too narrow, and "sd" is their deviation by itself.
 """
 
@@ -22,7 +23,7 @@ from scaling_study import REFERENCE, RESULT, SIZES
 from studies import VALIDATION, read_results
 
 KINDS = {"held out": ["held out"], "other studies": VALIDATION}
-SIZE_KEYS = {"parameters_besides_genes": "parameters besides the gene table", "tera_flops": "training FLOPs (10¹²)"}
+SIZE_KEYS = {"parameters_besides_genes": "weights besides the gene table", "tera_flops": "training FLOPs (10¹²)"}
 PARTS = ("zeros", "non-zeros", "thinned cells", "whole cells")
 RESAMPLES = 2000
 COLOURS = {"held out": "#0072B2", "other studies": "#D55E00"}
@@ -83,6 +84,11 @@ def names_of(results: dict[str, Any]) -> list[str]:
     """Return the sizes, small ones first, then the rest in the order of letters."""
     names = {key.split(" seed=")[0] for key in results if " seed=" in key}
     return [name for name in SIZES if name in names] + sorted(names - set(SIZES))
+
+
+def short(name: str) -> str:
+    """Return a run's name as it is printed: those of another number of steps end in it."""
+    return name.replace(" num_steps=", " @")
 
 
 def losses_of(runs: Iterable[dict[str, Any]], kind: str) -> Losses:
@@ -161,21 +167,23 @@ def differences(results: dict[str, Any]) -> Costs:
 
 def print_runs(results: dict[str, Any]) -> None:
     tasks = list(next((run["macro_f1"] for run in results.values() if "macro_f1" in run), {}))
-    print("n seeds; sd over them; parameters besides the gene table; F1 by neighbours:")
+    print("n seeds; sd over them; weights besides the gene table; F1 by neighbours:")
     print("; ".join(f"({i}) {task}" for i, task in enumerate(tasks, 1)), end="\n\n")
-    columns = "".join(f"  F1 ({i})" for i in range(1, len(tasks) + 1))
-    print(f"{'run':<16}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd  others    sd {columns}")
+    columns = "".join(f" F1 ({i})" for i in range(1, len(tasks) + 1))
+    print(f"{'run':<18}{'n':>2}{'weights':>10}{'TFLOP':>6} held out   sd  others   sd{columns}")
     if "gene mean" in results:
         losses = [mean_loss(losses_of([results["gene mean"]], kind)) for kind in KINDS]
-        print(f"{'gene mean':<34}{losses[0]:>7.4f}{losses[1]:>14.4f}")
+        print(f"{'gene mean':<36}{losses[0]:>7.4f}{losses[1]:>14.4f}")
     for name in names_of(results):
         runs = list(runs_of(results, name).values())
-        text = f"{name:<16}{len(runs):>2}{runs[0]['parameters_besides_genes']:>10,}{runs[0]['tera_flops']:>6.0f} "
+        text = (
+            f"{short(name):<18}{len(runs):>2}{runs[0]['parameters_besides_genes']:>10,}{runs[0]['tera_flops']:>6.0f} "
+        )
         for kind in KINDS:
             losses = losses_of(runs, kind)
             text += f"{mean_loss(losses):>7.4f}{deviation_text(seed_deviation(losses))} "
         for task in tasks:
-            text += f"{np.mean([run['macro_f1'][task] for run in runs]):8.3f}"
+            text += f"{np.mean([run['macro_f1'][task] for run in runs]):7.3f}"
         print(text)
 
 
@@ -194,7 +202,7 @@ def print_differences(results: dict[str, Any], costs: Costs) -> None:
         return
     print(f"\n{'loss above ' + REFERENCE:<19}" + "".join(f"{kind:>23}    sd" for kind in KINDS))
     for name, by_kind in costs.items():
-        text = f"{name:<19}"
+        text = f"{short(name):<19}"
         for one in by_kind.values():
             numbers = [f"{number:+.4f}".replace("0.", ".", 1) for number in (one.mean, one.low, one.high)]
             text += "{:>7} [{}, {}]".format(*numbers).rjust(23) + deviation_text(one.deviation)
@@ -203,7 +211,7 @@ def print_differences(results: dict[str, Any], costs: Costs) -> None:
     for name in costs:
         seeds = paired_seeds(results, name)
         parts, reference = (parts_of_held_out(results, run, seeds) for run in (name, REFERENCE))
-        print(f"{name:<19}" + "".join(f"{parts[part] - reference[part]:>+15.4f}" for part in PARTS))
+        print(f"{short(name):<19}" + "".join(f"{parts[part] - reference[part]:>+15.4f}" for part in PARTS))
 
 
 def parts_of_held_out(results: dict[str, Any], name: str, seeds: Collection[int]) -> dict[str, float]:
@@ -266,7 +274,7 @@ def draw_costs(axis: Any, costs: Costs) -> None:
         height = np.arange(len(found)) + shift
         axis.errorbar(mean, height, xerr=errors, fmt="o", color=COLOURS[kind], label=kind, capsize=2)
     axis.axvline(0, color="#888888", linewidth=0.8)
-    axis.set_yticks(range(len(costs)), [name.replace("_", " ") for name in costs])
+    axis.set_yticks(range(len(costs)), [short(name).replace("_", " ") for name in costs])
     axis.invert_yaxis()
     axis.set_xscale("symlog", linthresh=0.01)  # one of them costs a hundred times what others do
     axis.set_xlabel(f"loss more than {REFERENCE}'s (95 % interval)")
