@@ -288,7 +288,7 @@ def test_plan_answers_for_a_preset_and_for_a_run(run: Run, tmp_path: Path) -> No
         and "2,500 steps of 8 cells, 1 epoch" in out
     )
     (tmp_path / "run.toml").write_text('files = ["cells.h5ad"]\noutput = "out"\npreset = "demo"\nnum_steps = 7\n')
-    options = ["--cells", 64, "--device", "cpu-core", "--memory", 0.5, "--utilisation", 0.2, "--devices", 2]
+    options = ["--cells", 64, "--device", "cpu-core", "--memory", 0.2, "--utilisation", 0.2, "--devices", 2]
     code, out, _ = run("plan", tmp_path / "run.toml", *options)
     assert (
         code == 0

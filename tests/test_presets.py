@@ -24,8 +24,8 @@ def num_parameters(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> int:
 )
 def test_parameters_are_the_published_number(preset: str, published: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # The released layout also holds a pad row in the gene table and a pad embedding, each one encoder width. Nothing is
-    # padded here, so they are not kept.
-    config = model_config(preset, 19_264)
+    # padded here, so they are not kept. Published are models with the paper's decoder.
+    config = model_config(preset, 19_264, {"decoder": {"kind": "performer"}})
     assert num_parameters(config, monkeypatch) + 2 * config.encoder.dim == published
 
 
@@ -34,12 +34,13 @@ def test_the_demo_fits_15_megabytes_of_float16(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_only_the_released_model_is_post_norm_with_266_features(preset: str) -> None:
+def test_only_the_released_model_is_post_norm_with_the_papers_decoder_and_266_features(preset: str) -> None:
     config = model_config(preset, 100)
     assert config.num_genes == 100
     released = preset == "scfoundation"
     assert config.encoder.norm_first is not released
     assert config.decoder.num_features == (266 if released else 256)
+    assert config.decoder.kind == ("performer" if released else "cross_attention")
     assert config.unmeasured == ("zero" if released else "mask")
 
 
