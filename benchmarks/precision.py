@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(1)
     report = {
         "demo": compare(load("demo"), demo_counts(), "latent", options.rounds),
-        "100M": compare(random_weights("100M")(options.cells, seed=0), "all", options.rounds),
+        "100M": compare(random_weights("100M"), make_counts(options.cells, seed=0), "all", options.rounds),
         "targets": TARGETS,
         "machine": {**describe_machine(), "instructions": instructions()},
     }
