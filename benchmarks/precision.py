@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cells import make_counts
 from embed import describe_machine, timed
 from rich.console import Console
 from rich.table import Table
