@@ -8,7 +8,6 @@ process of its own.
 
 import argparse
 import json
-import resource
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from embed import describe_machine, timed
 from gpu_bench import favor
+from memory import read_bytes
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -95,9 +95,14 @@ def peak(name: str, options: argparse.Namespace) -> float:
 def peak_here(name: str, options: argparse.Namespace) -> float:
     torch.set_num_threads(1)
     _, both = make(*name.split(", "), options)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most_bytes()
     both()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    return (most_bytes() - before) / 2**30
+
+
+def most_bytes() -> int:
+    """Return the most memory this process has held, of Linux: ru_maxrss would count the one that started it."""
+    return read_bytes(Path("/proc/self/status").read_text(), "VmHWM")
 
 
 def show(report: dict[str, dict[str, float]]) -> None:
