@@ -89,7 +89,7 @@ config = PretrainConfig(
     validate_every=10,
     sampling=SamplingConfig(num_lanes=2),
     masking=MaskingConfig(max_visible=192),
-    optimizer=OptimizerConfig(peak_lr=2e-3, warmup_steps=5),
+    optimizer=OptimizerConfig(peak_lr=5e-4, warmup_steps=5),
 )
 model = pretrain(config)
 print(model)
