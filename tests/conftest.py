@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read at the first import of triton, which scanpy brings about too
 install_import_hook(["xtrimogene", "xtrimogene_kernels"], "beartype.beartype")  # before the first import of either
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
