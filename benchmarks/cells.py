@@ -1,12 +1,15 @@
-"""Synthetic cells of real lengths, and the batches that `Inference` makes of cells."""
+"""Synthetic cells of real lengths, and the batches that `Inference` and a training step make of cells."""
 
 import numpy as np
 import torch
 from scipy import sparse
 
+from xtrimogene.config import PretrainConfig
+from xtrimogene.data.cell_store import CellsInMemory
 from xtrimogene.data.packed_cells import PackedCells, pack_cells
 from xtrimogene.inference import default_token_budget
 from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.training.micro_batch import MicroBatch, micro_batch
 
 NUM_GENES = 19_264
 
@@ -35,3 +38,11 @@ def inference_batches(network: XTrimoGene, counts: sparse.csr_matrix, device: to
         rows, used = [*rows, row], used + int(lengths[row])
     packed = [pack_cells(counts[rows]) for rows in [*batches, rows]]
     return [network.append_read_depth(some, some.totals.log10(), some.totals.log10()).to(device) for some in packed]
+
+
+def training_batch(counts: sparse.csr_matrix) -> MicroBatch:
+    """All these cells, thinned and masked as `xtrimogene pretrain` does unless told otherwise."""
+    num_cells, num_genes = counts.shape
+    store = CellsInMemory(counts, np.ones((1, num_genes), dtype=bool), np.zeros(num_cells, dtype=np.int64))
+    config = PretrainConfig(files=("none",), output="none")
+    return micro_batch(counts, np.arange(num_cells), store, config, step=0, lane=0)

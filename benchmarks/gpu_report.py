@@ -23,14 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import inference_batches
+from cells import inference_batches, training_batch
 from gpu_bench import Bench, favor
 from gpu_parity import linear_attention_parity, network_parity, varlen_attention_parity
 from torch import Tensor, nn
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.config import ActivationCheckpointing, DecoderKind, OptimizerConfig, PretrainConfig
-from xtrimogene.data.cell_store import CellsInMemory
+from xtrimogene.config import ActivationCheckpointing, DecoderKind, OptimizerConfig
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.packed_cells import PackedCells
 from xtrimogene.inference import Inference
@@ -40,7 +39,6 @@ from xtrimogene.model.losses import masked_squared_error
 from xtrimogene.model.lower_precision import lower_precision
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import PRESETS, model_config
-from xtrimogene.training.micro_batch import MicroBatch, micro_batch
 from xtrimogene.training.optimizer import build_optimizer
 from xtrimogene_kernels.linear_attention import linear_attention
 from xtrimogene_kernels.segments import Segments
@@ -59,15 +57,18 @@ Result = dict[str, Any]
 
 
 def ceilings(bench: Bench) -> Result:
-    size = bench.gemm_size
-    result: Result = {}
-    for dtype in (torch.bfloat16, torch.float32):
-        a, b = bench.random(size, size, dtype=dtype), bench.random(size, size, dtype=dtype)
-        result[f"{str(dtype)[6:]} TFLOP/s"] = 2 * size**3 / bench.milliseconds(partial(torch.mm, a, b)) / 1e9
-    source = bench.random(size * size * 8)
+    result: Result = {f"{str(dtype)[6:]} TFLOP/s": product(bench, dtype) for dtype in (torch.bfloat16, torch.float32)}
+    source = bench.random(bench.gemm_size**2 * 8)
     target = torch.empty_like(source)
     result["copy TB/s"] = 2 * source.nbytes / bench.milliseconds(lambda: target.copy_(source)) / 1e9
     return result
+
+
+def product(bench: Bench, dtype: torch.dtype) -> float:
+    """Return TFLOP/s of a square matrix product."""
+    size = bench.gemm_size
+    a, b = bench.random(size, size, dtype=dtype), bench.random(size, size, dtype=dtype)
+    return 2 * size**3 / bench.milliseconds(partial(torch.mm, a, b)) / 1e9
 
 
 def parity(bench: Bench) -> Result:
@@ -163,7 +164,7 @@ def padded_attention(query: Tensor, key: Tensor, value: Tensor, lengths: list[in
 def embed(bench: Bench) -> Result:
     """Cell embedding of packed batches, as `Inference` does it: cells a second, and the share of a bfloat16 product."""
     result: Result = {}
-    peak = ceilings(replace(bench, repeats=5))["bfloat16 TFLOP/s"]
+    peak = product(bench, torch.bfloat16)
     for preset in ("100M", "10M"):
         exact = bench.network(preset)
         batches = inference_batches(exact, bench.counts(bench.cells), bench.device)
@@ -248,7 +249,7 @@ def step_of(
     network = bench.network("100M", kind).train().requires_grad_(True)
     set_activation_checkpointing(network, mode)
     optimizer = build_optimizer(network, OptimizerConfig())
-    batch = training_batch(bench, batch_size)
+    batch = training_batch(bench.counts(batch_size)).to(bench.device)
 
     def run() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -265,14 +266,6 @@ def step_of(
         del network, optimizer, batch
         torch.cuda.empty_cache() if bench.device.type == "cuda" else None
     return {"batch": batch_size, "ms": took, "gib": gib, "cells/s": 1e3 * batch_size / took}
-
-
-def training_batch(bench: Bench, batch_size: int) -> MicroBatch:
-    counts = bench.counts(batch_size)
-    store = CellsInMemory(counts, np.ones((1, bench.num_genes), dtype=bool), np.zeros(batch_size, dtype=np.int64))
-    config = PretrainConfig(files=("none",), output="none", preset="100M")
-    batch = micro_batch(counts, np.arange(batch_size), store, config, step=0, lane=0)
-    return batch.to(bench.device)
 
 
 def host(bench: Bench) -> Result:

@@ -12,22 +12,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from cells import NUM_GENES, make_counts
+from cells import NUM_GENES, make_counts, training_batch
 from embed import describe_machine, timed
 from naive import NaiveNetwork
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from xtrimogene.config import OptimizerConfig, PretrainConfig
-from xtrimogene.data.cell_store import CellsInMemory
+from xtrimogene.config import OptimizerConfig
 from xtrimogene.model.flops import training_step_flops
 from xtrimogene.model.losses import masked_squared_error
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import PRESETS, model_config
-from xtrimogene.training.micro_batch import MicroBatch, micro_batch
+from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.optimizer import build_optimizer
 
 RESULT = Path(__file__).parent / "results" / "train_step.json"
@@ -46,7 +44,7 @@ def main() -> None:
         "ours": XTrimoGene(config),
         "cross-attention": XTrimoGene(cross),
     }
-    batch = training_batch(options.preset, options.cells)
+    batch = training_batch(make_counts(options.cells, seed=0))
     check(networks["ours"], networks["naive"], batch)
     steps = {name: step_of(network.train(), batch) for name, network in networks.items()}
     seconds: dict[str, float] = {}
@@ -72,13 +70,6 @@ def main() -> None:
         table.add_row(name, f"{row['seconds_a_cell']:.2f}", f"{row['faster_by']:.2f}")
     Console().print(table)
     print(f"Target: ours faster than naive by {TARGET:g}.")
-
-
-def training_batch(preset: str, num_cells: int) -> MicroBatch:
-    counts = make_counts(num_cells, seed=0)
-    store = CellsInMemory(counts, np.ones((1, NUM_GENES), dtype=bool), np.zeros(num_cells, dtype=np.int64))
-    config = PretrainConfig(files=("none",), output="none", preset=preset)
-    return micro_batch(counts, np.arange(num_cells), store, config, step=0, lane=0)
 
 
 def loss_of(network: XTrimoGene, batch: MicroBatch) -> Tensor:

@@ -216,10 +216,8 @@ class Inference:
 
         def answers(packed: PackedCells) -> Tensor:
             segments = Segments.from_lengths([num_asked] * packed.num_cells, self.device)
-            repeated = asked.repeat(packed.num_cells)
-            finished = finish(
-                self.network.decode(self.network.encode(packed), packed, repeated, segments)
-            )  # (b A, ...)
+            tokens, repeated = self.network.encode(packed), asked.repeat(packed.num_cells)
+            finished = finish(self.network.decode(tokens, packed, repeated, segments))  # (b A, ...)
             return finished.view(packed.num_cells, num_asked, *finished.shape[1:])
 
         with torch.inference_mode():

@@ -73,9 +73,8 @@ def training_step_flops(
     again = _decoder_again(config, num_visible, num_hidden, checkpointing)
     in_pass = 0
     if num_decoded is not None:
-        in_pass = (
-            num_decoded * (3 * decoded - decoded_once + again) + 3 * decoder_zeros_flops(config) - 2 * config.num_bins
-        )
+        in_pass = num_decoded * (3 * decoded - decoded_once + again)
+        in_pass += 3 * decoder_zeros_flops(config) - 2 * config.num_bins
     again = _encoder_again(config.encoder, num_visible, checkpointing)
     return 3 * forward - once + again + in_pass // num_cells
 
