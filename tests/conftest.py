@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+os.environ["NUMBA_NUM_THREADS"] = "1"  # scanpy's first numba loop would give torch as many threads as there are cores
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read at the first import of triton, which scanpy brings about too
 install_import_hook(["xtrimogene", "xtrimogene_kernels"], "beartype.beartype")  # before the first import of either

@@ -5,10 +5,14 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+import torch
+from anndata import AnnData
+from scipy.sparse import csr_matrix
 
 import xtrimogene as xt
 
@@ -95,6 +99,15 @@ def test_arrays_need_no_annotated_data() -> None:
         "        importlib.import_module(found.name)\n"
     )
     run(sys.executable, "-c", code)
+
+
+def test_torch_keeps_to_one_thread_after_scanpy(make_counts: Callable[..., csr_matrix]) -> None:
+    """With more, processes side by side wait for each other: the tests took twice the time."""
+    import scanpy
+
+    assert torch.get_num_threads() == 1
+    scanpy.pp.normalize_total(AnnData(make_counts()))
+    assert torch.get_num_threads() == 1
 
 
 def test_imports_point_one_way() -> None:
