@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from xtrimogene.config import DecoderConfig
 from xtrimogene.model.attention import CrossAttention
 from xtrimogene.model.checkpointing import CheckpointedBlock
+from xtrimogene.model.rowwise import rowwise
 from xtrimogene_kernels.segments import Segments
 
 
@@ -57,7 +58,7 @@ class CrossBlock(CheckpointedBlock):
         self, x: Float[Tensor, "M E"], segments: Segments, memory: Float[Tensor, "N E"], memory_segments: Segments
     ) -> Float[Tensor, "M E"]:
         x = x + self.attention(self.attention_norm(x), segments, self.memory_norm(memory), memory_segments)
-        return x + self.run("feed_forward", self._norm_and_feed_forward, x)
+        return x + self.run("feed_forward", rowwise, self._norm_and_feed_forward, x)
 
     def _norm_and_feed_forward(self, x: Float[Tensor, "M E"]) -> Float[Tensor, "M E"]:
         return self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from xtrimogene.config import DecoderConfig, EncoderConfig
 from xtrimogene.model.attention import LinearAttention, SoftmaxAttention
 from xtrimogene.model.checkpointing import CheckpointedBlock
+from xtrimogene.model.rowwise import rowwise
 from xtrimogene_kernels.segments import Segments
 
 
@@ -67,7 +68,7 @@ class DecoderBlock(CheckpointedBlock):
     def _layer(self, x: Tensor, segments: Segments, rows: Tensor | None, row_segments: Segments | None) -> Tensor:
         attended = self.attention(self.attention_norm(x), segments, rows, row_segments)
         x = attended + (x if rows is None else x[rows])  # (M, D)
-        return x + self.run("feed_forward", self._feed_forward, x)
+        return x + self.run("feed_forward", rowwise, self._feed_forward, x)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))
