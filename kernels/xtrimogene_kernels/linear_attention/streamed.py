@@ -94,25 +94,22 @@ class _FeatureMaps:
         self.projection = projection.to(self.dtype) * width**-0.25  # (m, d)
         self.scale = width**-0.5
 
-    def heads_first(self, rows: Float[Tensor, "c H d"]) -> Float[Tensor, "H c d"]:
-        return rows.transpose(0, 1).to(self.dtype).contiguous()
-
-    def exponents(self, rows: Float[Tensor, "H c d"]) -> tuple[Float[Tensor, "H c m"], Float[Tensor, "H c 1"]]:
+    def exponents(self, rows: Float[Tensor, "c H d"]) -> tuple[Float[Tensor, "c H m"], Float[Tensor, "c H 1"]]:
         return rows @ self.projection.T, rows.square().sum(-1, keepdim=True).mul_(self.scale / 2)
 
-    def query(self, rows: Float[Tensor, "H c d"]) -> Float[Tensor, "H c m"]:
+    def query(self, rows: Float[Tensor, "c H d"]) -> Float[Tensor, "c H m"]:
         u, g = self.exponents(rows)
         return u.sub_(g.add_(u.amax(-1, keepdim=True))).exp_()
 
-    def key(self, rows: Float[Tensor, "H c d"], maximum: Float[Tensor, ""]) -> Float[Tensor, "H c m"]:
+    def key(self, rows: Float[Tensor, "c H d"], maximum: Float[Tensor, ""]) -> Float[Tensor, "c H m"]:
         u, g = self.exponents(rows)
         return u.sub_(g.add_(maximum)).exp_()
 
-    def backward(self, rows: Float[Tensor, "H c d"], grad: Float[Tensor, "H c m"]) -> Float[Tensor, "c H d"]:
+    def backward(self, rows: Float[Tensor, "c H d"], grad: Float[Tensor, "c H m"]) -> Float[Tensor, "c H d"]:
         """From the gradient of the exponents u - g to that of the rows."""
-        slope = grad.sum(-1, keepdim=True).mul_(-self.scale)  # (H, c, 1)
-        grad_rows: Tensor = (grad @ self.projection).addcmul_(rows, slope)  # (H, c, d)
-        return grad_rows.transpose(0, 1)
+        slope = grad.sum(-1, keepdim=True).mul_(-self.scale)  # (c, H, 1)
+        grad_rows: Tensor = (grad @ self.projection).addcmul_(rows, slope)  # (c, H, d)
+        return grad_rows
 
 
 def _cells(query_lengths: Sequence[int], key_lengths: Sequence[int]) -> Iterator[tuple[slice, slice]]:
@@ -137,18 +134,18 @@ def _key_state(
     # Two tensors until the end: a batched GEMM into a slice would become one GEMM per head.
     sums = value.new_zeros((num_heads, maps.projection.shape[0], width), dtype=maps.dtype)
     totals = value.new_zeros((num_heads, maps.projection.shape[0]), dtype=maps.dtype)
-    value_sum = value.new_zeros((num_heads, 1, width), dtype=maps.dtype)
+    value_sum = value.new_zeros((num_heads, width), dtype=maps.dtype)
     maximum = value.new_full((), float("-inf"), dtype=maps.dtype)
     for rows in _chunks(num_rows, maps.chunk_rows):
-        u, g = maps.exponents(maps.heads_first(key[rows]))
+        u, g = maps.exponents(key[rows].to(maps.dtype))
         previous, maximum = maximum, torch.maximum(maximum, u.amax())
-        features = u.sub_(g.add_(maximum)).exp_()  # (H, c, m), epsilon left out
-        v = maps.heads_first(value[rows])
+        features = u.sub_(g.add_(maximum)).exp_()  # (c, H, m), epsilon left out
+        v = value[rows].to(maps.dtype)
         rescale = (previous - maximum).exp_()
-        sums.mul_(rescale).baddbmm_(features.mT, v)
-        totals.mul_(rescale).add_(features.sum(1))
-        value_sum.add_(v.sum(1, keepdim=True))
-    sums.add_(value_sum, alpha=epsilon)
+        sums.mul_(rescale).baddbmm_(features.permute(1, 2, 0), v.transpose(0, 1))
+        totals.mul_(rescale).add_(features.sum(0))
+        value_sum.add_(v.sum(0))
+    sums.add_(value_sum[:, None], alpha=epsilon)
     totals.add_(epsilon * num_rows)
     return torch.cat([sums, totals[..., None]], -1), maximum
 
@@ -162,15 +159,14 @@ def _read_state(
     normalizers: Float[Tensor, "n H"],
 ) -> None:
     """Write the attention of a cell's queries into ``output`` and their denominators into ``normalizers``."""
-    key_sums, key_totals = state[..., :-1].contiguous(), state[:, None, :, -1]  # (H, m, d), (H, 1, m)
-    shared = state.sum(1, keepdim=True).mul_(epsilon)  # (H, 1, d+1), what epsilon adds to every row
+    key_sums, key_totals = state[..., :-1].contiguous(), state[..., -1].contiguous()  # (H, m, d), (H, m)
+    shared = state.sum(1).mul_(epsilon)  # (H, d+1), what epsilon adds to every row
     for rows in _chunks(len(query), maps.chunk_rows):
-        features = maps.query(maps.heads_first(query[rows]))  # (H, c, m), epsilon left out
-        sums = (features @ key_sums).add_(shared[..., :-1])  # (H, c, d)
+        features = maps.query(query[rows].to(maps.dtype))  # (c, H, m), epsilon left out
+        sums = torch.bmm(features.transpose(0, 1), key_sums).add_(shared[:, None, :-1])  # (H, c, d)
         # A one-column GEMM would cost as much as sixty-four columns.
-        normalizer = features.mul_(key_totals).sum(-1, keepdim=True).add_(shared[..., -1:])  # (H, c, 1)
-        output[rows] = sums.div_(normalizer).transpose(0, 1)
-        normalizers[rows] = normalizer[..., 0].T
+        normalizer = torch.sum(features.mul_(key_totals), -1, out=normalizers[rows]).add_(shared[:, -1])  # (c, H)
+        torch.div(sums.transpose(0, 1), normalizer[..., None], out=output[rows])
 
 
 def _query_backward(
@@ -185,17 +181,18 @@ def _query_backward(
 ) -> Float[Tensor, "H m d+1"]:
     """Write the gradient of a cell's queries and return that of its state."""
     grad_state = torch.zeros_like(state)
-    grad_sum = state.new_zeros((state.shape[0], 1, state.shape[2]))  # (H, 1, d+1)
+    grad_sum = state.new_zeros((state.shape[0], state.shape[2]))  # (H, d+1)
     for rows in _chunks(len(query), maps.chunk_rows):
-        q = maps.heads_first(query[rows])
-        features = maps.query(q)  # (H, c, m), epsilon left out
-        grad = maps.heads_first(grad_output[rows])  # (H, c, d)
-        of_normalizer = -(grad * maps.heads_first(output[rows])).sum(-1, keepdim=True)  # (H, c, 1)
-        grad = torch.cat([grad, of_normalizer], -1).div_(normalizers[rows].T[..., None])  # (H, c, d+1)
-        grad_state.baddbmm_(features.mT, grad)
-        grad_sum.add_(grad.sum(1, keepdim=True))
-        grad_query[rows] = maps.backward(q, (grad @ state.mT).mul_(features))
-    return grad_state.add_(grad_sum, alpha=epsilon)
+        q = query[rows].to(maps.dtype)
+        features = maps.query(q)  # (c, H, m), epsilon left out
+        grad = grad_output[rows].to(maps.dtype)  # (c, H, d)
+        of_normalizer = -(grad * output[rows]).sum(-1, keepdim=True)  # (c, H, 1)
+        grad = torch.cat([grad, of_normalizer], -1).div_(normalizers[rows][..., None])  # (c, H, d+1)
+        grad_state.baddbmm_(features.permute(1, 2, 0), grad.transpose(0, 1))
+        grad_sum.add_(grad.sum(0))
+        of_features = torch.bmm(grad.transpose(0, 1), state.mT).transpose(0, 1)  # (c, H, m)
+        grad_query[rows] = maps.backward(q, features.mul_(of_features))
+    return grad_state.add_(grad_sum[:, None], alpha=epsilon)
 
 
 def _key_backward(
@@ -210,10 +207,10 @@ def _key_backward(
 ) -> None:
     """Write the gradients of a cell's keys and values."""
     of_sums, of_totals = grad_state[..., :-1].contiguous(), grad_state[:, None, :, -1]  # (H, m, d), (H, 1, m)
-    shared = of_sums.sum(1, keepdim=True).mul_(epsilon)  # (H, 1, d)
+    shared = of_sums.sum(1).mul_(epsilon)  # (H, d)
     for rows in _chunks(len(key), maps.chunk_rows):
-        k = maps.heads_first(key[rows])
-        features = maps.key(k, maximum)  # (H, c, m), epsilon left out
-        grad_value[rows] = (features @ of_sums).add_(shared).transpose(0, 1)
-        grad = torch.baddbmm(of_totals, maps.heads_first(value[rows]), of_sums.mT)  # (H, c, m)
-        grad_key[rows] = maps.backward(k, grad.mul_(features))
+        k = key[rows].to(maps.dtype)
+        features = maps.key(k, maximum)  # (c, H, m), epsilon left out
+        torch.add(torch.bmm(features.transpose(0, 1), of_sums).transpose(0, 1), shared, out=grad_value[rows])
+        of_features = torch.baddbmm(of_totals, value[rows].to(maps.dtype).transpose(0, 1), of_sums.mT)  # (H, c, m)
+        grad_key[rows] = maps.backward(k, features.mul_(of_features.transpose(0, 1)))
