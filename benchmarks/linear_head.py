@@ -25,7 +25,7 @@ from xtrimogene import checkpoint
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.evaluation.baselines import HvgPca
 from xtrimogene.evaluation.benchmark_sets import VALIDATION
-from xtrimogene.evaluation.classifiers import logistic_labels
+from xtrimogene.evaluation.classifiers import LinearClassifier
 from xtrimogene.evaluation.metrics import macro_f1
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Task
@@ -94,7 +94,8 @@ def predict_split(
     variance = train.var(axis=0)
     share = {"each": 0.0, "between": 0.5, "together": 1.0}[scaling]  # of the mean variance
     variance = (1 - share) * variance + share * variance.mean()
-    return logistic_labels(train, task.labels[split.train], vectors[split.test], variance=variance, strength=strength)
+    fitted = LinearClassifier.fit(train, task.labels[split.train], variance=variance, strength=strength)
+    return fitted.labels[fitted.scores(vectors[split.test]).argmax(axis=1)]
 
 
 if __name__ == "__main__":

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.classifiers import CLASSIFIERS, Classifier, Scaling, classify
+from xtrimogene.evaluation.classifiers import (
+    CLASSIFIERS,
+    Classifier,
+    LinearClassifier,
+    NeighborClassifier,
+    Scaling,
+    classify,
+)
 
 LINE = np.arange(40, dtype=np.float32)[:, None]
 SIDES = np.array(["left"] * 20 + ["right"] * 20)
@@ -101,3 +111,24 @@ def test_answers_do_not_depend_on_the_order_of_the_test(seed: int) -> None:
     for classifier in CLASSIFIERS:
         expected = classify(train, SIDES, test, classifier=classifier)[order]
         np.testing.assert_array_equal(classify(train, SIDES, test[order], classifier=classifier), expected)
+
+
+@pytest.mark.parametrize("num_labels", [2, 5])
+def test_linear_scores_are_those_of_scikit_learn(num_labels: int) -> None:
+    random = np.random.default_rng(0)
+    train, test = random.normal(size=(90, 4)), random.normal(size=(30, 4))
+    labels = np.array([f"type {i}" for i in random.integers(0, num_labels, size=90)])
+    fitted = LinearClassifier.fit(train, labels, variance=np.ones(4), strength=0.5)
+    theirs = LogisticRegression(C=0.5, class_weight="balanced", max_iter=1000).fit(train - train.mean(axis=0), labels)
+    expected = theirs.predict_proba(test - train.mean(axis=0))
+    np.testing.assert_allclose(softmax(fitted.scores(test), axis=1), expected, atol=1e-9)
+
+
+def test_votes_are_scikit_learns() -> None:
+    random = np.random.default_rng(0)
+    train, test = random.normal(size=(90, 4)), random.normal(size=(30, 4))
+    labels = np.array([f"type {i}" for i in random.integers(0, 3, size=90)])
+    shares = np.exp(NeighborClassifier.fit(train, labels).scores(test))
+    expected = KNeighborsClassifier(15).fit(train, labels).predict_proba(test)
+    np.testing.assert_allclose(shares, (15 * expected + 1 / 3) / 16, atol=1e-12)
+    assert shares.sum(axis=1) == pytest.approx(1.0)

@@ -1,11 +1,15 @@
-"""Labels read off an embedding: logistic regression or nearest neighbours."""
+"""Labels read off an embedding: logistic regression or nearest neighbours.
 
+Letters: A training cells; B cells asked for; P width of the embedding; L labels, in the order of the alphabet.
+"""
+
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import NearestNeighbors
 
 from xtrimogene.errors import ConfigError
 
@@ -13,7 +17,71 @@ Classifier = Literal["linear", "knn"]
 CLASSIFIERS: tuple[Classifier, ...] = ("linear", "knn")
 Scaling = Literal["together", "each"]
 C = 0.01
+NUM_NEIGHBORS = 15
 NO_LABEL = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LinearClassifier:
+    """Multinomial logistic regression on dimensions that are centred and scaled."""
+
+    labels: Shaped[np.ndarray, " L"]
+    center: Float[np.ndarray, " P"]
+    scale: Float[np.ndarray, " P"]
+    weight: Float[np.ndarray, "L P"]
+    bias: Float[np.ndarray, " L"]
+
+    @classmethod
+    def fit(
+        cls,
+        embedding: Float[np.ndarray, "A P"],
+        labels: Shaped[np.ndarray, " A"],
+        *,
+        variance: Float[np.ndarray, " P"],
+        strength: float = C,
+    ) -> "LinearClassifier":
+        """Fit with L2, C = ``strength``, labels weighted to equal total weight.
+
+        Dimensions are centred on the training cells and divided by the root of ``variance``, where that is not 0.
+        """
+        center, scale = embedding.mean(axis=0, dtype=np.float64), np.sqrt(np.where(variance > 0, variance, 1.0))
+        names = np.unique(labels)
+        if len(names) == 1:
+            return cls(labels=names, center=center, scale=scale, weight=np.zeros((1, len(center))), bias=np.zeros(1))
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+        model.fit((embedding - center) / scale, labels)
+        weight, bias = model.coef_, model.intercept_
+        if len(names) == 2:  # scikit-learn keeps the second label's alone
+            weight, bias = np.vstack([np.zeros_like(weight), weight]), np.append(np.zeros_like(bias), bias)
+        return cls(labels=names, center=center, scale=scale, weight=weight, bias=bias)
+
+    def scores(self, embedding: Float[np.ndarray, "B P"]) -> Float[np.ndarray, "B L"]:
+        """Return log probabilities but for a constant of each cell."""
+        return ((embedding - self.center) / self.scale) @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NeighborClassifier:
+    """The nearest training cells vote, Euclidean on the embedding as given; among equals the first label wins."""
+
+    labels: Shaped[np.ndarray, " L"]
+    embedding: Float[np.ndarray, "A P"]
+    label_of_cell: Int[np.ndarray, " A"]
+    num_neighbors: int = NUM_NEIGHBORS
+
+    @classmethod
+    def fit(cls, embedding: Float[np.ndarray, "A P"], labels: Shaped[np.ndarray, " A"]) -> "NeighborClassifier":
+        names, label_of_cell = np.unique(labels, return_inverse=True)
+        return cls(labels=names, embedding=embedding, label_of_cell=label_of_cell)
+
+    def scores(self, embedding: Float[np.ndarray, "B P"]) -> Float[np.ndarray, "B L"]:
+        """Return the logarithm of each label's share of the votes, one vote more shared by all labels."""
+        number, num_labels = min(self.num_neighbors, len(self.embedding)), len(self.labels)
+        nearest = NearestNeighbors(n_neighbors=number).fit(self.embedding)
+        voters = self.label_of_cell[nearest.kneighbors(embedding, return_distance=False)]  # (B, number)
+        votes = np.zeros((len(embedding), num_labels))
+        np.add.at(votes, (np.arange(len(embedding))[:, None], voters), 1)
+        return np.log((votes + 1 / num_labels) / (number + 1))
 
 
 def classify(
@@ -26,12 +94,9 @@ def classify(
 ) -> Shaped[np.ndarray, " B"]:
     """Predict the label of each test cell.
 
-    "linear": multinomial logistic regression (L2, C = 0.01, labels weighted to equal total weight) on the embedding
-    less the mean of the training cells. "together" divides it by one scale, the root mean square of their deviations,
-    so that a dimension counts for as much as it varies; "each" divides a dimension by its own deviation. The first
-    serves the models best on the validation sets, the second HVG + PCA (benchmarks/linear_head.py).
-
-    "knn": the 15 nearest training cells vote, Euclidean on the embedding as given.
+    "linear": `LinearClassifier`; scaled together a dimension counts for as much as it varies, which serves the models
+    best on the validation sets; scaled each by itself, HVG + PCA (benchmarks/linear_head.py). "knn":
+    `NeighborClassifier`, 15 neighbours.
 
     A training cell without an embedding (a NaN row) is not used; a test cell without one gets no label (""), which
     counts as wrong.
@@ -45,38 +110,19 @@ def classify(
     predicted = np.full(len(test_embedding), NO_LABEL, dtype=np.result_type(train_labels.dtype, "U1"))
     if not known.any():
         return predicted
-    if len(np.unique(train_labels)) == 1:
-        predicted[known] = train_labels[0]
-        return predicted
+    fitted: LinearClassifier | NeighborClassifier
     match classifier:
         case "linear":
-            variance = train_embedding.var(axis=0, dtype=np.float64)
-            if scaling == "together":
-                variance = np.full_like(variance, variance.mean())
-            predicted[known] = logistic_labels(
-                train_embedding, train_labels, test_embedding[known], variance=variance, strength=C
-            )
+            fitted = LinearClassifier.fit(train_embedding, train_labels, variance=variance_of(train_embedding, scaling))
         case "knn":
-            neighbors = KNeighborsClassifier(min(15, len(train_labels))).fit(train_embedding, train_labels)
-            predicted[known] = neighbors.predict(test_embedding[known])
+            fitted = NeighborClassifier.fit(train_embedding, train_labels)
         case _:
             assert_never(classifier)
+    predicted[known] = fitted.labels[fitted.scores(test_embedding[known]).argmax(axis=1)]
     return predicted
 
 
-def logistic_labels(
-    train_embedding: Float[np.ndarray, "A P"],
-    train_labels: Shaped[np.ndarray, " A"],
-    test_embedding: Float[np.ndarray, "B P"],
-    *,
-    variance: Float[np.ndarray, " P"],
-    strength: float,
-) -> Shaped[np.ndarray, " B"]:
-    """Logistic regression with C = ``strength`` on dimensions that are centred and divided by the root of ``variance``.
-
-    The centre is that of the training cells; a dimension with variance 0 is left as it is.
-    """
-    center, scale = train_embedding.mean(axis=0, dtype=np.float64), np.sqrt(np.where(variance > 0, variance, 1.0))
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
-    model.fit((train_embedding - center) / scale, train_labels)
-    return np.asarray(model.predict((test_embedding - center) / scale))
+def variance_of(embedding: Float[np.ndarray, "A P"], scaling: Scaling) -> Float[np.ndarray, " P"]:
+    """Return each dimension's variance, or of all dimensions "together" their mean."""
+    variance = embedding.var(axis=0, dtype=np.float64)
+    return np.full_like(variance, variance.mean()) if scaling == "together" else variance
