@@ -1,11 +1,13 @@
-"""Tools: they read an AnnData, compute, and write what they found into it."""
+"""One vector per cell, from an AnnData or a file of one."""
 
 import os
 import warnings
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from jaxtyping import Float32
 
@@ -92,16 +94,58 @@ def embed(
     UserWarning
         The matched genes carry less than 80 % of the counts; or some cells have no counts in them and get a NaN row.
     """
-    loaded = load(model)
-    inference = Inference(loaded, device=device, token_budget=token_budget, precision=precision)
-    depth, pooled = read_depth or loaded.config.read_depth, pool or loaded.config.pool
-    ReadDepth.parse(depth)
     record = _record_key(key_added)
+    loaded = load(model)
+    found = read_vectors(
+        adata,
+        Inference(loaded, device=device, token_budget=token_budget, precision=precision),
+        loaded,
+        layer=layer,
+        input_kind=input_kind,
+        kind=kind,
+        pool=pool,
+        read_depth=read_depth,
+        min_genes=min_genes,
+        progress=progress,
+    )
+    warn_of_unread(found)
+    written = adata if isinstance(adata, AnnData) else AnnData(obs=found.obs)
+    written.obsm[key_added] = found.embedding
+    written.uns[record] = found.record | {"options": found.record["options"] | {"precision": precision}}
+    return written
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CellVectors:
+    """Vectors of the cells of an AnnData or a file, a NaN row where a cell has no counts; ``obs`` is a copy."""
+
+    obs: pd.DataFrame
+    embedding: Float32[np.ndarray, "N P"]
+    record: dict[str, Any]
+    num_unread: int
+
+
+def read_vectors(
+    adata: AnnData | str | os.PathLike[str],
+    inference: Inference,
+    model: PretrainedModel,
+    *,
+    layer: str | None = None,
+    input_kind: InputKind = "auto",
+    kind: SampleKind = "single_cell",
+    pool: Pool | None = None,
+    read_depth: str | None = None,
+    min_genes: int = 200,
+    progress: bool = True,
+) -> CellVectors:
+    """Read, check, match and embed; what each option means, and what is raised, `embed` says."""
+    depth, pooled = read_depth or model.config.read_depth, pool or model.config.pool
+    ReadDepth.parse(depth)
     num_unread = 0
     with open_cells(adata) as cells:
-        counts = MatchedCounts.find(cells, loaded.genes, layer=layer, input_kind=input_kind, kind=kind)
+        counts = MatchedCounts.find(cells, model.genes, layer=layer, input_kind=input_kind, kind=kind)
         counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
-        written = adata if isinstance(adata, AnnData) else AnnData(obs=cells.obs.copy())
+        obs = cells.obs.copy()
         embedding = np.full((cells.num_cells, inference.embedding_dim(pooled)), np.nan, np.float32)
         with progress_bar("Embedding cells", cells.num_cells, shown=progress) as advance:
             for start, block in counts.blocks():
@@ -112,7 +156,7 @@ def embed(
                 num_unread += unread
                 advance(unread)
         report = counts.report()
-    _check_vectors(embedding, num_unread, loaded)
+    _check_vectors(embedding, num_unread, model)
     options: dict[str, Any] = {
         "matrix": counts.choice.matrix,
         "input_kind": input_kind,
@@ -120,12 +164,20 @@ def embed(
         "kind": kind,
         "pool": pooled,
         "read_depth": depth,
-        "precision": precision,
         "min_genes": min_genes,
     }
-    written.obsm[key_added] = embedding
-    written.uns[record] = _record(loaded, options, report)
-    return written
+    return CellVectors(obs=obs, embedding=embedding, record=_record(model, options, report), num_unread=num_unread)
+
+
+def warn_of_unread(found: CellVectors) -> None:
+    """Warn whoever called the caller."""
+    if found.num_unread:
+        warnings.warn(
+            f"{found.num_unread:,} of {len(found.embedding):,} cells have no counts in the model's genes; "
+            "their rows are NaN.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _record(model: PretrainedModel, options: dict[str, Any], report: GeneReport) -> dict[str, Any]:
@@ -157,10 +209,4 @@ def _check_vectors(embedding: Float32[np.ndarray, "N P"], num_unread: int, model
         raise CheckpointError(
             f"The vectors of {num_bad:,} of {len(embedding):,} cells are no finite numbers: the weights of "
             f"{model.name!r} are not those of a model that was trained to the end."
-        )
-    if num_unread:
-        warnings.warn(
-            f"{num_unread:,} of {len(embedding):,} cells have no counts in the model's genes; their rows are NaN.",
-            UserWarning,
-            stacklevel=3,
         )

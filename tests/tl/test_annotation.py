@@ -1,0 +1,134 @@
+"""`tl.annotate`: what it writes of real cells, that the reference stays as it is, and what it refuses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData, read_h5ad
+
+import xtrimogene as xt
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.demo import sample_cells
+from xtrimogene.errors import ConfigError, FieldError, GeneMatchError
+from xtrimogene.inference import Inference
+
+MakeCells = Callable[..., AnnData]
+COLUMNS = ["xtrimogene_label", "xtrimogene_confidence", "xtrimogene_possible", "xtrimogene_unknown"]
+KINDS = ["B cells", "Monocytes", "NK cells"]
+
+
+@pytest.fixture(scope="module")
+def blood() -> tuple[AnnData, AnnData]:
+    """Return blood cells of three kinds, 20 each, to learn from, and as many again with platelets to ask for."""
+    cells = sample_cells()
+    kind = cells.obs["cell_type"].astype(str)
+    known, asked = [], []
+    for name in KINDS:
+        rows = np.flatnonzero(kind == name)
+        known, asked = [*known, *rows[:20]], [*asked, *rows[20:40]]
+    platelets = np.flatnonzero(kind == "Platelet")[:20]
+    return cells[known].copy(), cells[[*asked, *platelets]].copy()
+
+
+def test_real_cells_get_their_labels_and_strange_ones_none(blood: tuple[AnnData, AnnData], tmp_path: Path) -> None:
+    reference, query = (cells.copy() for cells in blood)
+    before = reference.copy()
+    assert xt.tl.annotate(query, reference=reference, label_key="cell_type", progress=False) is query
+    assert list(query.obs.columns[-4:]) == COLUMNS
+    found, true = query.obs["xtrimogene_label"].astype(str), query.obs["cell_type"].astype(str)
+    assert (found == true)[:60].mean() > 0.8
+    assert (found == "unknown").to_numpy()[60:].mean() > 0.8
+    assert ((found == "unknown") == query.obs["xtrimogene_unknown"]).all()
+    covered = [
+        label in possible.split(" | ") for label, possible in zip(true, query.obs["xtrimogene_possible"], strict=True)
+    ]
+    assert np.mean(covered[:60]) > 0.8
+    assert query.obs["xtrimogene_confidence"].between(0, 1).all()
+    pd.testing.assert_frame_equal(reference.obs, before.obs)
+    assert not reference.obsm and not reference.uns and (reference.X != before.X).nnz == 0
+
+    record = query.uns["xtrimogene_annotation"]
+    assert record["method"] == "linear" and record["reference_cells"] == 60 and record["labels"] == KINDS
+    assert record["model"] == "demo" and record["options"]["pool"] == record["reference"]["options"]["pool"]
+    query.write_h5ad(tmp_path / "annotated.h5ad")
+    back = read_h5ad(tmp_path / "annotated.h5ad")
+    pd.testing.assert_frame_equal(back.obs[COLUMNS], query.obs[COLUMNS])
+
+
+@pytest.mark.parametrize("method", ["linear", "knn"])
+def test_files_give_what_data_in_memory_give(
+    method: str, tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    reference, query = make_cells(num_cells=30, seed=1), make_cells(num_cells=8, seed=2)
+    reference.obs["kind"] = np.resize(["a", "b", None], 30)
+    options = {"label_key": "kind", "model": tiny_model, "method": method, "min_genes": 1, "key_added": "mine"}
+    paths = [tmp_path / "reference.h5ad", tmp_path / "query.h5ad"]
+    for cells, path in zip((reference, query), paths, strict=True):
+        cells.write_h5ad(path)
+    from_files = xt.tl.annotate(paths[1], reference=paths[0], **options)
+    in_memory = xt.tl.annotate(query, reference=reference, **options)
+    pd.testing.assert_frame_equal(from_files.obs, in_memory.obs, check_categorical=False)
+    assert set(from_files.obs) - set(make_cells().obs) == {
+        "mine_label",
+        "mine_confidence",
+        "mine_possible",
+        "mine_unknown",
+    }
+    assert from_files.uns["mine_annotation"]["reference_cells"] == 20, "cells without a label are not used"
+
+
+def test_cells_without_counts_have_no_answer(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    reference, query = make_cells(num_cells=20, seed=1), make_cells(num_cells=3, seed=2)
+    reference.obs["kind"] = np.resize(["a", "b"], 20)
+    query.X = query.X.multiply(np.array([[1], [0], [1]])).tocsr()
+    with pytest.warns(UserWarning, match="1 of 3 cells have no counts"):
+        xt.tl.annotate(query, reference=reference, label_key="kind", model=tiny_model, min_genes=1)
+    missing = query.obs[["xtrimogene_label", "xtrimogene_confidence", "xtrimogene_possible"]].isna()
+    assert missing.to_numpy().tolist() == [[False] * 3, [True] * 3, [False] * 3]
+    assert not query.obs["xtrimogene_unknown"].iloc[1]
+
+
+def test_a_reference_may_name_a_type_unknown(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    reference, query = make_cells(num_cells=20, seed=1), make_cells(num_cells=3, seed=2)
+    reference.obs["kind"] = np.resize(["a", "unknown"], 20)
+    xt.tl.annotate(query, reference=reference, label_key="kind", model=tiny_model, min_genes=1)
+    assert list(query.obs["xtrimogene_label"].cat.categories) == ["a", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"label_key": "type"}, FieldError, "the reference's obs has no 'type', it has cell_type, kind, score"),
+        ({"label_key": "score"}, FieldError, r"obs\['score'\] holds float64 numbers; names are needed"),
+        ({"group_key": "donor"}, FieldError, "no 'donor'"),
+        ({"error_rate": 0.0}, ConfigError, "error_rate=0.0 must lie between 0 and 1"),
+    ],
+)
+def test_refused(
+    options: dict[str, object],
+    error: type[Exception],
+    words: str,
+    tiny_model: PretrainedModel,
+    make_cells: MakeCells,
+) -> None:
+    reference, query = make_cells(num_cells=20, seed=1), make_cells(num_cells=3, seed=2)
+    reference.obs["kind"], reference.obs["score"] = np.resize(["a", "b"], 20), 0.5
+    before = query.obs.copy()
+    with pytest.raises(error, match=words):
+        xt.tl.annotate(
+            query, reference=reference, **({"label_key": "kind", "model": tiny_model, "min_genes": 1} | options)
+        )
+    pd.testing.assert_frame_equal(query.obs, before)
+
+
+def test_nothing_is_embedded_before_all_is_checked(
+    tiny_model: PretrainedModel, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, query = make_cells(num_cells=20, seed=1), make_cells(num_cells=3, seed=2)
+    monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("embedded"))
+    query.var_names = [f"gene{i}" for i in range(400)]
+    for options, error in (({"label_key": "type"}, FieldError), ({"label_key": "cell_type"}, GeneMatchError)):
+        with pytest.raises(error):
+            xt.tl.annotate(query, reference=reference, model=tiny_model, min_genes=1, **options)

@@ -1,0 +1,157 @@
+"""An annotator: what was learned from labelled cells, and what it says of others.
+
+Letters: A reference cells; B cells asked for; P width of the embedding; L labels.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.special import softmax
+
+from xtrimogene.errors import ConfigError
+from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier, variance_of
+from xtrimogene.evaluation.splits import Split, folds_by_cell, folds_by_group
+from xtrimogene.tasks.annotation.calibration import fit_temperature, label_sets
+from xtrimogene.tasks.annotation.novelty import as_far, distances
+
+AnnotationMethod = Literal["linear", "knn"]
+Classifier = LinearClassifier | NeighborClassifier
+NUM_FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Annotation:
+    """What is said of each cell; one without an embedding (a NaN row) has no label, no confidence, and is not novel.
+
+    ``possible`` are the labels that miss the right one at the error rate asked for; ``novel``: the cell lies farther
+    from the reference than all but that share of its cells, or no label is possible.
+    """
+
+    labels: tuple[str, ...]
+    best: Int[np.ndarray, " B"]  # -1: none
+    confidence: Float[np.ndarray, " B"]
+    possible: Bool[np.ndarray, "B L"]
+    novel: Bool[np.ndarray, " B"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Annotator:
+    """Fitted by `fit`; ``of_right_labels`` and ``held_out_distances`` are of reference cells it had not seen."""
+
+    classifier: Classifier
+    reference: Float[np.ndarray, "A P"]
+    temperature: float
+    of_right_labels: Float[np.ndarray, " N"]
+    held_out_distances: Float[np.ndarray, " M"]
+
+    @classmethod
+    def fit(
+        cls,
+        embedding: Float[np.ndarray, "A P"],
+        labels: Shaped[np.ndarray, " A"],
+        *,
+        method: AnnotationMethod = "linear",
+        groups: Shaped[np.ndarray, " A"] | None = None,
+        seed: int = 0,
+    ) -> "Annotator":
+        """Fit on all cells that have an embedding; calibrate in five folds of them.
+
+        Parameters
+        ----------
+        groups
+            Donor, study or batch of each cell: whole groups are held out, so that confidence is that in a new one.
+            Without it cells are, which is confidence in more cells of the same donors.
+
+        Raises
+        ------
+        ConfigError
+            Fewer than two labels, no label with two cells, a single group, or no such method.
+        """
+        check_options(method=method)
+        usable = np.isfinite(embedding).all(axis=1)
+        embedding, labels = embedding[usable], labels[usable]
+        if len(np.unique(labels)) < 2:
+            raise ConfigError(f"the reference has {len(np.unique(labels))} labels; at least two are needed to tell.")
+        classifier = _fit(method, embedding, labels)
+        label = np.searchsorted(classifier.labels, labels)
+        scores = np.full((len(labels), len(classifier.labels)), -np.inf)
+        far = np.empty(len(labels))
+        for split in _folds(labels, None if groups is None else groups[usable], seed):
+            partial = _fit(method, embedding[split.train], labels[split.train])
+            columns = np.searchsorted(classifier.labels, partial.labels)
+            scores[np.ix_(split.test, columns)] = partial.scores(embedding[split.test])
+            far[split.test] = distances(embedding[split.train], embedding[split.test])
+        learned = np.isfinite(scores[np.arange(len(label)), label])  # other cells' label was in their fold alone
+        if not learned.any():
+            raise ConfigError(
+                "every label of the reference is in one group or has one cell; no probability can be checked."
+            )
+        temperature = fit_temperature(scores[learned], label[learned])
+        right = softmax(scores[learned] / temperature, axis=1)[np.arange(learned.sum()), label[learned]]
+        return cls(
+            classifier=classifier,
+            reference=embedding,
+            temperature=temperature,
+            of_right_labels=right,
+            held_out_distances=far[learned],
+        )
+
+    def annotate(
+        self, embedding: Float[np.ndarray, "B P"], *, error_rate: float = 0.1, novelty_rate: float = 0.05
+    ) -> Annotation:
+        """Say what each cell is; no cell's answer depends on the others.
+
+        Parameters
+        ----------
+        error_rate
+            The share of cells, of those like the reference's, whose right label may be missing from ``possible``.
+        novelty_rate
+            The share of them that may be called novel.
+        """
+        check_options(error_rate=error_rate, novelty_rate=novelty_rate)
+        known = np.isfinite(embedding).all(axis=1)
+        num_labels = len(self.classifier.labels)
+        best, confidence = np.full(len(embedding), -1), np.full(len(embedding), np.nan)
+        possible, novel = np.zeros((len(embedding), num_labels), dtype=bool), np.zeros(len(embedding), dtype=bool)
+        if known.any():
+            probabilities = softmax(self.classifier.scores(embedding[known]) / self.temperature, axis=1)  # (b, L)
+            best[known], confidence[known] = probabilities.argmax(axis=1), probabilities.max(axis=1)
+            possible[known] = label_sets(probabilities, self.of_right_labels, error_rate)
+            far = as_far(self.held_out_distances, distances(self.reference, embedding[known]))
+            novel[known] = (far <= novelty_rate) | ~possible[known].any(axis=1)
+        labels = tuple(self.classifier.labels.tolist())
+        return Annotation(labels=labels, best=best, confidence=confidence, possible=possible, novel=novel)
+
+
+def check_options(*, method: str = "linear", error_rate: float = 0.1, novelty_rate: float = 0.05) -> None:
+    """Refuse what `Annotator` would, before long work.
+
+    Raises
+    ------
+    ConfigError
+        No such method, or a rate that is none.
+    """
+    if method not in get_args(AnnotationMethod):
+        raise ConfigError(f"method={method!r} is not one of {', '.join(get_args(AnnotationMethod))}.")
+    for name, rate in (("error_rate", error_rate), ("novelty_rate", novelty_rate)):
+        if not 0 < rate < 1:
+            raise ConfigError(f"{name}={rate} must lie between 0 and 1; 0.1 is usual.")
+
+
+def _fit(method: AnnotationMethod, embedding: Float[np.ndarray, "A P"], labels: Shaped[np.ndarray, " A"]) -> Classifier:
+    match method:
+        case "linear":
+            return LinearClassifier.fit(embedding, labels, variance=variance_of(embedding, "together"))
+        case "knn":
+            return NeighborClassifier.fit(embedding, labels)
+        case _:
+            assert_never(method)
+
+
+def _folds(labels: Shaped[np.ndarray, " A"], groups: Shaped[np.ndarray, " A"] | None, seed: int) -> tuple[Split, ...]:
+    if groups is None:
+        return folds_by_cell(labels, num_folds=min(NUM_FOLDS, len(labels)), seed=seed)
+    num_folds = min(NUM_FOLDS, len(np.unique(groups)))
+    return folds_by_group(groups, labels, grouping="group", num_folds=num_folds, seed=seed)
