@@ -8,6 +8,7 @@ from xtrimogene.evaluation.metrics import (
     ClusterScores,
     accuracy,
     batch_mixing,
+    calibration_error,
     cluster_scores,
     macro_f1,
     mean_scores,
@@ -106,3 +107,11 @@ def test_mean_scores() -> None:
 def test_one_label_has_no_clusters() -> None:
     with pytest.raises(ConfigError, match="3 cells have 1 labels"):
         cluster_scores(np.zeros((3, 2)), np.array(["a"] * 3))
+
+
+def test_calibration_error_by_hand() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.55, 1.0])
+    right = np.array([True, True, False, True, False])
+    # two of three right at .95, one of one at .55, none of one at 1 (in the bin of .95)
+    assert calibration_error(confidence, right) == pytest.approx((abs(3 * 0.95 + 1.0 - 2) + abs(0.55 - 1)) / 5)
+    assert calibration_error(np.array([0.5, 0.5]), np.array([True, False])) == 0.0

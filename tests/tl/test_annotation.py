@@ -1,6 +1,7 @@
 """`tl.annotate`: what it writes of real cells, that the reference stays as it is, and what it refuses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from anndata import AnnData, read_h5ad
 import xtrimogene as xt
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.demo import sample_cells
-from xtrimogene.errors import ConfigError, FieldError, GeneMatchError
+from xtrimogene.errors import CheckpointError, ConfigError, FieldError, GeneMatchError
 from xtrimogene.inference import Inference
 
 MakeCells = Callable[..., AnnData]
@@ -50,8 +51,10 @@ def test_real_cells_get_their_labels_and_strange_ones_none(blood: tuple[AnnData,
     assert not reference.obsm and not reference.uns and (reference.X != before.X).nnz == 0
 
     record = query.uns["xtrimogene_annotation"]
-    assert record["method"] == "linear" and record["reference_cells"] == 60 and record["labels"] == KINDS
-    assert record["model"] == "demo" and record["options"]["pool"] == record["reference"]["options"]["pool"]
+    learned = record["annotator"]
+    assert record["method"] == "linear" and learned["labels"] == KINDS and learned["cells"] == [20, 20, 20]
+    assert learned["held_out_by"] == "cell" and record["held_out"]["macro_f1"] > 0.8
+    assert record["model"] == "demo" and record["options"]["pool"] == learned["model"]["options"]["pool"]
     query.write_h5ad(tmp_path / "annotated.h5ad")
     back = read_h5ad(tmp_path / "annotated.h5ad")
     pd.testing.assert_frame_equal(back.obs[COLUMNS], query.obs[COLUMNS])
@@ -76,7 +79,8 @@ def test_files_give_what_data_in_memory_give(
         "mine_possible",
         "mine_unknown",
     }
-    assert from_files.uns["mine_annotation"]["reference_cells"] == 20, "cells without a label are not used"
+    learned = from_files.uns["mine_annotation"]["annotator"]
+    assert learned["labels"] == ["a", "b"] and learned["cells"] == [10, 10], "cells without a label are not used"
 
 
 def test_cells_without_counts_have_no_answer(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
@@ -132,3 +136,51 @@ def test_nothing_is_embedded_before_all_is_checked(
     for options, error in (({"label_key": "type"}, FieldError), ({"label_key": "cell_type"}, GeneMatchError)):
         with pytest.raises(error):
             xt.tl.annotate(query, reference=reference, model=tiny_model, min_genes=1, **options)
+
+
+@pytest.mark.parametrize("method", ["linear", "knn"])
+def test_a_kept_annotator_says_what_its_reference_says(
+    method: str, tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    reference, query = make_cells(num_cells=30, seed=1), make_cells(num_cells=8, seed=2)
+    reference.obs["kind"] = np.resize(["a / b", "c"], 30)
+    reference.obs["donor"] = np.resize(["one", "one", "two", "two", "three"], 30)
+    options = {"model": tiny_model, "min_genes": 1}
+    learning = {"label_key": "kind", "group_key": "donor", "method": method}
+    folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
+    assert sorted(path.name for path in folder.iterdir()) == ["annotator.json", "arrays.safetensors"]
+    directly = xt.tl.annotate(query.copy(), reference=reference, **learning, **options)
+    kept = xt.tl.annotate(query.copy(), annotator=folder, **options)
+    pd.testing.assert_frame_equal(kept.obs, directly.obs)
+    kept.write_h5ad(tmp_path / "annotated.h5ad")
+    assert kept.uns["xtrimogene_annotation"]["annotator"]["held_out_by"] == "donor"
+
+
+def test_an_annotator_belongs_to_its_model(tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path) -> None:
+    cells = make_cells(num_cells=20)
+    options = {"label_key": "cell_type", "min_genes": 1}
+    folder = xt.tl.fit_annotator(cells, tmp_path / "kept", model=tiny_model, **options)
+    other = replace(tiny_model, sha256="f" * 64, name="other")
+    with pytest.raises(CheckpointError, match="was fitted on vectors of 'tiny' .* not of 'other'"):
+        xt.tl.annotate(cells, annotator=folder, model=other, min_genes=1)
+    with pytest.raises(CheckpointError, match="exists already"):
+        xt.tl.fit_annotator(cells, folder, model=tiny_model, **options)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"reference": 1},
+        {"label_key": "kind"},
+        {"annotator": 1, "label_key": "kind"},
+        {"annotator": 1, "reference": 1},
+    ],
+)
+def test_a_reference_or_an_annotator(
+    given: dict[str, object], tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    cells = make_cells()
+    options = {name: {"reference": cells, "annotator": "folder"}.get(name, value) for name, value in given.items()}
+    with pytest.raises(ConfigError, match="needs reference= with label_key=, or annotator= alone"):
+        xt.tl.annotate(cells, model=tiny_model, **options)

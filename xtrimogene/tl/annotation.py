@@ -1,6 +1,8 @@
 """Cell types of a query, learned from a labelled reference."""
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,15 @@ from jaxtyping import Bool, Shaped
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.errors import FieldError
+from xtrimogene.errors import CheckpointError, ConfigError, FieldError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.annotator import Annotation, AnnotationMethod, Annotator, check_options
+from xtrimogene.tasks.annotation.annotator_folder import (
+    SavedAnnotator,
+    load_annotator,
+    require_new_folder,
+    save_annotator,
+)
 from xtrimogene.tl.embedding import read_vectors, warn_of_unread
 
 UNKNOWN = "unknown"
@@ -22,8 +30,9 @@ UNKNOWN = "unknown"
 def annotate(
     query: AnnData | str | os.PathLike[str],
     *,
-    reference: AnnData | str | os.PathLike[str],
-    label_key: str,
+    reference: AnnData | str | os.PathLike[str] | None = None,
+    annotator: str | os.PathLike[str] | None = None,
+    label_key: str | None = None,
     group_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod = "linear",
@@ -39,16 +48,14 @@ def annotate(
 
     Parameters
     ----------
-    query, reference
-        Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`. The reference is not
-        changed.
-    label_key, group_key
-        Columns of ``reference.obs``: the cell types (cells without one are not used), and the donor, study or batch.
-        With groups, confidence is checked in groups that were not learned from; without, in other cells of the same.
+    query
+        Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`.
+    reference, label_key, group_key, method
+        Labelled cells to learn from, as in `fit_annotator`.
+    annotator
+        Instead of these, a folder that `fit_annotator` wrote.
     model
-        As in `embed`.
-    method
-        "linear": logistic regression on the embedding. "knn": the 15 nearest cells of the reference vote.
+        As in `embed`; with ``annotator``, the model it was fitted with.
     error_rate
         The share of cells, of those like the reference's, whose right label may be missing from the possible ones.
     novelty_rate
@@ -63,58 +70,150 @@ def annotate(
     ``query`` itself; for a path, a new AnnData with obs and uns, and without X. In ``obs``: ``xtrimogene_label``, with
     "unknown" for a cell of no type of the reference; ``xtrimogene_confidence``, the probability of the best label;
     ``xtrimogene_possible``, the labels that it may have, such as "CD4 T | CD8 T"; ``xtrimogene_unknown``. A cell
-    without counts in the model's genes has none of them. ``uns["xtrimogene_annotation"]`` says how.
+    without counts in the model's genes has none of them. ``uns["xtrimogene_annotation"]`` says how, and what the labels
+    and probabilities are worth in cells of the reference that were held out.
 
     Raises
     ------
     FieldError
         No such column in ``reference.obs``, or it holds no text.
     ConfigError
-        Fewer than two labels, a rate that is none, or an option of `embed` that cannot be.
-    CountsError, GeneMatchError, FileFormatError, CheckpointError
+        Neither a reference with a label_key nor an annotator, or both; fewer than two labels; a rate that is none; an
+        option of `embed` that cannot be.
+    CheckpointError
+        No such annotator, or one fitted with another model; or as in `embed`.
+    CountsError, GeneMatchError, FileFormatError
         As in `embed`.
     """
     check_options(method=method, error_rate=error_rate, novelty_rate=novelty_rate)
-    labels, labelled, groups = _read_labels(reference, label_key, group_key)
+    reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
     loaded = load(model)
     inference = Inference(loaded, device=device, token_budget=token_budget)
-    _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
-    known = read_vectors(reference, inference, loaded, min_genes=min_genes, progress=progress)
-    annotator = Annotator.fit(
-        known.embedding[labelled], labels[labelled], method=method, groups=None if groups is None else groups[labelled]
-    )
-    asked = read_vectors(query, inference, loaded, min_genes=min_genes, progress=progress)
+    if annotator is not None and reference is None and label_key is None and group_key is None:
+        saved = load_annotator(annotator)
+        _check_model(saved, loaded, annotator)
+    elif annotator is None and reference is not None and label_key is not None:
+        labels = _read_labels(reference, label_key, group_key)
+        _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
+        saved = _fit(reference, labels, inference, loaded, method, reading)
+    else:
+        raise ConfigError("annotate needs reference= with label_key=, or annotator= alone.")
+    options = saved.card["model"]["options"]
+    asked = read_vectors(query, inference, loaded, pool=options["pool"], read_depth=options["read_depth"], **reading)
     warn_of_unread(asked)
-    annotation = annotator.annotate(asked.embedding, error_rate=error_rate, novelty_rate=novelty_rate)
+    annotation = saved.annotator.annotate(asked.embedding, error_rate=error_rate, novelty_rate=novelty_rate)
     written = query if isinstance(query, AnnData) else AnnData(obs=asked.obs)
     for name, column in _columns(annotation, asked.obs.index).items():
         written.obs[f"{key_added}_{name}"] = column
-    record: dict[str, Any] = {
-        "method": method,
-        "label_key": label_key,
-        "group_key": group_key or "",
-        "reference_cells": int(labelled.sum()),
-        "labels": list(annotation.labels),
-        "temperature": annotator.temperature,
+    learned = {
+        "method": saved.annotator.method,
+        "temperature": saved.annotator.temperature,
+        "held_out": dict(saved.annotator.held_out),
         "error_rate": error_rate,
         "novelty_rate": novelty_rate,
-        "reference": known.record,
     }
-    written.uns[f"{key_added}_annotation"] = asked.record | record
+    written.uns[f"{key_added}_annotation"] = asked.record | learned | {"annotator": dict(saved.card)}
     return written
 
 
-def _read_labels(
-    reference: AnnData | str | os.PathLike[str], label_key: str, group_key: str | None
-) -> tuple[Shaped[np.ndarray, " N"], Bool[np.ndarray, " N"], Shaped[np.ndarray, " N"] | None]:
-    """Return labels, which cells have one (and a group, where asked for), and groups."""
+def fit_annotator(
+    reference: AnnData | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    label_key: str,
+    group_key: str | None = None,
+    model: PretrainedModel | str | os.PathLike[str] = "demo",
+    method: AnnotationMethod = "linear",
+    device: str | None = None,
+    token_budget: int | None = None,
+    min_genes: int = 200,
+    progress: bool = True,
+) -> Path:
+    """Learn labels once, and keep what was learned in a folder for `annotate`; the model's weights are not in it.
+
+    Parameters
+    ----------
+    reference
+        Labelled cells x genes, or the path of an .h5ad or .zarr; it is not changed.
+    folder
+        Must not exist yet, or be an empty folder.
+    label_key, group_key
+        Columns of ``reference.obs``: the cell types (cells without one are not used), and the donor, study or batch.
+        With groups, confidence is checked in groups that were not learned from; without, in other cells of the same.
+    method
+        "linear": logistic regression on the embedding. "knn": the 15 nearest cells of the reference vote.
+    model, device, token_budget, min_genes
+        As in `embed`.
+
+    Returns
+    -------
+    ``folder``: annotator.json, with what the labels are worth in held-out cells, and arrays.safetensors.
+
+    Raises
+    ------
+    FieldError, ConfigError, CheckpointError, CountsError, GeneMatchError, FileFormatError
+        As in `annotate`; the folder exists and holds something, or cannot be written.
+    """
+    check_options(method=method)
+    require_new_folder(Path(folder))
+    labels = _read_labels(reference, label_key, group_key)
+    loaded = load(model)
+    inference = Inference(loaded, device=device, token_budget=token_budget)
+    reading = {"min_genes": min_genes, "progress": progress}
+    return save_annotator(_fit(reference, labels, inference, loaded, method, reading), folder)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Labels:
+    """Labels of a reference, which cells have one (and a group, where asked for), and groups."""
+
+    label_key: str
+    group_key: str | None
+    labels: Shaped[np.ndarray, " N"]
+    used: Bool[np.ndarray, " N"]
+    groups: Shaped[np.ndarray, " N"] | None
+
+
+def _fit(
+    reference: AnnData | str | os.PathLike[str],
+    known: _Labels,
+    inference: Inference,
+    model: PretrainedModel,
+    method: AnnotationMethod,
+    reading: dict[str, Any],
+) -> SavedAnnotator:
+    found = read_vectors(reference, inference, model, **reading)
+    groups = None if known.groups is None else known.groups[known.used]
+    annotator = Annotator.fit(found.embedding[known.used], known.labels[known.used], method=method, groups=groups)
+    names, numbers = np.unique(known.labels[known.used], return_counts=True)
+    card = {
+        "label_key": known.label_key,
+        "held_out_by": known.group_key or "cell",
+        "labels": names.tolist(),  # and their cells as two lists: a key of .h5ad may hold no "/", a label may
+        "cells": numbers.tolist(),
+        "model": found.record,
+    }
+    return SavedAnnotator(annotator=annotator, card=card)
+
+
+def _check_model(saved: SavedAnnotator, model: PretrainedModel, folder: str | os.PathLike[str]) -> None:
+    wanted = saved.card["model"]
+    if wanted["sha256"] != model.sha256:
+        raise CheckpointError(
+            f"{os.fspath(folder)!r} was fitted on vectors of {wanted['model']!r} (sha256 {wanted['sha256'][:12]}...), "
+            f"not of {model.name!r} ({model.sha256[:12]}...); give that model, or fit again."
+        )
+
+
+def _read_labels(reference: AnnData | str | os.PathLike[str], label_key: str, group_key: str | None) -> _Labels:
     with open_cells(reference) as cells:
         obs = cells.obs
-    labels, labelled = _text(obs, label_key)
-    if group_key is None:
-        return labels, labelled, None
-    groups, grouped = _text(obs, group_key)
-    return labels, labelled & grouped, groups
+    labels, used = _text(obs, label_key)
+    groups = None
+    if group_key is not None:
+        groups, grouped = _text(obs, group_key)
+        used = used & grouped
+    return _Labels(label_key=label_key, group_key=group_key, labels=labels, used=used, groups=groups)
 
 
 def _check_cells(adata: AnnData | str | os.PathLike[str], model: PretrainedModel, min_genes: int) -> None:

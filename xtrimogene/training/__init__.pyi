@@ -1,4 +1,5 @@
 from xtrimogene.config import PretrainConfig as PretrainConfig
+from xtrimogene.tl import fit_annotator as fit_annotator
 from xtrimogene.training.data_summary import DataSummary as DataSummary
 from xtrimogene.training.data_summary import summarize_files as summarize_files
 from xtrimogene.training.planning import plan as plan

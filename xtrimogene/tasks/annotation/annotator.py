@@ -3,6 +3,7 @@
 Letters: A reference cells; B cells asked for; P width of the embedding; L labels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never, get_args
 
@@ -12,6 +13,7 @@ from scipy.special import softmax
 
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier, variance_of
+from xtrimogene.evaluation.metrics import accuracy, calibration_error, macro_f1
 from xtrimogene.evaluation.splits import Split, folds_by_cell, folds_by_group
 from xtrimogene.tasks.annotation.calibration import fit_temperature, label_sets
 from xtrimogene.tasks.annotation.novelty import as_far, distances
@@ -38,13 +40,20 @@ class Annotation:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Annotator:
-    """Fitted by `fit`; ``of_right_labels`` and ``held_out_distances`` are of reference cells it had not seen."""
+    """Fitted by `fit`; what is held out are reference cells, in the folds that had not learned from them.
 
+    ``of_right_labels`` is the probability of each one's own label, ``held_out_distances`` how far it lies from the
+    others, ``held_out`` what the labels and probabilities are worth: "macro_f1" and "accuracy" of all held-out cells,
+    "calibration_error" of those whose label was learned, and "calibration_error_before" the temperature.
+    """
+
+    method: AnnotationMethod
     classifier: Classifier
     reference: Float[np.ndarray, "A P"]
     temperature: float
     of_right_labels: Float[np.ndarray, " N"]
-    held_out_distances: Float[np.ndarray, " M"]
+    held_out_distances: Float[np.ndarray, " N"]
+    held_out: Mapping[str, float]
 
     @classmethod
     def fit(
@@ -89,13 +98,22 @@ class Annotator:
                 "every label of the reference is in one group or has one cell; no probability can be checked."
             )
         temperature = fit_temperature(scores[learned], label[learned])
-        right = softmax(scores[learned] / temperature, axis=1)[np.arange(learned.sum()), label[learned]]
+        before, after = (softmax(scores[learned] / divisor, axis=1) for divisor in (1.0, temperature))
+        best = scores.argmax(axis=1)
+        hits = best[learned] == label[learned]
         return cls(
+            method=method,
             classifier=classifier,
             reference=embedding,
             temperature=temperature,
-            of_right_labels=right,
+            of_right_labels=after[np.arange(len(after)), label[learned]],
             held_out_distances=far[learned],
+            held_out={
+                "macro_f1": macro_f1(labels, classifier.labels[best]),
+                "accuracy": accuracy(label, best),
+                "calibration_error_before": calibration_error(before.max(axis=1), hits),
+                "calibration_error": calibration_error(after.max(axis=1), hits),
+            },
         )
 
     def annotate(
