@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData, read_h5ad
 
@@ -27,6 +28,7 @@ COMMANDS = [
     ["demo"],
     ["check"],
     ["embed"],
+    ["annotate"],
     ["convert", "scfoundation"],
     ["store", "build"],
     ["store", "info"],
@@ -103,6 +105,35 @@ def test_options_reach_the_library(run: Run, cells: Path, tiny_folder: Path) -> 
     record = read_h5ad(out).uns["max"]["options"]
     assert (record["pool"], record["read_depth"], record["kind"]) == ("max", "t4", "bulk")
     assert record["precision"] == "int8"
+
+
+def test_annotate_writes_what_tl_annotate_gives(
+    run: Run, cells: Path, tiny_folder: Path, tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    known = cells.with_name("known.h5ad")
+    make_cells(num_cells=30, seed=1).write_h5ad(known)
+    out, model = cells.with_name("out.h5ad"), ["--model", tiny_folder]
+    learning = ["--label-key", "cell_type", "--method", "knn"]
+    code, said, warned = run("annotate", cells, out, "--reference", known, *learning, "--error-rate", "0.2", *model)
+    assert (code, warned) == (0, "")
+    wanted = tl.annotate(
+        make_cells(), reference=known, label_key="cell_type", method="knn", error_rate=0.2, model=tiny_model
+    )
+    written = read_h5ad(out)
+    pd.testing.assert_frame_equal(written.obs, wanted.obs)
+    *labels, there, worth = said.splitlines()
+    numbers = wanted.obs["xtrimogene_label"].value_counts()
+    assert labels == [f"{number:>9,}  {label}" for label, number in numbers.items() if number]
+    assert there == f"{out}: 12 cells, labels of 30 in obs['xtrimogene_label']"
+    held_out = wanted.uns["xtrimogene_annotation"]["held_out"]
+    assert worth.startswith(f"Held out by cell: macro-F1 {held_out['macro_f1']:.3f}, ") and len(worth) <= 80
+
+    kept = tl.fit_annotator(known, cells.with_name("kept"), label_key="cell_type", method="knn", model=tiny_folder)
+    again = cells.with_name("again.h5ad")
+    assert run("annotate", cells, again, "--annotator", kept, "--error-rate", "0.2", *model)[0] == 0
+    pd.testing.assert_frame_equal(read_h5ad(again).obs, wanted.obs)
+    code, _, said = run("annotate", cells, cells.with_name("no.h5ad"), *model)
+    assert code == 2 and said == "error: annotate needs reference= with label_key=, or annotator= alone.\n"
 
 
 def test_an_existing_file_is_kept_unless_told(run: Run, cells: Path, tiny_folder: Path) -> None:

@@ -165,6 +165,57 @@ def embed(
     typer.echo(f"{out}: {cells.n_obs:,} cells x {width:,} in obsm[{key_added!r}]")
 
 
+@app.command(epilog="Example:  xtrimogene annotate cells.h5ad out.h5ad --reference known.h5ad --label-key cell_type")
+def annotate(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Cells: an .h5ad file or a .zarr directory.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .h5ad to write: obs and uns, without X.")],
+    reference: Annotated[Path | None, typer.Option(help="Labelled cells to learn from.")] = None,
+    label_key: Annotated[str | None, typer.Option(help="The reference's column of obs with the cell types.")] = None,
+    group_key: Annotated[
+        str | None, typer.Option(help="Its donors, studies or batches: confidence is checked in those held out.")
+    ] = None,
+    annotator: Annotated[Path | None, typer.Option(help="Instead, a folder of xtrimogene.tl.fit_annotator.")] = None,
+    model: Model = "demo",
+    method: Annotated[Literal["linear", "knn"], typer.Option(help="How labels are read off the vectors.")] = "linear",
+    error_rate: Annotated[float, typer.Option(help="How seldom the right label is not among the possible.")] = 0.1,
+    novelty_rate: Annotated[float, typer.Option(help="How seldom a known kind of cell is called unknown.")] = 0.05,
+    key_added: Annotated[str, typer.Option(help="How the new columns of obs begin.")] = "xtrimogene",
+    device: Device = None,
+    min_genes: MinGenes = 200,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Write each cell's type, learned from labelled cells, and how sure it is."""
+    _check_target(source, out, overwrite)
+    _check_table(source)
+    from xtrimogene import tl
+
+    cells = tl.annotate(
+        source,
+        reference=reference,
+        annotator=annotator,
+        label_key=label_key,
+        group_key=group_key,
+        model=model,
+        method=method,
+        error_rate=error_rate,
+        novelty_rate=novelty_rate,
+        key_added=key_added,
+        device=device,
+        min_genes=min_genes,
+    )
+    _write(cells, out)
+    for label, number in cells.obs[f"{key_added}_label"].value_counts().items():
+        if number:
+            typer.echo(f"{number:>9,}  {label}")
+    record = cells.uns[f"{key_added}_annotation"]
+    worth, learned = record["held_out"], record["annotator"]
+    typer.echo(
+        f"{out}: {cells.n_obs:,} cells, labels of {sum(learned['cells']):,} in obs[{key_added + '_label'!r}]\n"
+        f"Held out by {learned['held_out_by']}: macro-F1 {worth['macro_f1']:.3f}, accuracy {worth['accuracy']:.3f}; "
+        f"confidence is off by {worth['calibration_error']:.3f}"
+    )
+
+
 @convert.command(
     epilog="Example:  xtrimogene convert scfoundation models.ckpt --genes genes.tsv --key cell --out scfoundation-cell"
 )
