@@ -176,7 +176,9 @@ def annotate(
     ] = None,
     annotator: Annotated[Path | None, typer.Option(help="Instead, a folder of xtrimogene.tl.fit_annotator.")] = None,
     model: Model = "demo",
-    method: Annotated[Literal["linear", "knn"], typer.Option(help="How labels are read off the vectors.")] = "linear",
+    method: Annotated[
+        Literal["linear", "knn"] | None, typer.Option(help="How labels are read off the vectors. Default: linear.")
+    ] = None,
     error_rate: Annotated[float, typer.Option(help="How seldom the right label is not among the possible.")] = 0.1,
     novelty_rate: Annotated[float, typer.Option(help="How seldom a known kind of cell is called unknown.")] = 0.05,
     key_added: Annotated[str, typer.Option(help="How the new columns of obs begin.")] = "xtrimogene",

@@ -104,10 +104,14 @@ def test_a_reference_may_name_a_type_unknown(tiny_model: PretrainedModel, make_c
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"label_key": "type"}, FieldError, "the reference's obs has no 'type', it has cell_type, kind, score"),
+        ({"label_key": "type"}, FieldError, "the reference's obs has no 'type', it has cell_type, kind, score, "),
         ({"label_key": "score"}, FieldError, r"obs\['score'\] holds float64 numbers; names are needed"),
         ({"group_key": "donor"}, FieldError, "no 'donor'"),
         ({"error_rate": 0.0}, ConfigError, "error_rate=0.0 must lie between 0 and 1"),
+        ({"key_added": "a/b"}, ConfigError, "cannot be written to a file"),
+        ({"label_key": "parted"}, FieldError, r"the label 'a \| b' holds ' \| '"),
+        ({"label_key": "alike"}, ConfigError, "the reference has 1 labels"),
+        ({"group_key": "alike"}, ConfigError, "the reference has one group"),
     ],
 )
 def test_refused(
@@ -119,6 +123,7 @@ def test_refused(
 ) -> None:
     reference, query = make_cells(num_cells=20, seed=1), make_cells(num_cells=3, seed=2)
     reference.obs["kind"], reference.obs["score"] = np.resize(["a", "b"], 20), 0.5
+    reference.obs["parted"], reference.obs["alike"] = np.resize(["a | b", "b"], 20), "same"
     before = query.obs.copy()
     with pytest.raises(error, match=words):
         xt.tl.annotate(
@@ -171,6 +176,7 @@ def test_an_annotator_belongs_to_its_model(tiny_model: PretrainedModel, make_cel
     "given",
     [
         {},
+        {"annotator": 1, "method": "knn"},
         {"reference": 1},
         {"label_key": "kind"},
         {"annotator": 1, "label_key": "kind"},
@@ -184,3 +190,22 @@ def test_a_reference_or_an_annotator(
     options = {name: {"reference": cells, "annotator": "folder"}.get(name, value) for name, value in given.items()}
     with pytest.raises(ConfigError, match="needs reference= with label_key=, or annotator= alone"):
         xt.tl.annotate(cells, model=tiny_model, **options)
+
+
+def test_numbers_of_clusters_are_labels_and_missing_ones_are_not(
+    tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    reference, query = make_cells(num_cells=60, seed=1), make_cells(num_cells=3, seed=2)
+    reference.obs["cluster"] = pd.Categorical(np.resize([1, 2, None], 60))
+    reference.obs["name"] = np.resize(["a", "b", "nan", ""], 60)
+    options = {"reference": reference, "model": tiny_model, "min_genes": 1}
+    for key, names in (("cluster", ["1", "2"]), ("name", ["a", "b"])):
+        xt.tl.annotate(query, label_key=key, **options)
+        assert query.uns["xtrimogene_annotation"]["annotator"]["labels"] == names
+
+
+def test_few_held_out_cells_are_said(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    reference, query = make_cells(num_cells=12, seed=1), make_cells(num_cells=3, seed=2)
+    with pytest.warns(UserWarning, match="12 cells of the reference could be held out, so novelty_rate=0.05 calls no"):
+        xt.tl.annotate(query, reference=reference, label_key="cell_type", model=tiny_model, min_genes=1)
+    assert not query.obs["xtrimogene_unknown"].any()

@@ -70,9 +70,16 @@ class NeighborClassifier:
     num_neighbors: int = NUM_NEIGHBORS
 
     @classmethod
-    def fit(cls, embedding: Float[np.ndarray, "A P"], labels: Shaped[np.ndarray, " A"]) -> "NeighborClassifier":
-        names, label_of_cell = np.unique(labels, return_inverse=True)
-        return cls(labels=names, embedding=embedding, label_of_cell=label_of_cell)
+    def fit(
+        cls,
+        embedding: Float[np.ndarray, "A P"],
+        labels: Shaped[np.ndarray, " A"],
+        *,
+        names: Shaped[np.ndarray, " L"] | None = None,
+    ) -> "NeighborClassifier":
+        """Keep the cells; ``names`` are all labels there may be (default: those of these cells), in order."""
+        names = np.unique(labels) if names is None else names
+        return cls(labels=names, embedding=embedding, label_of_cell=np.searchsorted(names, labels))
 
     def scores(self, embedding: Float[np.ndarray, "B P"]) -> Float[np.ndarray, "B L"]:
         """Return the logarithm of each label's share of the votes, one vote more shared by all labels."""

@@ -1,6 +1,7 @@
 """Cell types of a query, learned from a labelled reference."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,22 @@ from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import CheckpointError, ConfigError, FieldError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.annotation.annotator import Annotation, AnnotationMethod, Annotator, check_options
+from xtrimogene.tasks.annotation.annotator import (
+    Annotation,
+    AnnotationMethod,
+    Annotator,
+    check_labels,
+    check_options,
+)
 from xtrimogene.tasks.annotation.annotator_folder import (
     SavedAnnotator,
     load_annotator,
     require_new_folder,
     save_annotator,
 )
-from xtrimogene.tl.embedding import read_vectors, warn_of_unread
+from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread
 
-UNKNOWN = "unknown"
+UNKNOWN, SEPARATOR = "unknown", " | "
 
 
 def annotate(
@@ -35,7 +42,7 @@ def annotate(
     label_key: str | None = None,
     group_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
-    method: AnnotationMethod = "linear",
+    method: AnnotationMethod | None = None,
     error_rate: float = 0.1,
     novelty_rate: float = 0.05,
     key_added: str = "xtrimogene",
@@ -70,13 +77,14 @@ def annotate(
     ``query`` itself; for a path, a new AnnData with obs and uns, and without X. In ``obs``: ``xtrimogene_label``, with
     "unknown" for a cell of no type of the reference; ``xtrimogene_confidence``, the probability of the best label;
     ``xtrimogene_possible``, the labels that it may have, such as "CD4 T | CD8 T"; ``xtrimogene_unknown``. A cell
-    without counts in the model's genes has none of them. ``uns["xtrimogene_annotation"]`` says how, and what the labels
-    and probabilities are worth in cells of the reference that were held out.
+    without counts in the model's genes has no label, confidence or possible ones, and is not unknown.
+    ``uns["xtrimogene_annotation"]`` says how, and what the labels and probabilities are worth in cells of the
+    reference that were held out.
 
     Raises
     ------
     FieldError
-        No such column in ``reference.obs``, or it holds no text.
+        No such column in ``reference.obs``, or it holds decimal numbers, or a label with " | " in it.
     ConfigError
         Neither a reference with a label_key nor an annotator, or both; fewer than two labels; a rate that is none; an
         option of `embed` that cannot be.
@@ -84,20 +92,31 @@ def annotate(
         No such annotator, or one fitted with another model; or as in `embed`.
     CountsError, GeneMatchError, FileFormatError
         As in `embed`.
+
+    Warns
+    -----
+    UserWarning
+        As in `embed`; or so few cells could be held out that a rate excludes no label, or calls no cell unknown.
     """
-    check_options(method=method, error_rate=error_rate, novelty_rate=novelty_rate)
+    check_options(method=method or "linear", error_rate=error_rate, novelty_rate=novelty_rate)
+    record_key(key_added)
+    learning = {"reference": reference, "label_key": label_key, "group_key": group_key, "method": method}
+    needless = [name for name, value in learning.items() if value is not None]
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
-    loaded = load(model)
-    inference = Inference(loaded, device=device, token_budget=token_budget)
-    if annotator is not None and reference is None and label_key is None and group_key is None:
+    if annotator is not None and not needless:
         saved = load_annotator(annotator)
+        loaded = load(model)
         _check_model(saved, loaded, annotator)
+        inference = Inference(loaded, device=device, token_budget=token_budget)
     elif annotator is None and reference is not None and label_key is not None:
         labels = _read_labels(reference, label_key, group_key)
+        loaded = load(model)
+        inference = Inference(loaded, device=device, token_budget=token_budget)
         _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
-        saved = _fit(reference, labels, inference, loaded, method, reading)
+        saved = _fit(reference, labels, inference, loaded, method or "linear", reading)
     else:
         raise ConfigError("annotate needs reference= with label_key=, or annotator= alone.")
+    _warn_of_few(saved, error_rate, novelty_rate)
     options = saved.card["model"]["options"]
     asked = read_vectors(query, inference, loaded, pool=options["pool"], read_depth=options["read_depth"], **reading)
     warn_of_unread(asked)
@@ -149,6 +168,11 @@ def fit_annotator(
     -------
     ``folder``: annotator.json, with what the labels are worth in held-out cells, and arrays.safetensors.
 
+    Warns
+    -----
+    UserWarning
+        Cells of the reference that have no counts in the model's genes teach nothing.
+
     Raises
     ------
     FieldError, ConfigError, CheckpointError, CountsError, GeneMatchError, FileFormatError
@@ -185,7 +209,14 @@ def _fit(
     found = read_vectors(reference, inference, model, **reading)
     groups = None if known.groups is None else known.groups[known.used]
     annotator = Annotator.fit(found.embedding[known.used], known.labels[known.used], method=method, groups=groups)
-    names, numbers = np.unique(known.labels[known.used], return_counts=True)
+    if found.num_unread:
+        warnings.warn(
+            f"{found.num_unread:,} cells of the reference have no counts in the model's genes and teach nothing.",
+            UserWarning,
+            stacklevel=3,
+        )
+    taught = known.used & np.isfinite(found.embedding).all(axis=1)
+    names, numbers = np.unique(known.labels[taught], return_counts=True)
     card = {
         "label_key": known.label_key,
         "held_out_by": known.group_key or "cell",
@@ -194,6 +225,19 @@ def _fit(
         "model": found.record,
     }
     return SavedAnnotator(annotator=annotator, card=card)
+
+
+def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) -> None:
+    number = len(saved.annotator.of_right_labels)
+    rates = {"error_rate": (error_rate, "excludes no label"), "novelty_rate": (novelty_rate, "calls no cell unknown")}
+    for name, (rate, then) in rates.items():
+        if rate < 1 / (number + 1):
+            warnings.warn(
+                f"{number:,} cells of the reference could be held out, so {name}={rate:g} {then}; label more cells, "
+                f"or ask for {1 / (number + 1):.2g}.",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def _check_model(saved: SavedAnnotator, model: PretrainedModel, folder: str | os.PathLike[str]) -> None:
@@ -209,10 +253,13 @@ def _read_labels(reference: AnnData | str | os.PathLike[str], label_key: str, gr
     with open_cells(reference) as cells:
         obs = cells.obs
     labels, used = _text(obs, label_key)
+    if parted := [name for name in np.unique(labels[used]).tolist() if SEPARATOR in name]:
+        raise FieldError(f"the label {parted[0]!r} holds {SEPARATOR!r}, which parts possible labels; rename it.")
     groups = None
     if group_key is not None:
         groups, grouped = _text(obs, group_key)
         used = used & grouped
+    check_labels(labels[used], None if groups is None else groups[used])
     return _Labels(label_key=label_key, group_key=group_key, labels=labels, used=used, groups=groups)
 
 
@@ -222,16 +269,18 @@ def _check_cells(adata: AnnData | str | os.PathLike[str], model: PretrainedModel
 
 
 def _text(obs: pd.DataFrame, key: str) -> tuple[Shaped[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-    """Return a column as text, and where it holds any."""
+    """Return a column as text, and where it holds any; "" and "nan" are none."""
     if key not in obs:
         raise FieldError(f"the reference's obs has no {key!r}, it has {', '.join(map(str, obs.columns)) or 'nothing'}.")
     column = obs[key]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
-    if pd.api.types.is_float_dtype(column.dtype):
-        raise FieldError(f"the reference's obs[{key!r}] holds {column.dtype} numbers; names are needed.")
-    there = column.notna().to_numpy()
-    return column.astype(str).to_numpy(dtype=str), there
+    if isinstance(column, pd.DataFrame):
+        raise FieldError(f"the reference's obs has {column.shape[1]} columns {key!r}; rename all but one.")
+    kind = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
+    if pd.api.types.is_float_dtype(kind):
+        raise FieldError(f"the reference's obs[{key!r}] holds {kind} numbers; names are needed.")
+    column = column.astype(object)
+    text = column.astype(str).to_numpy(dtype=str)
+    return text, column.notna().to_numpy() & ~np.isin(text, ["", "nan"])
 
 
 def _columns(annotation: Annotation, index: pd.Index) -> dict[str, pd.Series]:
@@ -239,7 +288,7 @@ def _columns(annotation: Annotation, index: pd.Index) -> dict[str, pd.Series]:
     chosen = np.where(annotation.novel, names.index(UNKNOWN), annotation.best)
     labels = pd.Categorical.from_codes(chosen.tolist(), categories=pd.Index(names))
     possible = [
-        " | ".join(names[label] for label in np.flatnonzero(row)) if best >= 0 else None
+        SEPARATOR.join(names[label] for label in np.flatnonzero(row)) if best >= 0 else None
         for row, best in zip(annotation.possible, annotation.best, strict=True)
     ]
     columns = {

@@ -94,7 +94,7 @@ def embed(
     UserWarning
         The matched genes carry less than 80 % of the counts; or some cells have no counts in them and get a NaN row.
     """
-    record = _record_key(key_added)
+    record = record_key(key_added)
     loaded = load(model)
     found = read_vectors(
         adata,
@@ -193,7 +193,7 @@ def _record(model: PretrainedModel, options: dict[str, Any], report: GeneReport)
     }
 
 
-def _record_key(key_added: str) -> str:
+def record_key(key_added: str) -> str:
     """Return the key in ``uns`` that belongs to one in ``obsm``; both have to be names that a file can hold."""
     key = key_added.removeprefix("X_")
     if "/" in key or key in ("", ".", ".."):

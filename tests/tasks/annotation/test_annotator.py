@@ -27,7 +27,10 @@ def test_it_says_what_cells_are_and_which_are_none_of_it(method: AnnotationMetho
     found = annotator.annotate(asked)
     assert found.labels == ("B cell", "T cell")
     assert (found.best[:100] == np.repeat([0, 1], 50)).all()
-    assert found.novel[100:].all() and found.novel[:100].mean() < 0.2
+    assert found.novel[100:].all() and found.novel[:100].mean() < 0.12
+    careless = annotator.annotate(asked, error_rate=0.5)
+    assert (careless.novel == found.novel).all(), "how many labels are possible is no matter of novelty"
+    assert careless.possible.any(axis=1).all()
     assert (found.confidence[:100] > 0.9).mean() > 0.9
 
 
@@ -83,12 +86,30 @@ def test_cells_whose_label_is_in_their_group_alone_say_nothing_of_confidence() -
     assert annotator.annotate(embedding).labels == ("B cell", "T cell", "only in one")
 
 
+def test_types_of_one_donor_each_make_no_cell_strange() -> None:
+    """Folds know fewer labels than the whole reference, and a vote is worth the same in both."""
+    random = np.random.default_rng(0)
+    embedding, labels, donors = [], [], []
+    for donor, own in (("one", 30.0), ("two", 60.0), ("three", 90.0)):
+        for name, place, number in (("a", 0.0, 60), ("b", 10.0, 60), (f"of {donor}", own, 20)):
+            embedding.append(random.normal(place, 1.0, size=(number, 2)))
+            labels += [name] * number
+            donors += [donor] * number
+    annotator = Annotator.fit(np.concatenate(embedding), np.array(labels), method="knn", groups=np.array(donors))
+    found = annotator.annotate(random.normal(0.0, 1.0, size=(400, 2)))
+    assert found.novel.mean() < 0.12 and found.possible.any(axis=1).all()
+
+
 def test_what_cannot_be_learned_is_said() -> None:
     embedding, labels = reference()
-    with pytest.raises(ConfigError, match="the reference has 1 labels; at least two"):
+    with pytest.raises(ConfigError, match="the reference has 1 labels in cells that can be read; at least two"):
         Annotator.fit(embedding[:60], labels[:60])
-    with pytest.raises(ConfigError, match="every label of the reference is in one group or has one cell"):
+    with pytest.raises(ConfigError, match="every label of the reference is in one group, or has one cell"):
         Annotator.fit(embedding, labels, groups=np.where(labels == "B cell", "one", "two"))
+    with pytest.raises(ConfigError, match="every label of the reference is in one group, or has one cell"):
+        Annotator.fit(embedding[:3], np.array(["a", "b", "c"]))
+    with pytest.raises(ConfigError, match="the reference has one group"):
+        Annotator.fit(embedding, labels, groups=np.full(100, "one"))
     with pytest.raises(ConfigError, match=r"error_rate=1.5 must lie between 0 and 1"):
         Annotator.fit(embedding, labels).annotate(embedding, error_rate=1.5)
     with pytest.raises(ConfigError, match="method='forest' is not one of linear, knn"):

@@ -3,17 +3,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
-from xtrimogene.errors import CheckpointError
+from xtrimogene.data.file_hashes import file_sha256
+from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.tasks.annotation.annotator import AnnotationMethod, Annotator
 from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator, load_annotator, save_annotator
+
+CARD = {"model": {"model": "demo", "sha256": "0", "options": {"pool": "all", "read_depth": "f1"}}}
 
 
 def saved(method: AnnotationMethod = "linear") -> SavedAnnotator:
     random = np.random.default_rng(0)
     labels = np.resize(["a", "b", "c d"], 60)
     embedding = (random.normal(size=(60, 4)) + 3 * (labels == "b")[:, None]).astype(np.float32)
-    return SavedAnnotator(annotator=Annotator.fit(embedding, labels, method=method), card={"model": {"model": "demo"}})
+    return SavedAnnotator(annotator=Annotator.fit(embedding, labels, method=method), card=CARD)
 
 
 @pytest.mark.parametrize("method", ["linear", "knn"])
@@ -37,6 +41,13 @@ def test_what_was_altered_is_refused(tmp_path: Path) -> None:
         ({"sha256": "0"}, "is not the file this annotator was saved with"),
         ({"method": "forest"}, "is no annotator of ours"),
         ({"temperature": "warm"}, "is no annotator of ours"),
+        ({"temperature": 0}, "is no annotator of ours"),
+        ({"temperature": 10**400}, "is no annotator of ours"),
+        ({"labels": ["a", "a", "b"]}, "is no annotator of ours"),
+        ({"labels": ["a", "b"]}, "is no annotator of ours"),
+        ({"held_out": {}}, "is no annotator of ours"),
+        ({"card": []}, "is no annotator of ours"),
+        ({"card": {"model": {}}}, "is no annotator of ours"),
     ):
         card.write_text(json.dumps(facts | change))
         with pytest.raises(CheckpointError, match=words):
@@ -53,3 +64,36 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="exists already"):
         save_annotator(saved(), folder)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        ("linear", "weight", np.zeros((3, 5))),
+        ("linear", "bias", np.full(3, np.nan)),
+        ("linear", "of_right_labels", np.full(60, 1.5)),
+        ("linear", "held_out_distances", np.zeros(7)),
+        ("linear", "reference", np.zeros((60, 4), dtype=np.int64)),
+        ("knn", "reference", np.zeros((0, 4))),
+        ("knn", "label_of_cell", np.full(60, 3)),
+        ("knn", "label_of_cell", np.full(60, -1)),
+        ("knn", "label_of_cell", np.zeros(60)),
+    ],
+)
+def test_arrays_that_cannot_be_are_refused(
+    method: AnnotationMethod, name: str, value: np.ndarray, tmp_path: Path
+) -> None:
+    folder = save_annotator(saved(method), tmp_path / "kept")
+    arrays = load((folder / "arrays.safetensors").read_bytes())
+    (folder / "arrays.safetensors").write_bytes(save(arrays | {name: value}))
+    facts = json.loads((folder / "annotator.json").read_text())
+    facts["sha256"] = file_sha256(folder / "arrays.safetensors")
+    (folder / "annotator.json").write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match="is no annotator of ours"):
+        load_annotator(folder)
+
+
+def test_a_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        save_annotator(saved(), tmp_path / "file" / "kept")

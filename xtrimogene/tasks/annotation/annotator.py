@@ -27,8 +27,8 @@ NUM_FOLDS = 5
 class Annotation:
     """What is said of each cell; one without an embedding (a NaN row) has no label, no confidence, and is not novel.
 
-    ``possible`` are the labels that miss the right one at the error rate asked for; ``novel``: the cell lies farther
-    from the reference than all but that share of its cells, or no label is possible.
+    ``possible`` are the best label and those that may be the right one, at the error rate asked for; ``novel``: the
+    cell lies farther from the reference than all but the novelty rate of its own cells lie from the others.
     """
 
     labels: tuple[str, ...]
@@ -42,9 +42,10 @@ class Annotation:
 class Annotator:
     """Fitted by `fit`; what is held out are reference cells, in the folds that had not learned from them.
 
-    ``of_right_labels`` is the probability of each one's own label, ``held_out_distances`` how far it lies from the
-    others, ``held_out`` what the labels and probabilities are worth: "macro_f1" and "accuracy" of all held-out cells,
-    "calibration_error" of those whose label was learned, and "calibration_error_before" the temperature.
+    Of cells whose label their fold had learned: ``of_right_labels`` is the probability of that label,
+    ``held_out_distances`` how far they lie from the others. ``held_out`` is what labels and probabilities are worth:
+    "macro_f1" and "accuracy" of all held-out cells, "calibration_error" of those whose label was learned, and
+    "calibration_error_before" the temperature, which is fitted on the same cells.
     """
 
     method: AnnotationMethod
@@ -76,27 +77,23 @@ class Annotator:
         Raises
         ------
         ConfigError
-            Fewer than two labels, no label with two cells, a single group, or no such method.
+            As `check_labels` and `check_options`.
         """
         check_options(method=method)
         usable = np.isfinite(embedding).all(axis=1)
         embedding, labels = embedding[usable], labels[usable]
-        if len(np.unique(labels)) < 2:
-            raise ConfigError(f"the reference has {len(np.unique(labels))} labels; at least two are needed to tell.")
+        groups = None if groups is None else groups[usable]
+        check_labels(labels, groups)
         classifier = _fit(method, embedding, labels)
         label = np.searchsorted(classifier.labels, labels)
         scores = np.full((len(labels), len(classifier.labels)), -np.inf)
-        far = np.empty(len(labels))
-        for split in _folds(labels, None if groups is None else groups[usable], seed):
-            partial = _fit(method, embedding[split.train], labels[split.train])
+        far, learned = np.empty(len(labels)), np.zeros(len(labels), dtype=bool)
+        for split in _folds(labels, groups, seed):
+            partial = _fit(method, embedding[split.train], labels[split.train], names=classifier.labels)
             columns = np.searchsorted(classifier.labels, partial.labels)
             scores[np.ix_(split.test, columns)] = partial.scores(embedding[split.test])
             far[split.test] = distances(embedding[split.train], embedding[split.test])
-        learned = np.isfinite(scores[np.arange(len(label)), label])  # other cells' label was in their fold alone
-        if not learned.any():
-            raise ConfigError(
-                "every label of the reference is in one group or has one cell; no probability can be checked."
-            )
+            learned[split.test] = np.isin(labels[split.test], labels[split.train])
         temperature = fit_temperature(scores[learned], label[learned])
         before, after = (softmax(scores[learned] / divisor, axis=1) for divisor in (1.0, temperature))
         best = scores.argmax(axis=1)
@@ -137,8 +134,7 @@ class Annotator:
             probabilities = softmax(self.classifier.scores(embedding[known]) / self.temperature, axis=1)  # (b, L)
             best[known], confidence[known] = probabilities.argmax(axis=1), probabilities.max(axis=1)
             possible[known] = label_sets(probabilities, self.of_right_labels, error_rate)
-            far = as_far(self.held_out_distances, distances(self.reference, embedding[known]))
-            novel[known] = (far <= novelty_rate) | ~possible[known].any(axis=1)
+            novel[known] = as_far(self.held_out_distances, distances(self.reference, embedding[known])) <= novelty_rate
         labels = tuple(self.classifier.labels.tolist())
         return Annotation(labels=labels, best=best, confidence=confidence, possible=possible, novel=novel)
 
@@ -158,12 +154,40 @@ def check_options(*, method: str = "linear", error_rate: float = 0.1, novelty_ra
             raise ConfigError(f"{name}={rate} must lie between 0 and 1; 0.1 is usual.")
 
 
-def _fit(method: AnnotationMethod, embedding: Float[np.ndarray, "A P"], labels: Shaped[np.ndarray, " A"]) -> Classifier:
+def check_labels(labels: Shaped[np.ndarray, " A"], groups: Shaped[np.ndarray, " A"] | None) -> None:
+    """Refuse labels that nothing can be learned from, or not checked, before long work.
+
+    Raises
+    ------
+    ConfigError
+        Fewer than two labels, a single group, or no label that is in two groups (without groups: that two cells have).
+    """
+    names, numbers = np.unique(labels, return_counts=True)
+    if len(names) < 2:
+        raise ConfigError(f"the reference has {len(names)} labels in cells that can be read; at least two are needed.")
+    if groups is not None:
+        if len(np.unique(groups)) < 2:
+            raise ConfigError("the reference has one group, and confidence is checked in others; leave group_key out.")
+        pairs = np.unique(np.stack([labels.astype(str), groups.astype(str)], axis=1), axis=0)
+        _, numbers = np.unique(pairs[:, 0], return_counts=True)
+    if numbers.max() < 2:
+        raise ConfigError(
+            "every label of the reference is in one group, or has one cell; no confidence can be checked. "
+            "Leave group_key out, or label more cells."
+        )
+
+
+def _fit(
+    method: AnnotationMethod,
+    embedding: Float[np.ndarray, "A P"],
+    labels: Shaped[np.ndarray, " A"],
+    names: Shaped[np.ndarray, " L"] | None = None,
+) -> Classifier:
     match method:
         case "linear":
             return LinearClassifier.fit(embedding, labels, variance=variance_of(embedding, "together"))
         case "knn":
-            return NeighborClassifier.fit(embedding, labels)
+            return NeighborClassifier.fit(embedding, labels, names=names)
         case _:
             assert_never(method)
 

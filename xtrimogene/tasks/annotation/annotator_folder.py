@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from xtrimogene.data.file_hashes import file_sha256
-from xtrimogene.errors import CheckpointError
+from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier
 from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
@@ -46,7 +46,6 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
     """
     target, annotator = Path(folder), saved.annotator
     require_new_folder(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
         "reference": annotator.reference,
         "of_right_labels": annotator.of_right_labels,
@@ -72,15 +71,23 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
 
 
 def require_new_folder(folder: Path) -> None:
-    """Refuse a folder that holds something, before long work.
+    """Refuse a folder that holds something, or cannot be made, before long work; make the one above it.
 
     Raises
     ------
     CheckpointError
-        It does.
+        It holds something.
+    ConfigError
+        It cannot be made.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} exists already; name a new folder, or remove it first.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror or error}); name another place.") from error
+    with temporary_folder(folder):
+        pass
 
 
 def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
@@ -113,13 +120,44 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
             held_out_distances=arrays["held_out_distances"],
             held_out=facts["held_out"],
         )
-        return SavedAnnotator(annotator=annotator, card=facts["card"])
+        saved = SavedAnnotator(annotator=annotator, card=facts["card"])
+        _check(saved)
+        return saved
     except OSError as error:
         raise CheckpointError(
             f"no annotator at {str(place)!r} ({error.strerror or error}): a folder with {CARD} and {ARRAYS} is needed, "
             "as xtrimogene.tl.fit_annotator writes it."
         ) from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{place} is no annotator of ours ({error!r}); fit it again.") from None
+
+
+def _check(saved: SavedAnnotator) -> None:
+    """Raise a ValueError, TypeError or KeyError where what was read is not what `save_annotator` writes."""
+    annotator, classifier = saved.annotator, saved.annotator.classifier
+    labels, right = classifier.labels, annotator.of_right_labels
+    num_cells, width = annotator.reference.shape
+    shapes = {"reference": (num_cells, width), "of_right_labels": (right.size,), "held_out_distances": (right.size,)}
+    found = {name: getattr(annotator, name) for name in shapes}
+    if isinstance(classifier, LinearClassifier):
+        own = {"center": (width,), "scale": (width,), "weight": (len(labels), width), "bias": (len(labels),)}
+        shapes, found = shapes | own, found | {name: getattr(classifier, name) for name in own}
+    else:
+        label = classifier.label_of_cell
+        if label.dtype.kind != "i" or label.shape != (num_cells,) or not ((label >= 0) & (label < len(labels))).all():
+            raise ValueError("label_of_cell")
+    for name, array in found.items():
+        if array.shape != shapes[name] or array.dtype.kind != "f" or not np.isfinite(array).all() or not array.size:
+            raise ValueError(name)
+    if right.min() < 0 or right.max() > 1 or not 0 < annotator.temperature < np.inf:
+        raise ValueError("probabilities")
+    if labels.dtype.kind != "U" or not np.array_equal(labels, np.unique(labels)):
+        raise ValueError("labels")
+    model = saved.card["model"]
+    for part, names in ((model, ("sha256", "model", "options")), (model["options"], ("pool", "read_depth"))):
+        if missing := set(names) - set(part):
+            raise KeyError(min(missing))
+    for name in ("macro_f1", "accuracy", "calibration_error", "calibration_error_before"):
+        float(annotator.held_out[name])
