@@ -138,9 +138,10 @@ def test_nothing_is_embedded_before_all_is_checked(
     reference, query = make_cells(num_cells=20, seed=1), make_cells(num_cells=3, seed=2)
     monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("embedded"))
     query.var_names = [f"gene{i}" for i in range(400)]
-    for options, error in (({"label_key": "type"}, FieldError), ({"label_key": "cell_type"}, GeneMatchError)):
+    reference.obs["alike"] = "same"
+    for key, error in (("type", FieldError), ("alike", ConfigError), ("cell_type", GeneMatchError)):
         with pytest.raises(error):
-            xt.tl.annotate(query, reference=reference, model=tiny_model, min_genes=1, **options)
+            xt.tl.annotate(query, reference=reference, model=tiny_model, min_genes=1, label_key=key)
 
 
 @pytest.mark.parametrize("method", ["linear", "knn"])
@@ -149,7 +150,7 @@ def test_a_kept_annotator_says_what_its_reference_says(
 ) -> None:
     reference, query = make_cells(num_cells=30, seed=1), make_cells(num_cells=8, seed=2)
     reference.obs["kind"] = np.resize(["a / b", "c"], 30)
-    reference.obs["donor"] = np.resize(["one", "one", "two", "two", "three"], 30)
+    reference.obs["donor"] = np.resize(["one", "one", "two", "two", "three", None], 30)
     options = {"model": tiny_model, "min_genes": 1}
     learning = {"label_key": "kind", "group_key": "donor", "method": method}
     folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
@@ -158,7 +159,8 @@ def test_a_kept_annotator_says_what_its_reference_says(
     kept = xt.tl.annotate(query.copy(), annotator=folder, **options)
     pd.testing.assert_frame_equal(kept.obs, directly.obs)
     kept.write_h5ad(tmp_path / "annotated.h5ad")
-    assert kept.uns["xtrimogene_annotation"]["annotator"]["held_out_by"] == "donor"
+    learned = kept.uns["xtrimogene_annotation"]["annotator"]
+    assert learned["held_out_by"] == "donor" and sum(learned["cells"]) == 25, "cells without a donor are not used"
 
 
 def test_an_annotator_belongs_to_its_model(tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path) -> None:

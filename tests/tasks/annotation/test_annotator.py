@@ -98,6 +98,7 @@ def test_types_of_one_donor_each_make_no_cell_strange() -> None:
     annotator = Annotator.fit(np.concatenate(embedding), np.array(labels), method="knn", groups=np.array(donors))
     found = annotator.annotate(random.normal(0.0, 1.0, size=(400, 2)))
     assert found.novel.mean() < 0.12 and found.possible.any(axis=1).all()
+    assert annotator.of_right_labels.max() == pytest.approx(found.confidence.max())
 
 
 def test_what_cannot_be_learned_is_said() -> None:
