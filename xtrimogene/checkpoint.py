@@ -101,8 +101,7 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
         The folder exists and holds something, or cannot be written; or a weight is no finite number in this dtype.
     """
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CheckpointError(f"{target} exists already; name a new folder, or remove it first.")
+    require_unused(target)
     state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.network.state_dict().items()}
     for name, tensor in state.items():
         if not tensor.isfinite().all():
@@ -132,6 +131,18 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written ({error.strerror or error}); name another folder.") from None
     return target
+
+
+def require_unused(folder: Path) -> None:
+    """Refuse a folder that holds something, and a file.
+
+    Raises
+    ------
+    CheckpointError
+        It is one.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder} exists already; name a new folder, or remove it first.")
 
 
 def _load_folder(folder: Path, name: str) -> PretrainedModel:

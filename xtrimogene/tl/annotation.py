@@ -100,10 +100,8 @@ def annotate(
     """
     check_options(method=method or "linear", error_rate=error_rate, novelty_rate=novelty_rate)
     record_key(key_added)
-    learning = {"reference": reference, "label_key": label_key, "group_key": group_key, "method": method}
-    needless = [name for name, value in learning.items() if value is not None]
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
-    if annotator is not None and not needless:
+    if annotator is not None and all(one is None for one in (reference, label_key, group_key, method)):
         saved = load_annotator(annotator)
         loaded = load(model)
         _check_model(saved, loaded, annotator)

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from xtrimogene.checkpoint import require_unused
 from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier
@@ -80,8 +81,7 @@ def require_new_folder(folder: Path) -> None:
     ConfigError
         It cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} exists already; name a new folder, or remove it first.")
+    require_unused(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
