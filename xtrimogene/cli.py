@@ -177,8 +177,9 @@ def annotate(
     annotator: Annotated[Path | None, typer.Option(help="Instead, a folder of xtrimogene.tl.fit_annotator.")] = None,
     model: Model = "demo",
     method: Annotated[
-        Literal["linear", "knn"] | None, typer.Option(help="How labels are read off the vectors. Default: linear.")
+        Literal["ensemble", "linear", "knn"] | None, typer.Option(help="How labels are learned. Default: ensemble.")
     ] = None,
+    baselines: Annotated[bool, typer.Option(help="Say whether PCA or all genes would do better here.")] = True,
     error_rate: Annotated[float, typer.Option(help="How seldom the right label is not among the possible.")] = 0.1,
     novelty_rate: Annotated[float, typer.Option(help="How seldom a known kind of cell is called unknown.")] = 0.05,
     key_added: Annotated[str, typer.Option(help="How the new columns of obs begin.")] = "xtrimogene",
@@ -190,6 +191,7 @@ def annotate(
     _check_target(source, out, overwrite)
     _check_table(source)
     from xtrimogene import tl
+    from xtrimogene.tasks.annotation.screen import held_out_lines
 
     cells = tl.annotate(
         source,
@@ -199,6 +201,7 @@ def annotate(
         group_key=group_key,
         model=model,
         method=method,
+        baselines=baselines,
         error_rate=error_rate,
         novelty_rate=novelty_rate,
         key_added=key_added,
@@ -211,11 +214,9 @@ def annotate(
             typer.echo(f"{number:>9,}  {label}")
     record = cells.uns[f"{key_added}_annotation"]
     worth, learned = record["held_out"], record["annotator"]
-    typer.echo(
-        f"{out}: {cells.n_obs:,} cells, labels of {sum(learned['cells']):,} in obs[{key_added + '_label'!r}]\n"
-        f"Held out by {learned['held_out_by']}: macro-F1 {worth['macro_f1']:.3f}, accuracy {worth['accuracy']:.3f}; "
-        f"confidence is off by {worth['calibration_error']:.3f}"
-    )
+    typer.echo(f"{out}: {cells.n_obs:,} cells, labels of {sum(learned['cells']):,} in obs[{key_added + '_label'!r}]")
+    for line in held_out_lines(worth, held_out_by=learned["held_out_by"]):
+        typer.echo(line)
 
 
 @convert.command(

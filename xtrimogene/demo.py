@@ -110,7 +110,7 @@ def _task(cells: AnnData, model: PretrainedModel, held_out: Bool[np.ndarray, "ce
 
 def score_table(result: TaskResult) -> str:
     """Return macro-F1 by features and classifier, at most 80 columns wide."""
-    cells: dict[str, dict[Classifier | None, str]] = {}
+    cells: dict[str, dict[str | None, str]] = {}
     for score in result.scores:
         cells.setdefault(score.method.features, {})[score.method.classifier] = _interval(score.macro_f1)
     header = f"{'':<22}" + "".join(f"{_CLASSIFIER_NAMES[classifier]:<25}" for classifier in CLASSIFIERS)

@@ -52,15 +52,17 @@ def test_real_cells_get_their_labels_and_strange_ones_none(blood: tuple[AnnData,
 
     record = query.uns["xtrimogene_annotation"]
     learned = record["annotator"]
-    assert record["method"] == "linear" and learned["labels"] == KINDS and learned["cells"] == [20, 20, 20]
+    assert record["method"] == "ensemble" and learned["labels"] == KINDS and learned["cells"] == [20, 20, 20]
     assert learned["held_out_by"] == "cell" and record["held_out"]["macro_f1"] > 0.8
+    beside = record["held_out"]
+    assert set(beside["baselines"]) > {"all genes, linear"} and "beats" in beside["verdict"]
     assert record["model"] == "demo" and record["options"]["pool"] == learned["model"]["options"]["pool"]
     query.write_h5ad(tmp_path / "annotated.h5ad")
     back = read_h5ad(tmp_path / "annotated.h5ad")
     pd.testing.assert_frame_equal(back.obs[COLUMNS], query.obs[COLUMNS])
 
 
-@pytest.mark.parametrize("method", ["linear", "knn"])
+@pytest.mark.parametrize("method", ["ensemble", "knn"])
 def test_files_give_what_data_in_memory_give(
     method: str, tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
 ) -> None:
@@ -144,7 +146,7 @@ def test_nothing_is_embedded_before_all_is_checked(
             xt.tl.annotate(query, reference=reference, model=tiny_model, min_genes=1, label_key=key)
 
 
-@pytest.mark.parametrize("method", ["linear", "knn"])
+@pytest.mark.parametrize("method", ["ensemble", "knn"])
 def test_a_kept_annotator_says_what_its_reference_says(
     method: str, tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
 ) -> None:
@@ -161,6 +163,38 @@ def test_a_kept_annotator_says_what_its_reference_says(
     kept.write_h5ad(tmp_path / "annotated.h5ad")
     learned = kept.uns["xtrimogene_annotation"]["annotator"]
     assert learned["held_out_by"] == "donor" and sum(learned["cells"]) == 25, "cells without a donor are not used"
+
+
+def test_genes_that_the_query_lacks_are_left_out_of_both(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    """A reference read without them says the same: the cells' vectors apart, which are of all that was measured."""
+    reference, query = make_cells(num_cells=30, seed=1), make_cells(num_cells=8, seed=2)
+    reference.obs["kind"] = np.resize(["a", "b"], 30)
+    query = query[:, :300].copy()
+    xt.tl.annotate(query, reference=reference, label_key="kind", model=tiny_model, min_genes=1, baselines=False)
+    held_out = query.uns["xtrimogene_annotation"]["held_out"]
+    assert "baselines" not in held_out and "coverage" in held_out
+    folder = xt.tl.fit_annotator(
+        reference, tmp_path / "kept", label_key="kind", model=tiny_model, min_genes=1, baselines=False
+    )
+    kept = query.copy()
+    xt.tl.annotate(kept, annotator=folder, model=tiny_model, min_genes=1)
+    assert (kept.obs["xtrimogene_confidence"] != query.obs["xtrimogene_confidence"]).any(), "it read more genes"
+    with pytest.raises(GeneMatchError, match=r"the genes that the query measured hold \d+% of the reference's counts"):
+        xt.tl.annotate(query[:, :150].copy(), reference=reference, label_key="kind", model=tiny_model, min_genes=1)
+    with pytest.raises(GeneMatchError, match=r"the genes measured here hold \d+% of the reference's counts"):
+        xt.tl.annotate(query[:, :150].copy(), annotator=folder, model=tiny_model, min_genes=1)
+
+
+def test_what_there_is_to_warn_of_the_query_is_said_once(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    reference, query = make_cells(num_cells=20, seed=1), make_cells(num_cells=3, seed=2)
+    more = np.ones((3, 150))
+    names = [*query.var_names, *(f"unknown{number}" for number in range(150))]
+    query = AnnData(np.hstack([query.X.toarray(), more]), obs=query.obs, var=pd.DataFrame(index=names))
+    with pytest.warns(UserWarning, match="of the counts") as said:
+        xt.tl.annotate(query, reference=reference, label_key="cell_type", model=tiny_model, min_genes=1)
+    assert sum("of the counts" in str(one.message) for one in said) == 1
 
 
 def test_an_annotator_belongs_to_its_model(tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path) -> None:

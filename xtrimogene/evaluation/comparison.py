@@ -31,7 +31,7 @@ class Method:
     """What the labels are read from, and how; the most frequent label has no classifier."""
 
     features: str
-    classifier: Classifier | None
+    classifier: str | None
 
     def __str__(self) -> str:
         return f"{self.features}, {self.classifier}" if self.classifier else self.features
@@ -91,6 +91,13 @@ class TaskResult:
 
 
 def run_baselines(task: Task) -> Baselines:
+    """Predict with every baseline, as `predict_baselines`, and place all cells by PCA."""
+    counts = task.counts[:, np.flatnonzero(task.genes)]
+    spaces = [HvgPca.fit(counts, seed=seed).transform(counts) for seed in range(len(task.splits))]
+    return Baselines(predictions=predict_baselines(task), space=embedding_space(task, spaces))
+
+
+def predict_baselines(task: Task) -> dict[Method, Predictions]:
     """Predict with every baseline from the counts of the genes that all parts of the task measured.
 
     The joint PCA, which sees the test counts, is run only from one study to another.
@@ -113,8 +120,7 @@ def run_baselines(task: Task) -> Baselines:
         predictions |= _classify_placed(task, JOINT_PCA, place_jointly, scaling="each")
     predictions[ALL_GENES] = task.predict(read_all_genes)
     predictions[MAJORITY] = task.predict(lambda split, seed: majority(labels[split.train], len(split.test)))
-    spaces = [HvgPca.fit(counts, seed=seed).transform(counts) for seed in range(len(task.splits))]
-    return Baselines(predictions=predictions, space=embedding_space(task, spaces))
+    return predictions
 
 
 def compare(
@@ -137,7 +143,25 @@ def compare(
         spaces[features] = embedding_space(task, arrays)
     predictions |= known.predictions
     judged = [method for method in predictions if method.features == next(iter(embeddings), None)]
-    others = [method for method in predictions if method not in judged]
+    pairs = [
+        (method, other)
+        for method in judged
+        for other in predictions
+        if other not in judged and other.classifier in (method.classifier, None)
+    ]
+    spaces[JOINT_PCA] = known.space
+    return judge(task, predictions, pairs, spaces=spaces, num_resamples=num_resamples)
+
+
+def judge(
+    task: Task,
+    predictions: Mapping[Method, Predictions],
+    pairs: Sequence[tuple[Method, Method]],
+    *,
+    spaces: Mapping[str, Space] | None = None,
+    num_resamples: int = 2000,
+) -> TaskResult:
+    """Score predictions of the task's tested cells; of each pair, the first is compared with the second."""
     truth = task.labels[task.tested]
     return TaskResult(
         task=task.name,
@@ -146,13 +170,8 @@ def compare(
         labels=tuple(np.unique(truth).tolist()),
         unseen_labels=task.unseen_labels,
         scores=tuple(_score(truth, method, predicted, num_resamples) for method, predicted in predictions.items()),
-        differences=tuple(
-            _difference(truth, predictions, method, other, num_resamples)
-            for method in judged
-            for other in others
-            if other.classifier in (method.classifier, None)
-        ),
-        spaces={**spaces, JOINT_PCA: known.space},
+        differences=tuple(_difference(truth, predictions, method, other, num_resamples) for method, other in pairs),
+        spaces=spaces or {},
     )
 
 

@@ -9,26 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
+from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.errors import CheckpointError, ConfigError, FieldError
+from xtrimogene.errors import CheckpointError, ConfigError, FieldError, GeneMatchError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.annotation.annotator import (
-    Annotation,
-    AnnotationMethod,
-    Annotator,
-    check_labels,
-    check_options,
-)
+from xtrimogene.tasks.annotation.annotator import Annotation, Annotator, check_labels, check_options
 from xtrimogene.tasks.annotation.annotator_folder import (
     SavedAnnotator,
     load_annotator,
     require_new_folder,
     save_annotator,
 )
+from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
 from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread
 
 UNKNOWN, SEPARATOR = "unknown", " | "
@@ -43,6 +39,7 @@ def annotate(
     group_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod | None = None,
+    baselines: bool = True,
     error_rate: float = 0.1,
     novelty_rate: float = 0.05,
     key_added: str = "xtrimogene",
@@ -58,7 +55,9 @@ def annotate(
     query
         Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`.
     reference, label_key, group_key, method
-        Labelled cells to learn from, as in `fit_annotator`.
+        Labelled cells to learn from, as in `fit_annotator`; genes that the query lacks are left out of both.
+    baselines
+        As in `fit_annotator`.
     annotator
         Instead of these, a folder that `fit_annotator` wrote.
     model
@@ -98,7 +97,7 @@ def annotate(
     UserWarning
         As in `embed`; or so few cells could be held out that a rate excludes no label, or calls no cell unknown.
     """
-    check_options(method=method or "linear", error_rate=error_rate, novelty_rate=novelty_rate)
+    check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
     record_key(key_added)
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
     if annotator is not None and all(one is None for one in (reference, label_key, group_key, method)):
@@ -110,15 +109,26 @@ def annotate(
         labels = _read_labels(reference, label_key, group_key)
         loaded = load(model)
         inference = Inference(loaded, device=device, token_budget=token_budget)
-        _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
-        saved = _fit(reference, labels, inference, loaded, method or "linear", reading)
+        measured = _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
+        saved = _fit(reference, labels, inference, loaded, method or "ensemble", baselines, reading, measured)
     else:
         raise ConfigError("annotate needs reference= with label_key=, or annotator= alone.")
     _warn_of_few(saved, error_rate, novelty_rate)
     options = saved.card["model"]["options"]
-    asked = read_vectors(query, inference, loaded, pool=options["pool"], read_depth=options["read_depth"], **reading)
+    placed: list[Float[np.ndarray, "b C"]] = []
+    asked = read_vectors(
+        query,
+        inference,
+        loaded,
+        pool=options["pool"],
+        read_depth=options["read_depth"],
+        each=lambda _, block, measured: placed.append(saved.annotator.learned.space.place(block, measured)),
+        **reading,
+    )
     warn_of_unread(asked)
-    annotation = saved.annotator.annotate(asked.embedding, error_rate=error_rate, novelty_rate=novelty_rate)
+    annotation = saved.annotator.annotate(
+        asked.embedding, np.concatenate(placed), error_rate=error_rate, novelty_rate=novelty_rate
+    )
     written = query if isinstance(query, AnnData) else AnnData(obs=asked.obs)
     for name, column in _columns(annotation, asked.obs.index).items():
         written.obs[f"{key_added}_{name}"] = column
@@ -140,7 +150,8 @@ def fit_annotator(
     label_key: str,
     group_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
-    method: AnnotationMethod = "linear",
+    method: AnnotationMethod = "ensemble",
+    baselines: bool = True,
     device: str | None = None,
     token_budget: int | None = None,
     min_genes: int = 200,
@@ -158,7 +169,11 @@ def fit_annotator(
         Columns of ``reference.obs``: the cell types (cells without one are not used), and the donor, study or batch.
         With groups, confidence is checked in groups that were not learned from; without, in other cells of the same.
     method
-        "linear": logistic regression on the embedding. "knn": the 15 nearest cells of the reference vote.
+        "ensemble": the mean probability of two logistic regressions, on the embedding and on the reference's HVG + PCA.
+        "linear": that on the embedding alone. "knn": the 15 nearest cells of the reference vote.
+    baselines
+        Run HVG + PCA, logistic regression on all genes, and the most frequent label in the same folds: they may take as
+        long as embedding 10,000 cells, and say whether the model is worth it here.
     model, device, token_budget, min_genes
         As in `embed`.
 
@@ -182,7 +197,7 @@ def fit_annotator(
     loaded = load(model)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     reading = {"min_genes": min_genes, "progress": progress}
-    return save_annotator(_fit(reference, labels, inference, loaded, method, reading), folder)
+    return save_annotator(_fit(reference, labels, inference, loaded, method, baselines, reading), folder)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -202,11 +217,31 @@ def _fit(
     inference: Inference,
     model: PretrainedModel,
     method: AnnotationMethod,
+    baselines: bool,
     reading: dict[str, Any],
+    measured: Bool[np.ndarray, " G"] | None = None,
 ) -> SavedAnnotator:
-    found = read_vectors(reference, inference, model, **reading)
-    groups = None if known.groups is None else known.groups[known.used]
-    annotator = Annotator.fit(found.embedding[known.used], known.labels[known.used], method=method, groups=groups)
+    """Fit on the genes that the reference, and where given the query, measured."""
+    rows = np.flatnonzero(known.used)
+    drawn = draw_cells(known.labels[rows])
+    parts: list[csr_matrix] = []
+
+    def keep(start: int, block: csr_matrix, _: Bool[np.ndarray, " G"]) -> None:
+        inside = rows[drawn] - start
+        parts.append(block[inside[(inside >= 0) & (inside < block.shape[0])]])
+
+    found = read_vectors(reference, inference, model, each=keep, **reading)
+    counts = vstack(parts, format="csr")
+    annotator = Annotator.fit(
+        found.embedding[rows],
+        known.labels[rows],
+        drawn=drawn,
+        counts=counts,
+        read=_shared(counts, found.measured, measured),
+        method=method,
+        groups=None if known.groups is None else known.groups[rows],
+        baselines=baselines,
+    )
     if found.num_unread:
         warnings.warn(
             f"{found.num_unread:,} cells of the reference have no counts in the model's genes and teach nothing.",
@@ -223,6 +258,20 @@ def _fit(
         "model": found.record,
     }
     return SavedAnnotator(annotator=annotator, card=card)
+
+
+def _shared(
+    counts: csr_matrix, measured: Bool[np.ndarray, " G"], in_query: Bool[np.ndarray, " G"] | None
+) -> Bool[np.ndarray, " G"]:
+    if in_query is None:
+        return measured
+    shared = measured & in_query
+    held = float((counts @ shared.astype(np.float64)).sum() / max(counts.sum(), 1))
+    if held < 0.5:
+        raise GeneMatchError(
+            f"the genes that the query measured hold {held:.0%} of the reference's counts; at least half are needed."
+        )
+    return shared
 
 
 def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) -> None:
@@ -261,9 +310,15 @@ def _read_labels(reference: AnnData | str | os.PathLike[str], label_key: str, gr
     return _Labels(label_key=label_key, group_key=group_key, labels=labels, used=used, groups=groups)
 
 
-def _check_cells(adata: AnnData | str | os.PathLike[str], model: PretrainedModel, min_genes: int) -> None:
-    with open_cells(adata) as cells:
-        MatchedCounts.find(cells, model.genes).require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
+def _check_cells(
+    adata: AnnData | str | os.PathLike[str], model: PretrainedModel, min_genes: int
+) -> Bool[np.ndarray, " G"]:
+    """Return which genes are measured; what there is to warn of is said when the cells are embedded."""
+    with open_cells(adata) as cells, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        counts = MatchedCounts.find(cells, model.genes)
+        counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
+        return counts.match.measured
 
 
 def _text(obs: pd.DataFrame, key: str) -> tuple[Shaped[np.ndarray, " N"], Bool[np.ndarray, " N"]]:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
+from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.config import EncoderPrecision, Pool
@@ -21,6 +23,8 @@ from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.inference import Inference, readable_cells
 from xtrimogene.long_work import progress_bar
+
+EachBlock = Callable[[int, csr_matrix, Bool[np.ndarray, " G"]], None]
 
 
 def embed(
@@ -117,10 +121,14 @@ def embed(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CellVectors:
-    """Vectors of the cells of an AnnData or a file, a NaN row where a cell has no counts; ``obs`` is a copy."""
+    """Vectors of the cells of an AnnData or a file, a NaN row where a cell has no counts; ``obs`` is a copy.
+
+    ``measured`` are the genes of the model that were.
+    """
 
     obs: pd.DataFrame
     embedding: Float32[np.ndarray, "N P"]
+    measured: Bool[np.ndarray, " G"]
     record: dict[str, Any]
     num_unread: int
 
@@ -137,8 +145,13 @@ def read_vectors(
     read_depth: str | None = None,
     min_genes: int = 200,
     progress: bool = True,
+    each: EachBlock | None = None,
 ) -> CellVectors:
-    """Read, check, match and embed; what each option means, and what is raised, `embed` says."""
+    """Read, check, match and embed; what each option means, and what is raised, `embed` says.
+
+    ``each`` is called with the first row of each block, its counts over the model's genes, and which of them are
+    measured.
+    """
     depth, pooled = read_depth or model.config.read_depth, pool or model.config.pool
     ReadDepth.parse(depth)
     num_unread = 0
@@ -149,6 +162,8 @@ def read_vectors(
         embedding = np.full((cells.num_cells, inference.embedding_dim(pooled)), np.nan, np.float32)
         with progress_bar("Embedding cells", cells.num_cells, shown=progress) as advance:
             for start, block in counts.blocks():
+                if each is not None:
+                    each(start, block, counts.match.measured)
                 embedding[start : start + block.shape[0]] = inference.cell_embeddings(
                     block, pool=pooled, read_depth=depth, normalized=counts.normalized, progress=advance
                 )
@@ -166,7 +181,13 @@ def read_vectors(
         "read_depth": depth,
         "min_genes": min_genes,
     }
-    return CellVectors(obs=obs, embedding=embedding, record=_record(model, options, report), num_unread=num_unread)
+    return CellVectors(
+        obs=obs,
+        embedding=embedding,
+        measured=counts.match.measured,
+        record=_record(model, options, report),
+        num_unread=num_unread,
+    )
 
 
 def warn_of_unread(found: CellVectors) -> None:

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,32 +9,35 @@ from safetensors.numpy import load, save
 
 from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.errors import CheckpointError, ConfigError
-from xtrimogene.tasks.annotation.annotator import AnnotationMethod, Annotator
 from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator, load_annotator, save_annotator
+from xtrimogene.tasks.annotation.learned import AnnotationMethod
 
+Saved = Callable[..., SavedAnnotator]
 CARD = {"model": {"model": "demo", "sha256": "0", "options": {"pool": "all", "read_depth": "f1"}}}
 
 
-def saved(method: AnnotationMethod = "linear") -> SavedAnnotator:
-    random = np.random.default_rng(0)
-    labels = np.resize(["a", "b", "c d"], 60)
-    embedding = (random.normal(size=(60, 4)) + 3 * (labels == "b")[:, None]).astype(np.float32)
-    return SavedAnnotator(annotator=Annotator.fit(embedding, labels, method=method), card=CARD)
+@pytest.fixture
+def saved(draw_kinds: Any) -> Callable[..., SavedAnnotator]:
+    cells = draw_kinds({"B cell": 30, "T cell": 30})
+    named = cells.named(np.where(np.arange(60) < 10, "c d", np.where(cells.labels == "B cell", "a", "b")))
+    return lambda method="linear": SavedAnnotator(annotator=named.fit(method=method, baselines=True), card=CARD)
 
 
-@pytest.mark.parametrize("method", ["linear", "knn"])
-def test_what_is_read_answers_to_the_bit(method: AnnotationMethod, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["ensemble", "linear", "knn"])
+def test_what_is_read_answers_to_the_bit(
+    method: AnnotationMethod, saved: Saved, draw_kinds: Any, tmp_path: Path
+) -> None:
     written = saved(method)
     read = load_annotator(save_annotator(written, tmp_path / "deep" / "kept"))
     assert read.card == written.card and read.annotator.held_out == written.annotator.held_out
-    asked = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
-    found, wanted = (one.annotator.annotate(asked) for one in (read, written))
+    asked = draw_kinds({"B cell": 10, "platelet": 10}, seed=1)
+    found, wanted = (asked.asked(one.annotator) for one in (read, written))
     assert found.labels == wanted.labels == ("a", "b", "c d")
     for field in ("best", "confidence", "possible", "novel"):
         np.testing.assert_array_equal(getattr(found, field), getattr(wanted, field))
 
 
-def test_what_was_altered_is_refused(tmp_path: Path) -> None:
+def test_what_was_altered_is_refused(saved: Saved, tmp_path: Path) -> None:
     folder = save_annotator(saved(), tmp_path / "kept")
     card = folder / "annotator.json"
     facts = json.loads(card.read_text())
@@ -59,7 +64,7 @@ def test_what_was_altered_is_refused(tmp_path: Path) -> None:
         load_annotator(tmp_path)
 
 
-def test_nothing_is_written_over(tmp_path: Path) -> None:
+def test_nothing_is_written_over(saved: Saved, tmp_path: Path) -> None:
     folder = save_annotator(saved(), tmp_path / "kept")
     with pytest.raises(CheckpointError, match="exists already"):
         save_annotator(saved(), folder)
@@ -69,19 +74,26 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "name", "value"),
     [
-        ("linear", "weight", np.zeros((3, 5))),
-        ("linear", "bias", np.full(3, np.nan)),
+        ("linear", "classifier.weight", np.zeros((3, 5))),
+        ("linear", "classifier.bias", np.full(3, np.nan)),
         ("linear", "of_right_labels", np.full(60, 1.5)),
-        ("linear", "held_out_distances", np.zeros(7)),
-        ("linear", "reference", np.zeros((60, 4), dtype=np.int64)),
-        ("knn", "reference", np.zeros((0, 4))),
-        ("knn", "label_of_cell", np.full(60, 3)),
-        ("knn", "label_of_cell", np.full(60, -1)),
-        ("knn", "label_of_cell", np.zeros(60)),
+        ("linear", "strangeness", np.zeros(7)),
+        ("linear", "strangeness", np.zeros(60, dtype=np.int64)),
+        ("ensemble", "by_expression.weight", np.zeros((3, 2))),
+        ("knn", "classifier.embedding", np.zeros((0, 2))),
+        ("knn", "classifier.label_of_cell", np.full(60, 3)),
+        ("knn", "classifier.label_of_cell", np.full(60, -1)),
+        ("knn", "classifier.label_of_cell", np.zeros(60)),
+        ("linear", "space.genes", np.full(40, 45)),
+        ("linear", "space.share", np.zeros(45)),
+        ("linear", "space.components", np.zeros((39, 39))),
+        ("linear", "novelty.spread", np.zeros(3)),
+        ("linear", "novelty.whiten", np.zeros((3, 39))),
+        ("linear", "novelty.centers", np.full((3, 39), np.inf)),
     ],
 )
 def test_arrays_that_cannot_be_are_refused(
-    method: AnnotationMethod, name: str, value: np.ndarray, tmp_path: Path
+    method: AnnotationMethod, name: str, value: np.ndarray, saved: Saved, tmp_path: Path
 ) -> None:
     folder = save_annotator(saved(method), tmp_path / "kept")
     arrays = load((folder / "arrays.safetensors").read_bytes())
@@ -93,7 +105,7 @@ def test_arrays_that_cannot_be_are_refused(
         load_annotator(folder)
 
 
-def test_a_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_is_refused(saved: Saved, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         save_annotator(saved(), tmp_path / "file" / "kept")

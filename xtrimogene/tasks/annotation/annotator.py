@@ -1,25 +1,25 @@
 """An annotator: what was learned from labelled cells, and what it says of others.
 
-Letters: A reference cells; B cells asked for; P width of the embedding; L labels.
+Letters: A reference cells; D of them, drawn, whose counts are read too; N held-out ones whose label was learned;
+B cells asked for; G genes of the model; P width of the embedding; C principal axes of expression; L labels.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, assert_never, get_args
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
+from scipy.sparse import csr_matrix
 from scipy.special import softmax
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier, variance_of
-from xtrimogene.evaluation.metrics import accuracy, calibration_error, macro_f1
 from xtrimogene.evaluation.splits import Split, folds_by_cell, folds_by_group
-from xtrimogene.tasks.annotation.calibration import fit_temperature, label_sets
-from xtrimogene.tasks.annotation.novelty import as_far, distances
+from xtrimogene.tasks.annotation.calibration import label_sets
+from xtrimogene.tasks.annotation.held_out import HeldOutCells
+from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned
+from xtrimogene.tasks.annotation.novelty import as_strange
 
-AnnotationMethod = Literal["linear", "knn"]
-Classifier = LinearClassifier | NeighborClassifier
 NUM_FOLDS = 5
 
 
@@ -28,7 +28,7 @@ class Annotation:
     """What is said of each cell; one without an embedding (a NaN row) has no label, no confidence, and is not novel.
 
     ``possible`` are the best label and those that may be the right one, at the error rate asked for; ``novel``: the
-    cell lies farther from the reference than all but the novelty rate of its own cells lie from the others.
+    cell is stranger to the reference than all but the novelty rate of its own cells.
     """
 
     labels: tuple[str, ...]
@@ -40,21 +40,17 @@ class Annotation:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Annotator:
-    """Fitted by `fit`; what is held out are reference cells, in the folds that had not learned from them.
+    """Fitted by `fit`; ``of_right_labels`` and ``strangeness`` are of held-out reference cells, as `HeldOutCells`.
 
-    Of cells whose label their fold had learned: ``of_right_labels`` is the probability of that label,
-    ``held_out_distances`` how far they lie from the others. ``held_out`` is what labels and probabilities are worth:
-    "macro_f1" and "accuracy" of all held-out cells, "calibration_error" of those whose label was learned, and
-    "calibration_error_before" the temperature, which is fitted on the same cells.
+    ``held_out`` is what labels and probabilities are worth there: `HeldOutCells.figures` and ``beside_baselines``.
     """
 
     method: AnnotationMethod
-    classifier: Classifier
-    reference: Float[np.ndarray, "A P"]
+    learned: Learned
     temperature: float
     of_right_labels: Float[np.ndarray, " N"]
-    held_out_distances: Float[np.ndarray, " N"]
-    held_out: Mapping[str, float]
+    strangeness: Float[np.ndarray, " N"]
+    held_out: Mapping[str, Any]
 
     @classmethod
     def fit(
@@ -62,17 +58,26 @@ class Annotator:
         embedding: Float[np.ndarray, "A P"],
         labels: Shaped[np.ndarray, " A"],
         *,
-        method: AnnotationMethod = "linear",
+        drawn: Int[np.ndarray, " D"],
+        counts: csr_matrix,
+        read: Bool[np.ndarray, " G"],
+        method: AnnotationMethod = "ensemble",
         groups: Shaped[np.ndarray, " A"] | None = None,
+        baselines: bool = True,
         seed: int = 0,
     ) -> "Annotator":
-        """Fit on all cells that have an embedding; calibrate in five folds of them.
+        """Fit on all cells that have an embedding; calibrate in five folds of those drawn (`draw_cells`).
 
         Parameters
         ----------
+        counts
+            Of the cells ``drawn``, over the model's genes; those ``read`` are used, which should be measured in what is
+            asked for too.
         groups
             Donor, study or batch of each cell: whole groups are held out, so that confidence is that in a new one.
             Without it cells are, which is confidence in more cells of the same donors.
+        baselines
+            Run them in the same folds.
 
         Raises
         ------
@@ -81,45 +86,36 @@ class Annotator:
         """
         check_options(method=method)
         usable = np.isfinite(embedding).all(axis=1)
+        counts, drawn = counts[usable[drawn]], (np.cumsum(usable) - 1)[drawn[usable[drawn]]]
         embedding, labels = embedding[usable], labels[usable]
         groups = None if groups is None else groups[usable]
-        check_labels(labels, groups)
-        classifier = _fit(method, embedding, labels)
-        label = np.searchsorted(classifier.labels, labels)
-        scores = np.full((len(labels), len(classifier.labels)), -np.inf)
-        far, learned = np.empty(len(labels)), np.zeros(len(labels), dtype=bool)
-        for split in _folds(labels, groups, seed):
-            partial = _fit(method, embedding[split.train], labels[split.train], names=classifier.labels)
-            columns = np.searchsorted(classifier.labels, partial.labels)
-            scores[np.ix_(split.test, columns)] = partial.scores(embedding[split.test])
-            far[split.test] = distances(embedding[split.train], embedding[split.test])
-            learned[split.test] = np.isin(labels[split.test], labels[split.train])
-        temperature = fit_temperature(scores[learned], label[learned])
-        before, after = (softmax(scores[learned] / divisor, axis=1) for divisor in (1.0, temperature))
-        best = scores.argmax(axis=1)
-        hits = best[learned] == label[learned]
+        few, of_few, groups_of_few = embedding[drawn], labels[drawn], None if groups is None else groups[drawn]
+        check_labels(of_few, groups_of_few)
+        splits = _folds(of_few, groups_of_few, seed)
+        cells = HeldOutCells.of(method, few, of_few, counts=counts, read=read, splits=splits, seed=seed)
         return cls(
             method=method,
-            classifier=classifier,
-            reference=embedding,
-            temperature=temperature,
-            of_right_labels=after[np.arange(len(after)), label[learned]],
-            held_out_distances=far[learned],
-            held_out={
-                "macro_f1": macro_f1(labels, classifier.labels[best]),
-                "accuracy": accuracy(label, best),
-                "calibration_error_before": calibration_error(before.max(axis=1), hits),
-                "calibration_error": calibration_error(after.max(axis=1), hits),
-            },
+            learned=Learned.fit(method, embedding, labels, drawn=drawn, counts=counts, read=read, seed=seed),
+            temperature=cells.temperature,
+            of_right_labels=cells.of_right_labels,
+            strangeness=cells.strangeness[cells.learned],
+            held_out=cells.beside_baselines(counts, read, splits, baselines=baselines) | cells.figures(),
         )
 
     def annotate(
-        self, embedding: Float[np.ndarray, "B P"], *, error_rate: float = 0.1, novelty_rate: float = 0.05
+        self,
+        embedding: Float[np.ndarray, "B P"],
+        components: Float[np.ndarray, "B C"],
+        *,
+        error_rate: float = 0.1,
+        novelty_rate: float = 0.05,
     ) -> Annotation:
         """Say what each cell is; no cell's answer depends on the others.
 
         Parameters
         ----------
+        components
+            Where ``learned.space`` places the cells' counts.
         error_rate
             The share of cells, of those like the reference's, whose right label may be missing from ``possible``.
         novelty_rate
@@ -127,19 +123,21 @@ class Annotator:
         """
         check_options(error_rate=error_rate, novelty_rate=novelty_rate)
         known = np.isfinite(embedding).all(axis=1)
-        num_labels = len(self.classifier.labels)
+        num_labels = len(self.learned.labels)
         best, confidence = np.full(len(embedding), -1), np.full(len(embedding), np.nan)
         possible, novel = np.zeros((len(embedding), num_labels), dtype=bool), np.zeros(len(embedding), dtype=bool)
         if known.any():
-            probabilities = softmax(self.classifier.scores(embedding[known]) / self.temperature, axis=1)  # (b, L)
+            scores = self.learned.scores(embedding[known], components[known])
+            probabilities = softmax(scores / self.temperature, axis=1)  # (b, L)
             best[known], confidence[known] = probabilities.argmax(axis=1), probabilities.max(axis=1)
             possible[known] = label_sets(probabilities, self.of_right_labels, error_rate)
-            novel[known] = as_far(self.held_out_distances, distances(self.reference, embedding[known])) <= novelty_rate
-        labels = tuple(self.classifier.labels.tolist())
+            strangeness = self.learned.novelty.strangeness(components[known])
+            novel[known] = as_strange(self.strangeness, strangeness) <= novelty_rate
+        labels = tuple(self.learned.labels.tolist())
         return Annotation(labels=labels, best=best, confidence=confidence, possible=possible, novel=novel)
 
 
-def check_options(*, method: str = "linear", error_rate: float = 0.1, novelty_rate: float = 0.05) -> None:
+def check_options(*, method: str = "ensemble", error_rate: float = 0.1, novelty_rate: float = 0.05) -> None:
     """Refuse what `Annotator` would, before long work.
 
     Raises
@@ -175,21 +173,6 @@ def check_labels(labels: Shaped[np.ndarray, " A"], groups: Shaped[np.ndarray, " 
             "every label of the reference is in one group, or has one cell; no confidence can be checked. "
             "Leave group_key out, or label more cells."
         )
-
-
-def _fit(
-    method: AnnotationMethod,
-    embedding: Float[np.ndarray, "A P"],
-    labels: Shaped[np.ndarray, " A"],
-    names: Shaped[np.ndarray, " L"] | None = None,
-) -> Classifier:
-    match method:
-        case "linear":
-            return LinearClassifier.fit(embedding, labels, variance=variance_of(embedding, "together"))
-        case "knn":
-            return NeighborClassifier.fit(embedding, labels, names=names)
-        case _:
-            assert_never(method)
 
 
 def _folds(labels: Shaped[np.ndarray, " A"], groups: Shaped[np.ndarray, " A"] | None, seed: int) -> tuple[Split, ...]:

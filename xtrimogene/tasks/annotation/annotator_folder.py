@@ -6,7 +6,7 @@ annotator.json holds the sha256 of the arrays, and of the weights of the model w
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,19 @@ from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier
 from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
+from xtrimogene.tasks.annotation.expression import ExpressionSpace
+from xtrimogene.tasks.annotation.learned import Learned
+from xtrimogene.tasks.annotation.novelty import Novelty
 
-FORMAT = "xtrimogene-annotator-1"
+FORMAT = "xtrimogene-annotator-2"
 CARD, ARRAYS = "annotator.json", "arrays.safetensors"
-CLASSIFIERS = {"linear": LinearClassifier, "knn": NeighborClassifier}
-ARRAYS_OF = {"linear": ("center", "scale", "weight", "bias"), "knn": ("label_of_cell",)}  # neighbours: the reference
+PARTS: Mapping[str, Mapping[str, type]] = {  # of what is learned, by method
+    "linear": {"classifier": LinearClassifier},
+    "ensemble": {"classifier": LinearClassifier, "by_expression": LinearClassifier},
+    "knn": {"classifier": NeighborClassifier},
+}
+COMMON = {"space": ExpressionSpace, "novelty": Novelty}
+MEASURED = ("macro_f1", "accuracy", "calibration_error_before", "calibration_error", "coverage", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,12 +55,9 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
     """
     target, annotator = Path(folder), saved.annotator
     require_new_folder(target)
-    arrays = {
-        "reference": annotator.reference,
-        "of_right_labels": annotator.of_right_labels,
-        "held_out_distances": annotator.held_out_distances,
-    }
-    arrays |= {name: getattr(annotator.classifier, name) for name in ARRAYS_OF[annotator.method]}
+    arrays = {"of_right_labels": annotator.of_right_labels, "strangeness": annotator.strangeness}
+    for part, kind in {**PARTS[annotator.method], **COMMON}.items():
+        arrays |= {f"{part}.{name}": getattr(getattr(annotator.learned, part), name) for name in _arrays(kind)}
     with temporary_folder(target) as scratch:
         place = scratch / "annotator"
         place.mkdir()
@@ -60,7 +65,7 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
         facts = {
             "format": FORMAT,
             "method": annotator.method,
-            "labels": annotator.classifier.labels.tolist(),
+            "labels": annotator.learned.labels.tolist(),
             "temperature": annotator.temperature,
             "held_out": dict(annotator.held_out),
             "sha256": file_sha256(place / ARRAYS),
@@ -106,18 +111,16 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
         if file_sha256(place / ARRAYS) != facts["sha256"]:
             raise CheckpointError(f"{place / ARRAYS} is not the file this annotator was saved with; fit it again.")
         arrays = load((place / ARRAYS).read_bytes())
-        kind = CLASSIFIERS[facts["method"]]
-        own = {name: arrays[name] for name in ARRAYS_OF[facts["method"]]}
-        if kind is NeighborClassifier:
-            own["embedding"] = arrays["reference"]
-        classifier = kind(labels=np.array(facts["labels"]), **own)
+        labels, parts = np.array(facts["labels"]), {}
+        for part, kind in {**PARTS[facts["method"]], **COMMON}.items():
+            own = {name: arrays[f"{part}.{name}"] for name in _arrays(kind)}
+            parts[part] = kind(**own) if part in COMMON else kind(labels=labels, **own)
         annotator = Annotator(
             method=facts["method"],
-            classifier=classifier,
-            reference=arrays["reference"],
+            learned=Learned(**{"by_expression": None} | parts),
             temperature=float(facts["temperature"]),
             of_right_labels=arrays["of_right_labels"],
-            held_out_distances=arrays["held_out_distances"],
+            strangeness=arrays["strangeness"],
             held_out=facts["held_out"],
         )
         saved = SavedAnnotator(annotator=annotator, card=facts["card"])
@@ -134,30 +137,59 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
         raise CheckpointError(f"{place} is no annotator of ours ({error!r}); fit it again.") from None
 
 
+def _arrays(kind: type) -> tuple[str, ...]:
+    """Name the fields that hold numbers."""
+    return tuple(field.name for field in fields(kind) if field.name not in ("labels", "num_neighbors"))
+
+
 def _check(saved: SavedAnnotator) -> None:
     """Raise a ValueError, TypeError or KeyError where what was read is not what `save_annotator` writes."""
-    annotator, classifier = saved.annotator, saved.annotator.classifier
-    labels, right = classifier.labels, annotator.of_right_labels
-    num_cells, width = annotator.reference.shape
-    shapes = {"reference": (num_cells, width), "of_right_labels": (right.size,), "held_out_distances": (right.size,)}
-    found = {name: getattr(annotator, name) for name in shapes}
-    if isinstance(classifier, LinearClassifier):
-        own = {"center": (width,), "scale": (width,), "weight": (len(labels), width), "bias": (len(labels),)}
-        shapes, found = shapes | own, found | {name: getattr(classifier, name) for name in own}
-    else:
-        label = classifier.label_of_cell
-        if label.dtype.kind != "i" or label.shape != (num_cells,) or not ((label >= 0) & (label < len(labels))).all():
-            raise ValueError("label_of_cell")
-    for name, array in found.items():
-        if array.shape != shapes[name] or array.dtype.kind != "f" or not np.isfinite(array).all() or not array.size:
-            raise ValueError(name)
+    annotator, learned = saved.annotator, saved.annotator.learned
+    labels, right, classifier = learned.labels, annotator.of_right_labels, learned.classifier
+    num_axes, num_variable = learned.space.components.shape
+    (num_genes,) = learned.space.share.shape
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "of_right_labels": (annotator, (right.size,)),
+        "strangeness": (annotator, (right.size,)),
+        "mean": (learned.space, (num_variable,)),
+        "components": (learned.space, (num_axes, num_variable)),
+        "share": (learned.space, (num_genes,)),
+        "whiten": (learned.novelty, (num_axes, num_axes)),
+        "centers": (learned.novelty, (len(labels), num_axes)),
+        "spread": (learned.novelty, (len(labels),)),
+    }
+    for name, (owner, shape) in shapes.items():
+        _check_numbers(getattr(owner, name), shape, name)
+    for reader, width in ((classifier, None), (learned.by_expression, num_axes)):
+        if isinstance(reader, LinearClassifier):
+            wide = width or len(reader.center)
+            own = {"center": (wide,), "scale": (wide,), "weight": (len(labels), wide), "bias": (len(labels),)}
+            for name, shape in own.items():
+                _check_numbers(getattr(reader, name), shape, name)
+    if isinstance(classifier, NeighborClassifier):
+        num_cells, width = classifier.embedding.shape
+        _check_numbers(classifier.embedding, (num_cells, width), "embedding")
+        _check_places(classifier.label_of_cell, (num_cells,), len(labels), "label_of_cell")
+    _check_places(learned.space.genes, (num_variable,), num_genes, "genes")
     if right.min() < 0 or right.max() > 1 or not 0 < annotator.temperature < np.inf:
         raise ValueError("probabilities")
+    if learned.novelty.spread.min() <= 0 or learned.space.share.min() < 0 or learned.space.share.sum() <= 0:
+        raise ValueError("spread or share")
     if labels.dtype.kind != "U" or not np.array_equal(labels, np.unique(labels)):
         raise ValueError("labels")
     model = saved.card["model"]
     for part, names in ((model, ("sha256", "model", "options")), (model["options"], ("pool", "read_depth"))):
         if missing := set(names) - set(part):
             raise KeyError(min(missing))
-    for name in ("macro_f1", "accuracy", "calibration_error", "calibration_error_before"):
+    for name in MEASURED:
         float(annotator.held_out[name])
+
+
+def _check_numbers(array: np.ndarray, shape: tuple[int, ...], name: str) -> None:
+    if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all() or not array.size:
+        raise ValueError(name)
+
+
+def _check_places(array: np.ndarray, shape: tuple[int, ...], number: int, name: str) -> None:
+    if array.dtype.kind != "i" or array.shape != shape or not ((array >= 0) & (array < number)).all():
+        raise ValueError(name)

@@ -1,0 +1,62 @@
+"""Kinds of cells with an embedding in the plane, and ten genes of their own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from xtrimogene.tasks.annotation.annotator import Annotation, Annotator
+
+CENTERS = {"B cell": (0.0, 0.0), "T cell": (8.0, 0.0), "platelet": (4.0, 30.0)}
+NUM_GENES, NUM_READ = 45, 40
+
+
+@dataclass(frozen=True)
+class Cells:
+    embedding: np.ndarray
+    counts: csr_matrix
+    labels: np.ndarray
+    read: np.ndarray
+
+    def rows(self, rows: np.ndarray | slice) -> "Cells":
+        return Cells(self.embedding[rows], self.counts[rows], self.labels[rows], self.read)
+
+    def named(self, labels: np.ndarray) -> "Cells":
+        return replace(self, labels=labels)
+
+    def at(self, embedding: np.ndarray) -> "Cells":
+        return replace(self, embedding=embedding)
+
+    def fit(self, **options: Any) -> Annotator:
+        options = {"baselines": False, "drawn": np.arange(len(self.labels))} | options
+        return Annotator.fit(
+            self.embedding, self.labels, counts=self.counts[options["drawn"]], read=self.read, **options
+        )
+
+    def asked(self, annotator: Annotator, **options: float) -> Annotation:
+        return annotator.annotate(self.embedding, annotator.learned.space.place(self.counts, self.read), **options)
+
+
+def draw(numbers: Mapping[str, int], seed: int = 0) -> Cells:
+    random = np.random.default_rng(seed)
+    labels = np.repeat(list(numbers), list(numbers.values()))
+    rates = np.full((len(labels), NUM_GENES), 3.0)
+    for place, kind in enumerate(CENTERS):
+        rates[labels == kind, 10 * place : 10 * place + 10] = 25.0
+    rates[:, NUM_READ:] = 0
+    embedding = random.normal(np.array([CENTERS[kind] for kind in labels]), 1.0).astype(np.float32)
+    counts = csr_matrix(random.poisson(rates).astype(np.float32))
+    return Cells(embedding, counts, labels, np.arange(NUM_GENES) < NUM_READ)
+
+
+@pytest.fixture(scope="session")
+def draw_kinds() -> Callable[..., Cells]:
+    return draw
+
+
+@pytest.fixture(scope="session")
+def reference() -> Cells:
+    return draw({"B cell": 60, "T cell": 40})
