@@ -42,6 +42,7 @@ def annotate(
     baselines: bool = True,
     error_rate: float = 0.1,
     novelty_rate: float = 0.05,
+    align: bool = True,
     key_added: str = "xtrimogene",
     device: str | None = None,
     token_budget: int | None = None,
@@ -66,6 +67,9 @@ def annotate(
         The share of cells, of those like the reference's, whose right label may be missing from the possible ones.
     novelty_rate
         The share of them that may be called unknown for lying far from the reference.
+    align
+        Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them;
+        it needs three types in the query. Without it, no cell's answer depends on the others.
     key_added
         How the new columns begin.
     device, token_budget, min_genes
@@ -95,7 +99,8 @@ def annotate(
     Warns
     -----
     UserWarning
-        As in `embed`; or so few cells could be held out that a rate excludes no label, or calls no cell unknown.
+        As in `embed`; so few cells could be held out that a rate excludes no label, or calls no cell unknown; or three
+        times as many cells are unknown as the rate says.
     """
     check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
     record_key(key_added)
@@ -127,8 +132,9 @@ def annotate(
     )
     warn_of_unread(asked)
     annotation = saved.annotator.annotate(
-        asked.embedding, np.concatenate(placed), error_rate=error_rate, novelty_rate=novelty_rate
+        asked.embedding, np.concatenate(placed), error_rate=error_rate, novelty_rate=novelty_rate, align=align
     )
+    _warn_of_strange(annotation, novelty_rate)
     written = query if isinstance(query, AnnData) else AnnData(obs=asked.obs)
     for name, column in _columns(annotation, asked.obs.index).items():
         written.obs[f"{key_added}_{name}"] = column
@@ -138,6 +144,7 @@ def annotate(
         "held_out": dict(saved.annotator.held_out),
         "error_rate": error_rate,
         "novelty_rate": novelty_rate,
+        "align": align,
     }
     written.uns[f"{key_added}_annotation"] = asked.record | learned | {"annotator": dict(saved.card)}
     return written
@@ -285,6 +292,18 @@ def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) 
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def _warn_of_strange(annotation: Annotation, novelty_rate: float) -> None:
+    known = annotation.best >= 0
+    share = annotation.novel[known].mean() if known.any() else 0.0
+    if share > 3 * novelty_rate:
+        warnings.warn(
+            f"{share:.0%} of the cells are unknown, where {novelty_rate:.0%} were to be expected: of types that the "
+            "reference lacks, or made or measured in another way; then confidence may not hold.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _check_model(saved: SavedAnnotator, model: PretrainedModel, folder: str | os.PathLike[str]) -> None:

@@ -38,8 +38,9 @@ def test_a_fold_learns_from_the_others_alone(reference: Any) -> None:
             read=part.read,
         )
         asked = reference.rows(split.test)
-        components = learned.space.place(asked.counts, asked.read)
-        np.testing.assert_array_equal(cells.scores[split.test], learned.scores(asked.embedding, components))
+        placed = learned.space.place(asked.counts, asked.read)
+        vectors, components = learned.align(asked.embedding, placed)
+        np.testing.assert_array_equal(cells.scores[split.test], learned.scores(vectors, components))
         np.testing.assert_array_equal(cells.strangeness[split.test], learned.novelty.strangeness(components))
 
 

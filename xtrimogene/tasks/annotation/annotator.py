@@ -109,13 +109,17 @@ class Annotator:
         *,
         error_rate: float = 0.1,
         novelty_rate: float = 0.05,
+        align: bool = True,
     ) -> Annotation:
-        """Say what each cell is; no cell's answer depends on the others.
+        """Say what each cell is.
 
         Parameters
         ----------
         components
             Where ``learned.space`` places the cells' counts.
+        align
+            Take out what the cells of most labels are displaced by (`Learned.align`); without it, no cell's answer
+            depends on the others.
         error_rate
             The share of cells, of those like the reference's, whose right label may be missing from ``possible``.
         novelty_rate
@@ -127,11 +131,14 @@ class Annotator:
         best, confidence = np.full(len(embedding), -1), np.full(len(embedding), np.nan)
         possible, novel = np.zeros((len(embedding), num_labels), dtype=bool), np.zeros(len(embedding), dtype=bool)
         if known.any():
-            scores = self.learned.scores(embedding[known], components[known])
+            vectors, placed = embedding[known], components[known]
+            if align:
+                vectors, placed = self.learned.align(vectors, placed)
+            scores = self.learned.scores(vectors, placed)
             probabilities = softmax(scores / self.temperature, axis=1)  # (b, L)
             best[known], confidence[known] = probabilities.argmax(axis=1), probabilities.max(axis=1)
             possible[known] = label_sets(probabilities, self.of_right_labels, error_rate)
-            strangeness = self.learned.novelty.strangeness(components[known])
+            strangeness = self.learned.novelty.strangeness(placed)
             novel[known] = as_strange(self.strangeness, strangeness) <= novelty_rate
         labels = tuple(self.learned.labels.tolist())
         return Annotation(labels=labels, best=best, confidence=confidence, possible=possible, novel=novel)

@@ -56,6 +56,7 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
     target, annotator = Path(folder), saved.annotator
     require_new_folder(target)
     arrays = {"of_right_labels": annotator.of_right_labels, "strangeness": annotator.strangeness}
+    arrays["centers"] = annotator.learned.centers
     for part, kind in {**PARTS[annotator.method], **COMMON}.items():
         arrays |= {f"{part}.{name}": getattr(getattr(annotator.learned, part), name) for name in _arrays(kind)}
     with temporary_folder(target) as scratch:
@@ -117,7 +118,7 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
             parts[part] = kind(**own) if part in COMMON else kind(labels=labels, **own)
         annotator = Annotator(
             method=facts["method"],
-            learned=Learned(**{"by_expression": None} | parts),
+            learned=Learned(**{"by_expression": None} | parts, centers=arrays["centers"]),
             temperature=float(facts["temperature"]),
             of_right_labels=arrays["of_right_labels"],
             strangeness=arrays["strangeness"],
@@ -148,26 +149,26 @@ def _check(saved: SavedAnnotator) -> None:
     labels, right, classifier = learned.labels, annotator.of_right_labels, learned.classifier
     num_axes, num_variable = learned.space.components.shape
     (num_genes,) = learned.space.share.shape
-    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "of_right_labels": (annotator, (right.size,)),
-        "strangeness": (annotator, (right.size,)),
-        "mean": (learned.space, (num_variable,)),
-        "components": (learned.space, (num_axes, num_variable)),
-        "share": (learned.space, (num_genes,)),
-        "whiten": (learned.novelty, (num_axes, num_axes)),
-        "centers": (learned.novelty, (len(labels), num_axes)),
-        "spread": (learned.novelty, (len(labels),)),
-    }
-    for name, (owner, shape) in shapes.items():
-        _check_numbers(getattr(owner, name), shape, name)
-    for reader, width in ((classifier, None), (learned.by_expression, num_axes)):
+    width = len(classifier.center) if isinstance(classifier, LinearClassifier) else classifier.embedding.shape[1]
+    shapes: list[tuple[Any, str, tuple[int, ...]]] = [
+        (annotator, "of_right_labels", (right.size,)),
+        (annotator, "strangeness", (right.size,)),
+        (learned, "centers", (len(labels), width + num_axes)),
+        (learned.space, "mean", (num_variable,)),
+        (learned.space, "components", (num_axes, num_variable)),
+        (learned.space, "share", (num_genes,)),
+        (learned.novelty, "whiten", (num_axes, num_axes)),
+        (learned.novelty, "centers", (len(labels), num_axes)),
+        (learned.novelty, "spread", (len(labels),)),
+    ]
+    for reader, wide in ((classifier, width), (learned.by_expression, num_axes)):
         if isinstance(reader, LinearClassifier):
-            wide = width or len(reader.center)
-            own = {"center": (wide,), "scale": (wide,), "weight": (len(labels), wide), "bias": (len(labels),)}
-            for name, shape in own.items():
-                _check_numbers(getattr(reader, name), shape, name)
+            shapes += [(reader, name, (wide,)) for name in ("center", "scale")]
+            shapes += [(reader, "weight", (len(labels), wide)), (reader, "bias", (len(labels),))]
+    for owner, name, shape in shapes:
+        _check_numbers(getattr(owner, name), shape, name)
     if isinstance(classifier, NeighborClassifier):
-        num_cells, width = classifier.embedding.shape
+        num_cells = len(classifier.embedding)
         _check_numbers(classifier.embedding, (num_cells, width), "embedding")
         _check_places(classifier.label_of_cell, (num_cells,), len(labels), "label_of_cell")
     _check_places(learned.space.genes, (num_variable,), num_genes, "genes")

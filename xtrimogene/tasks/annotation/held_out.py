@@ -49,9 +49,10 @@ class HeldOutCells:
         counts: csr_matrix,
         read: Bool[np.ndarray, " G"],
         splits: Sequence[Split],
+        align: bool = True,
         seed: int = 0,
     ) -> "HeldOutCells":
-        """Fit once for each split, which together test every cell once."""
+        """Fit once for each split, which together test every cell once; what one tests is aligned as a query is."""
         names, label = np.unique(labels, return_inverse=True)
         scores = np.full((len(labels), len(names)), -np.inf)
         strangeness, fold = np.empty(len(labels)), np.empty(len(labels), dtype=np.int64)
@@ -68,9 +69,11 @@ class HeldOutCells:
                 names=names,
                 seed=seed,
             )
-            components = partial.space.place(counts[test], read)
+            vectors, components = embedding[test], partial.space.place(counts[test], read)
+            if align:
+                vectors, components = partial.align(vectors, components)
             columns = np.searchsorted(names, partial.labels)
-            scores[np.ix_(test, columns)] = partial.scores(embedding[test], components)
+            scores[np.ix_(test, columns)] = partial.scores(vectors, components)
             strangeness[test], fold[test] = partial.novelty.strangeness(components), number
             learned[test] = np.isin(labels[test], labels[train])
         return cls(names=names, label=label, fold=fold, scores=scores, strangeness=strangeness, learned=learned)

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import logsumexp
 
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier, variance_of
+from xtrimogene.tasks.annotation.alignment import NUM_ROUNDS, common_shift, label_centers
 from xtrimogene.tasks.annotation.expression import ExpressionSpace
 from xtrimogene.tasks.annotation.novelty import Novelty
 
@@ -21,12 +22,16 @@ AnnotationMethod = Literal["ensemble", "linear", "knn"]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Learned:
-    """``classifier`` reads the embedding, ``by_expression`` (of the ensemble) and ``novelty`` the principal axes."""
+    """``classifier`` reads the embedding, ``by_expression`` (of the ensemble) and ``novelty`` the principal axes.
+
+    ``centers`` are the labels' mean cells, in the embedding and along the axes: Q = P + C.
+    """
 
     classifier: LinearClassifier | NeighborClassifier
     by_expression: LinearClassifier | None
     space: ExpressionSpace
     novelty: Novelty
+    centers: Float[np.ndarray, "L Q"]
 
     @classmethod
     def fit(
@@ -64,6 +69,7 @@ class Learned:
             by_expression=by_expression,
             space=space,
             novelty=Novelty.fit(components, of_drawn),
+            centers=label_centers(np.hstack([embedding[drawn], components]), of_drawn, classifier.labels),
         )
 
     @property
@@ -79,6 +85,20 @@ class Learned:
             return scores
         both = np.stack([scores, self.by_expression.scores(components)])  # (2, B, L)
         return logsumexp(both - logsumexp(both, axis=2, keepdims=True), axis=0)
+
+    def align(
+        self, embedding: Float[np.ndarray, "B P"], components: Float[np.ndarray, "B C"]
+    ) -> tuple[Float[np.ndarray, "B P"], Float[np.ndarray, "B C"]]:
+        """Move all cells by one vector in each space, so that most labels lie where the reference's do.
+
+        The labels are the best ones, found anew after each of three moves.
+        """
+        width, cells = embedding.shape[1], np.hstack([embedding, components])
+        moved = cells
+        for _ in range(NUM_ROUNDS):
+            best = self.scores(moved[:, :width], moved[:, width:]).argmax(axis=1)
+            moved = cells - common_shift(cells, best, self.centers)
+        return moved[:, :width], moved[:, width:]
 
 
 def draw_cells(

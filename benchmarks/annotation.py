@@ -1,0 +1,221 @@
+"""How good are the labels of `xt.tl.annotate`, and does what is said of them hold in another donor or study.
+
+python benchmarks/annotation.py --validation --out benchmarks/results/annotation_validation.json
+python benchmarks/annotation.py --test --out benchmarks/results/annotation_test.json
+
+The tasks are those of embedding_quality.py: choices are made on --validation, --test opens the test studies. Each
+method learns and calibrates in the training cells alone (in folds by library, donor, ... where there are several, else
+by cell) and answers the test cells; baselines stand beside it, on the same cells, splits and seeds. Of test cells whose
+label was learned: calibration error (15 bins) before and after the temperature, how often the set of labels at an
+error rate of 10 % holds the right one and how many labels it holds, and how many are called unknown at a rate of 5 %.
+Means over three seeds; intervals by a bootstrap over cells and, for macro-F1, seeds.
+"""
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from embedding_quality import ROOT, embed_with, load, read_tasks
+from jaxtyping import Float, Int, Shaped
+from scipy.special import softmax
+
+from xtrimogene.errors import ConfigError
+from xtrimogene.evaluation.baseline_cache import cached_baselines
+from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
+from xtrimogene.evaluation.comparison import Method, Predictions, TaskResult, judge
+from xtrimogene.evaluation.metrics import calibration_error
+from xtrimogene.evaluation.splits import Split
+from xtrimogene.evaluation.tasks import Study, Task
+from xtrimogene.tasks.annotation.annotator import Annotator, check_labels
+from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
+
+METHODS: tuple[AnnotationMethod, ...] = get_args(AnnotationMethod)
+OURS = "model"
+GROUPED_BY = {
+    "baron_h1": "library",
+    "zilionis_lung_300": "donor",
+    "darmanis_brain_466": "donor",
+    "hao_pbmc_1336": "lane",
+    "kang_ifnb_832": "stim",
+    "sc_mixology_1021": "batch",
+    "camp_fetalcortex_220": "sample",
+}
+Answers = dict[str, Shaped[np.ndarray, " T"]]
+
+
+def main() -> None:
+    options = read_options()
+    model = load(options.model, options)
+    plans = [plan for plan in (TEST if options.test else VALIDATION) if re.search(options.task, plan.name)]
+    began = time.perf_counter()
+    studies, tasks, needed = read_tasks(plans, model.genes, options.shared / "data")
+    embed = embed_with(model, options)
+    placed = {name: embed(study, needed[name]) for name, study in studies.items()}
+    measured = []
+    for task in tasks:
+        result, worth = measure(task, studies, task.gather(placed), options.cache)
+        measured.append((result, worth))
+        print(to_text(result, worth), flush=True)
+    if options.out is not None:
+        facts = {"sha256": model.sha256, "sets": "test" if options.test else "validation"}
+        facts |= {"seconds": round(time.perf_counter() - began, 1)}
+        tables = [{**asdict(result), "spaces": None, "worth": worth} for result, worth in measured]
+        options.out.write_text(json.dumps({**facts, "tasks": tables}, indent=1) + "\n")
+
+
+def measure(
+    task: Task, studies: Mapping[str, Study], embedding: Float[np.ndarray, "N P"], cache: Path
+) -> tuple[TaskResult, dict[str, dict[str, Any]]]:
+    """Judge every method beside every baseline, and measure what each says of its labels."""
+    answers = {method: answer(task, studies, embedding, method) for method in METHODS}
+    ours: dict[Method, Predictions] = {
+        Method(features=OURS, classifier=method): tuple(one["label"] for one in by_seed)
+        for method, by_seed in answers.items()
+    }
+    others = cached_baselines(task, cache).predictions
+    result = judge(task, {**ours, **others}, [(method, other) for method in ours for other in others])
+    return result, {method: worth_of(by_seed) for method, by_seed in answers.items()}
+
+
+def answer(
+    task: Task, studies: Mapping[str, Study], embedding: Float[np.ndarray, "N P"], method: AnnotationMethod
+) -> list[Answers]:
+    """Return what is said of the tested cells under each seed."""
+    answers = []
+    for seed, splits in enumerate(task.splits):
+        of_cell: Answers = {}
+        for split in splits:
+            for name, values in answer_split(task, studies, embedding, split, method, seed).items():
+                of_cell.setdefault(name, np.empty(len(task.labels), dtype=values.dtype))[split.test] = values
+        answers.append({name: values[task.tested] for name, values in of_cell.items()})
+    return answers
+
+
+def answer_split(
+    task: Task,
+    studies: Mapping[str, Study],
+    embedding: Float[np.ndarray, "N P"],
+    split: Split,
+    method: AnnotationMethod,
+    seed: int,
+) -> Answers:
+    annotator = fit(task, studies, embedding, split.train, method, seed)
+    components = annotator.learned.space.place(task.counts[split.test], task.genes)
+    found = annotator.annotate(embedding[split.test], components)
+    true = task.labels[split.test]
+    names = np.array(found.labels)
+    scores = annotator.learned.scores(embedding[split.test], components)
+    return {
+        "label": names[found.best].astype("U64"),
+        "known": np.isin(true, names),
+        "right": names[found.best] == true,
+        "confidence": found.confidence,
+        "before": softmax(scores, axis=1).max(axis=1),
+        "covered": (found.possible & (names == true[:, None])).any(axis=1),
+        "possible": found.possible.sum(axis=1),
+        "unknown": found.novel,
+    }
+
+
+def fit(
+    task: Task,
+    studies: Mapping[str, Study],
+    embedding: Float[np.ndarray, "N P"],
+    rows: Int[np.ndarray, " A"],
+    method: AnnotationMethod,
+    seed: int,
+) -> Annotator:
+    """Fit on these rows of the task, in folds by what their study has groups of, where that can be."""
+    labels, groups = task.labels[rows], groups_of(task, studies, rows)
+    drawn = draw_cells(labels, seed=seed)
+    return Annotator.fit(
+        embedding[rows],
+        labels,
+        drawn=drawn,
+        counts=task.counts[rows[drawn]],
+        read=task.genes,
+        method=method,
+        groups=groups,
+        baselines=False,
+        seed=seed,
+    )
+
+
+def groups_of(task: Task, studies: Mapping[str, Study], rows: Int[np.ndarray, " A"]) -> Shaped[np.ndarray, " A"] | None:
+    (study,) = np.unique(task.studies[rows]).tolist()
+    if study not in GROUPED_BY:
+        return None
+    groups = studies[study].obs[GROUPED_BY[study]][task.rows[rows]]
+    try:
+        check_labels(task.labels[rows], groups)
+    except ConfigError:
+        return None
+    return groups
+
+
+def worth_of(by_seed: Sequence[Answers]) -> dict[str, Any]:
+    """Means over seeds and, in brackets, 95 % of a bootstrap over the cells, the same for each seed."""
+    measures: dict[str, Callable[[Answers], float]] = {
+        "calibration_error_before": lambda one: calibration_error(one["before"], one["right"]),
+        "calibration_error": lambda one: calibration_error(one["confidence"], one["right"]),
+        "coverage": lambda one: float(one["covered"].mean()),
+        "labels_possible": lambda one: float(one["possible"].mean()),
+        "unknown": lambda one: float(one["unknown"].mean()),
+    }
+    known = np.logical_and.reduce([one["known"] for one in by_seed])
+    if not known.any():
+        return {"num_cells": 0}
+    kept = [{name: values[known] for name, values in one.items()} for one in by_seed]
+    random = np.random.default_rng(0)
+    worth: dict[str, Any] = {"num_cells": int(known.sum())}
+    draws = [random.integers(0, known.sum(), known.sum()) for _ in range(300)]
+    for name, measured in measures.items():
+        again = [np.mean([measured({key: one[key][rows] for key in one}) for one in kept]) for rows in draws]
+        low, high = np.quantile(again, [0.025, 0.975])
+        worth[name] = [float(np.mean([measured(one) for one in kept])), float(low), float(high)]
+    return worth
+
+
+def to_text(result: TaskResult, worth: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a table of the task: the methods, the baselines, and how each method stands to the best of them."""
+    means = {score.method: score.macro_f1 for score in result.scores}
+    ours = [method for method in means if method.features == OURS]
+    best = max((method for method in means if method not in ours), key=lambda method: means[method].mean)
+    lines = [f"\n{result.task}: {result.num_tested:,} cells, {len(result.labels)} labels; best baseline: {best}"]
+    for method in sorted(means, key=lambda method: -means[method].mean):
+        one = means[method]
+        line = f"  {method!s:<28}{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        if method in ours:
+            (difference,) = (d for d in result.differences if d.method == method and d.baseline == best)
+            line += f"  {difference.verdict} it, {difference.macro_f1.mean:+.3f}"
+        lines.append(line)
+    for method, facts in worth.items():
+        if facts["num_cells"]:
+            shown = ", ".join(f"{name} {facts[name][0]:.3f}" for name in facts if name != "num_cells")
+            lines.append(f"  {method:<10}{shown}")
+    return "\n".join(lines)
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL", nargs="?", default="demo")
+    sets = parser.add_mutually_exclusive_group()
+    sets.add_argument("--validation", action="store_true", help="training studies only (the default)")
+    sets.add_argument("--test", action="store_true", help="the test studies")
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder that holds data/")
+    parser.add_argument("--task", default="", help="only tasks whose name fits this regular expression")
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "embedding_quality")
+    parser.add_argument("--out", type=Path, default=None)
+    parser.set_defaults(pool=None, read_depth=None)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
