@@ -28,6 +28,7 @@ from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
 from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread
 
 UNKNOWN, SEPARATOR = "unknown", " | "
+LEAST_STRANGE = 10  # cells that may well be so among few
 
 
 def annotate(
@@ -295,11 +296,10 @@ def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) 
 
 
 def _warn_of_strange(annotation: Annotation, novelty_rate: float) -> None:
-    known = annotation.best >= 0
-    share = annotation.novel[known].mean() if known.any() else 0.0
-    if share > 3 * novelty_rate:
+    number, known = int(annotation.novel.sum()), int((annotation.best >= 0).sum())
+    if number > max(3 * novelty_rate * known, LEAST_STRANGE):
         warnings.warn(
-            f"{share:.0%} of the cells are unknown, where {novelty_rate:.0%} were to be expected: of types that the "
+            f"{number / known:.0%} of the cells are unknown, where {novelty_rate:.0%} were to be expected: of types that the "
             "reference lacks, or made or measured in another way; then confidence may not hold.",
             UserWarning,
             stacklevel=3,
