@@ -4,8 +4,8 @@ python benchmarks/novelty.py --validation --out benchmarks/results/novelty_valid
 python benchmarks/novelty.py --test --out benchmarks/results/novelty_test.json
 
 Tasks, training and test cells are those of annotation.py, under three seeds; of folds by cell, which are alike, the
-first. AUROC of the left-out type's test cells against those of the labels that are there: of ours ("strangeness"), of 1 -
-the confidence of the ensemble, of 1 - the largest probability of logistic regression on all genes, and of the mean
+first. AUROC of the left-out type's test cells against those of the labels that are there: of ours ("strangeness"), of
+1 - the confidence of the ensemble, of 1 - the largest probability of logistic regression on all genes, and of the mean
 distance to the 15 nearest reference cells in the embedding. And how many of either are called unknown at a rate of 5 %.
 Means over the labels of a task (at least five test cells), then seeds; intervals by a bootstrap over labels.
 """
@@ -27,6 +27,7 @@ from xtrimogene.evaluation.baselines import log_normalize
 from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
+from xtrimogene.tasks.annotation.novelty import doubt
 
 LEAST_CELLS = 5
 MEASURES = ("strangeness", "confidence", "all genes", "neighbours", "unknown", "known")
@@ -83,12 +84,13 @@ def leave_out(
     annotator = fit(task, studies, embedding, kept, "ensemble", seed)
     components = annotator.learned.space.place(task.counts[split.test], task.genes)
     answers = annotator.annotate(embedding[split.test], components)
-    _, moved = annotator.learned.align(embedding[split.test], components)
+    vectors, moved = annotator.learned.align(embedding[split.test], components)
+    doubts = doubt(annotator.learned.scores(vectors, moved))
     judged = out | np.isin(task.labels[split.test], task.labels[kept])
     nearest = NearestNeighbors(n_neighbors=15).fit(embedding[kept])
     scores = {
-        "strangeness": annotator.learned.novelty.strangeness(moved),
-        "confidence": -answers.confidence,
+        "strangeness": annotator.strangeness.of(annotator.learned.distance.of(moved), doubts),
+        "confidence": doubts,
         "all genes": -largest_probability(task, kept, split.test),
         "neighbours": nearest.kneighbors(embedding[split.test])[0].mean(axis=1),
     }

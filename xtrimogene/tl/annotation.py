@@ -299,8 +299,8 @@ def _warn_of_strange(annotation: Annotation, novelty_rate: float) -> None:
     number, known = int(annotation.novel.sum()), int((annotation.best >= 0).sum())
     if number > max(3 * novelty_rate * known, LEAST_STRANGE):
         warnings.warn(
-            f"{number / known:.0%} of the cells are unknown, where {novelty_rate:.0%} were to be expected: of types that "
-            "the reference lacks, or made or measured in another way; then confidence may not hold.",
+            f"{number / known:.0%} of the cells are unknown, where {novelty_rate:.0%} were to be expected: types that "
+            "the reference lacks, or cells made or measured in another way, whose confidence may not hold.",
             UserWarning,
             stacklevel=3,
         )

@@ -41,7 +41,7 @@ def test_a_fold_learns_from_the_others_alone(reference: Any) -> None:
         placed = learned.space.place(asked.counts, asked.read)
         vectors, components = learned.align(asked.embedding, placed)
         np.testing.assert_array_equal(cells.scores[split.test], learned.scores(vectors, components))
-        np.testing.assert_array_equal(cells.strangeness[split.test], learned.novelty.strangeness(components))
+        np.testing.assert_array_equal(cells.distance[split.test], learned.distance.of(components))
 
 
 def test_figures_are_those_of_a_fold_calibrated_by_the_others(draw_kinds: Any) -> None:
@@ -64,7 +64,7 @@ def test_figures_say_where_a_fold_is_unlike_the_others(draw_kinds: Any) -> None:
         label=cells.label,
         fold=cells.fold,
         scores=scores,
-        strangeness=np.where(odd, 1e9, cells.strangeness),
+        distance=np.where(odd, 1e9, cells.distance),
         learned=cells.learned,
     ).figures()
     assert altered["coverage"] < 0.85 and altered["calibration_error"] > 0.1 and altered["unknown"] > 0.15

@@ -18,7 +18,7 @@ from xtrimogene.evaluation.splits import Split, folds_by_cell, folds_by_group
 from xtrimogene.tasks.annotation.calibration import label_sets
 from xtrimogene.tasks.annotation.held_out import HeldOutCells
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned
-from xtrimogene.tasks.annotation.novelty import as_strange
+from xtrimogene.tasks.annotation.novelty import Strangeness, doubt
 
 NUM_FOLDS = 5
 
@@ -49,7 +49,7 @@ class Annotator:
     learned: Learned
     temperature: float
     of_right_labels: Float[np.ndarray, " N"]
-    strangeness: Float[np.ndarray, " N"]
+    strangeness: Strangeness
     held_out: Mapping[str, Any]
 
     @classmethod
@@ -98,7 +98,7 @@ class Annotator:
             learned=Learned.fit(method, embedding, labels, drawn=drawn, counts=counts, read=read, seed=seed),
             temperature=cells.temperature,
             of_right_labels=cells.of_right_labels,
-            strangeness=cells.strangeness[cells.learned],
+            strangeness=cells.strangeness,
             held_out=cells.beside_baselines(counts, read, splits, baselines=baselines) | cells.figures(),
         )
 
@@ -138,8 +138,8 @@ class Annotator:
             probabilities = softmax(scores / self.temperature, axis=1)  # (b, L)
             best[known], confidence[known] = probabilities.argmax(axis=1), probabilities.max(axis=1)
             possible[known] = label_sets(probabilities, self.of_right_labels, error_rate)
-            strangeness = self.learned.novelty.strangeness(placed)
-            novel[known] = as_strange(self.strangeness, strangeness) <= novelty_rate
+            share = self.strangeness.share(self.learned.distance.of(placed), doubt(scores))
+            novel[known] = share <= novelty_rate
         labels = tuple(self.learned.labels.tolist())
         return Annotation(labels=labels, best=best, confidence=confidence, possible=possible, novel=novel)
 

@@ -22,7 +22,7 @@ from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.expression import ExpressionSpace
 from xtrimogene.tasks.annotation.learned import Learned
-from xtrimogene.tasks.annotation.novelty import Novelty
+from xtrimogene.tasks.annotation.novelty import LabelDistance, Strangeness
 
 FORMAT = "xtrimogene-annotator-2"
 CARD, ARRAYS = "annotator.json", "arrays.safetensors"
@@ -31,7 +31,7 @@ PARTS: Mapping[str, Mapping[str, type]] = {  # of what is learned, by method
     "ensemble": {"classifier": LinearClassifier, "by_expression": LinearClassifier},
     "knn": {"classifier": NeighborClassifier},
 }
-COMMON = {"space": ExpressionSpace, "novelty": Novelty}
+COMMON = {"space": ExpressionSpace, "distance": LabelDistance}
 MEASURED = ("macro_f1", "accuracy", "calibration_error_before", "calibration_error", "coverage", "unknown")
 
 
@@ -55,7 +55,8 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
     """
     target, annotator = Path(folder), saved.annotator
     require_new_folder(target)
-    arrays = {"of_right_labels": annotator.of_right_labels, "strangeness": annotator.strangeness}
+    arrays = {"of_right_labels": annotator.of_right_labels}
+    arrays |= {f"strangeness.{name}": getattr(annotator.strangeness, name) for name in _arrays(Strangeness)}
     arrays["centers"] = annotator.learned.centers
     for part, kind in {**PARTS[annotator.method], **COMMON}.items():
         arrays |= {f"{part}.{name}": getattr(getattr(annotator.learned, part), name) for name in _arrays(kind)}
@@ -121,7 +122,7 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
             learned=Learned(**{"by_expression": None} | parts, centers=arrays["centers"]),
             temperature=float(facts["temperature"]),
             of_right_labels=arrays["of_right_labels"],
-            strangeness=arrays["strangeness"],
+            strangeness=Strangeness(**{name: arrays[f"strangeness.{name}"] for name in _arrays(Strangeness)}),
             held_out=facts["held_out"],
         )
         saved = SavedAnnotator(annotator=annotator, card=facts["card"])
@@ -152,14 +153,16 @@ def _check(saved: SavedAnnotator) -> None:
     width = len(classifier.center) if isinstance(classifier, LinearClassifier) else classifier.embedding.shape[1]
     shapes: list[tuple[Any, str, tuple[int, ...]]] = [
         (annotator, "of_right_labels", (right.size,)),
-        (annotator, "strangeness", (right.size,)),
+        (annotator.strangeness, "held_out", (right.size,)),
+        (annotator.strangeness, "center", (2,)),
+        (annotator.strangeness, "scale", (2,)),
         (learned, "centers", (len(labels), width + num_axes)),
         (learned.space, "mean", (num_variable,)),
         (learned.space, "components", (num_axes, num_variable)),
         (learned.space, "share", (num_genes,)),
-        (learned.novelty, "whiten", (num_axes, num_axes)),
-        (learned.novelty, "centers", (len(labels), num_axes)),
-        (learned.novelty, "spread", (len(labels),)),
+        (learned.distance, "whiten", (num_axes, num_axes)),
+        (learned.distance, "centers", (len(labels), num_axes)),
+        (learned.distance, "spread", (len(labels),)),
     ]
     for reader, wide in ((classifier, width), (learned.by_expression, num_axes)):
         if isinstance(reader, LinearClassifier):
@@ -174,7 +177,11 @@ def _check(saved: SavedAnnotator) -> None:
     _check_places(learned.space.genes, (num_variable,), num_genes, "genes")
     if right.min() < 0 or right.max() > 1 or not 0 < annotator.temperature < np.inf:
         raise ValueError("probabilities")
-    if learned.novelty.spread.min() <= 0 or learned.space.share.min() < 0 or learned.space.share.sum() <= 0:
+    if (
+        min(learned.distance.spread.min(), annotator.strangeness.scale.min()) <= 0
+        or learned.space.share.min() < 0
+        or learned.space.share.sum() <= 0
+    ):
         raise ValueError("spread or share")
     if labels.dtype.kind != "U" or not np.array_equal(labels, np.unique(labels)):
         raise ValueError("labels")

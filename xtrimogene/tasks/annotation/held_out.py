@@ -19,7 +19,7 @@ from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Task
 from xtrimogene.tasks.annotation.calibration import fit_temperature, label_sets
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned
-from xtrimogene.tasks.annotation.novelty import as_strange
+from xtrimogene.tasks.annotation.novelty import Strangeness, doubt
 
 OURS = Method(features="this annotator", classifier=None)
 ERROR_RATE, NOVELTY_RATE = 0.1, 0.05  # at which the figures are given
@@ -36,7 +36,7 @@ class HeldOutCells:
     label: Int[np.ndarray, " N"]
     fold: Int[np.ndarray, " N"]
     scores: Float[np.ndarray, "N L"]
-    strangeness: Float[np.ndarray, " N"]
+    distance: Float[np.ndarray, " N"]
     learned: Bool[np.ndarray, " N"]
 
     @classmethod
@@ -55,7 +55,7 @@ class HeldOutCells:
         """Fit once for each split, which together test every cell once; what one tests is aligned as a query is."""
         names, label = np.unique(labels, return_inverse=True)
         scores = np.full((len(labels), len(names)), -np.inf)
-        strangeness, fold = np.empty(len(labels)), np.empty(len(labels), dtype=np.int64)
+        distance, fold = np.empty(len(labels)), np.empty(len(labels), dtype=np.int64)
         learned = np.zeros(len(labels), dtype=bool)
         for number, split in enumerate(splits):
             train, test = split.train, split.test
@@ -74,9 +74,9 @@ class HeldOutCells:
                 vectors, components = partial.align(vectors, components)
             columns = np.searchsorted(names, partial.labels)
             scores[np.ix_(test, columns)] = partial.scores(vectors, components)
-            strangeness[test], fold[test] = partial.novelty.strangeness(components), number
+            distance[test], fold[test] = partial.distance.of(components), number
             learned[test] = np.isin(labels[test], labels[train])
-        return cls(names=names, label=label, fold=fold, scores=scores, strangeness=strangeness, learned=learned)
+        return cls(names=names, label=label, fold=fold, scores=scores, distance=distance, learned=learned)
 
     @property
     def temperature(self) -> float:
@@ -86,6 +86,10 @@ class HeldOutCells:
     def of_right_labels(self) -> Float[np.ndarray, " N"]:
         """The probability of each learned cell's own label, at the temperature."""
         return _of_right(self.scores[self.learned], self.label[self.learned], self.temperature)
+
+    @property
+    def strangeness(self) -> Strangeness:
+        return self._strangeness(self.learned)
 
     def figures(self) -> dict[str, float]:
         """Measure the cells whose label was learned, each fold by what the other folds calibrate.
@@ -106,7 +110,8 @@ class HeldOutCells:
             before[here] = softmax(self.scores[here], axis=1).max(axis=1)
             after[here], right[here] = probabilities.max(axis=1), best[here] == self.label[here]
             covered[here], possible[here] = sets[np.arange(len(sets)), self.label[here]], sets.sum(axis=1)
-            unknown[here] = as_strange(self.strangeness[others], self.strangeness[here]) <= NOVELTY_RATE
+            share = self._strangeness(others).share(self.distance[here], doubt(self.scores[here]))
+            unknown[here] = share <= NOVELTY_RATE
         known = self.learned
         return {
             "calibration_error_before": calibration_error(before[known], right[known] > 0),
@@ -150,6 +155,9 @@ class HeldOutCells:
             **{name: [one[name] for one in differences] for name in differences[0]},
             "verdict": [one.verdict for one in met],
         }
+
+    def _strangeness(self, rows: Bool[np.ndarray, " N"]) -> Strangeness:
+        return Strangeness.fit(self.distance[rows], doubt(self.scores[rows]))
 
 
 def _of_right(

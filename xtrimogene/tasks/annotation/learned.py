@@ -15,14 +15,14 @@ from scipy.special import logsumexp
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier, variance_of
 from xtrimogene.tasks.annotation.alignment import NUM_ROUNDS, common_shift, label_centers
 from xtrimogene.tasks.annotation.expression import ExpressionSpace
-from xtrimogene.tasks.annotation.novelty import Novelty
+from xtrimogene.tasks.annotation.novelty import LabelDistance
 
 AnnotationMethod = Literal["ensemble", "linear", "knn"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Learned:
-    """``classifier`` reads the embedding, ``by_expression`` (of the ensemble) and ``novelty`` the principal axes.
+    """``classifier`` reads the embedding, ``by_expression`` (of the ensemble) and ``distance`` the principal axes.
 
     ``centers`` are the labels' mean cells, in the embedding and along the axes: Q = P + C.
     """
@@ -30,7 +30,7 @@ class Learned:
     classifier: LinearClassifier | NeighborClassifier
     by_expression: LinearClassifier | None
     space: ExpressionSpace
-    novelty: Novelty
+    distance: LabelDistance
     centers: Float[np.ndarray, "L Q"]
 
     @classmethod
@@ -68,7 +68,7 @@ class Learned:
             classifier=classifier,
             by_expression=by_expression,
             space=space,
-            novelty=Novelty.fit(components, of_drawn),
+            distance=LabelDistance.fit(components, of_drawn),
             centers=label_centers(np.hstack([embedding[drawn], components]), of_drawn, classifier.labels),
         )
 
