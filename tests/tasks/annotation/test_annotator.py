@@ -104,7 +104,7 @@ def test_a_type_that_the_reference_lacks_is_not_moved_onto_another(draw_kinds: A
     three = draw_kinds({"B cell": 60, "T cell": 60, "platelet": 60})
     labels = np.where((three.labels == "B cell") & (np.arange(180) % 2 == 0), "B memory", three.labels)
     part = three.named(labels).rows(labels != "platelet")
-    assert draw_kinds(ASKED, seed=5).asked(part.fit()).novel[100:].mean() > 0.9, "two labels are where they were"
+    assert draw_kinds(ASKED, seed=5).asked(part.fit()).novel[100:].mean() > 0.8, "two labels are where they were"
 
 
 def test_whole_groups_are_held_out(reference: Any) -> None:
