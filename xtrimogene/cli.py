@@ -174,6 +174,9 @@ def annotate(
     group_key: Annotated[
         str | None, typer.Option(help="Its donors, studies or batches: confidence is checked in those held out.")
     ] = None,
+    ontology_key: Annotated[
+        str | None, typer.Option(help="Its ids of cell types, CL:...: possible labels get what they have in common.")
+    ] = None,
     annotator: Annotated[Path | None, typer.Option(help="Instead, a folder of xtrimogene.tl.fit_annotator.")] = None,
     model: Model = "demo",
     method: Annotated[
@@ -183,6 +186,7 @@ def annotate(
     error_rate: Annotated[float, typer.Option(help="How seldom the right label is not among the possible.")] = 0.1,
     novelty_rate: Annotated[float, typer.Option(help="How seldom a known kind of cell is called unknown.")] = 0.05,
     align: Annotated[bool, typer.Option(help="Take out what moves all types alike, as a protocol does.")] = True,
+    vote: Annotated[bool, typer.Option("--vote", help="Add what a cell and its 15 nearest are together.")] = False,
     key_added: Annotated[str, typer.Option(help="How the new columns of obs begin.")] = "xtrimogene",
     device: Device = None,
     min_genes: MinGenes = 200,
@@ -200,12 +204,14 @@ def annotate(
         annotator=annotator,
         label_key=label_key,
         group_key=group_key,
+        ontology_key=ontology_key,
         model=model,
         method=method,
         baselines=baselines,
         error_rate=error_rate,
         novelty_rate=novelty_rate,
         align=align,
+        vote=vote,
         key_added=key_added,
         device=device,
         min_genes=min_genes,

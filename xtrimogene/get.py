@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Int64
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.cell_hashes import are_among, gene_keys, hash_cells
+from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.data.counts import InputKind, SampleKind
 from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
@@ -24,6 +25,26 @@ from xtrimogene.long_work import progress_bar
 
 Through = Literal["decoder", "latent"]
 _BLOCK_BYTES = 256 << 20  # of the result, made at once
+
+
+def cell_ontology_ids(names: Iterable[str]) -> dict[str, str]:
+    """Find names of cell types in the Cell Ontology, offline: {"T cell": "CL:0000084"}.
+
+    Parameters
+    ----------
+    names
+        As the ontology has them, or a synonym of one of its types alone; upper and lower case are one.
+
+    Returns
+    -------
+    The ids of those that are found; ``adata.obs["cell_type"].map(ids)`` is a column for `xtrimogene.tl.annotate`.
+
+    Raises
+    ------
+    ConfigError
+        The package cellxgene-ontology-guide is not installed.
+    """
+    return CellOntology().find(names)
 
 
 def gene_embeddings(

@@ -241,6 +241,67 @@ def test_numbers_of_clusters_are_labels_and_missing_ones_are_not(
         assert query.uns["xtrimogene_annotation"]["annotator"]["labels"] == names
 
 
+@pytest.fixture
+def typed(make_cells: MakeCells) -> AnnData:
+    pytest.importorskip("cellxgene_ontology_guide", reason="the extra ontology is not installed")
+    cells = make_cells(num_cells=60, seed=1)
+    ids = {"type 0": "CL:0000624", "type 1": "CL:0000084", "type 2": "unknown"}
+    cells.obs["id"] = cells.obs["cell_type"].astype(str).map(ids)
+    return cells
+
+
+def test_possible_labels_are_rolled_up(
+    typed: AnnData, tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    options = {"label_key": "cell_type", "ontology_key": "id"}
+    query = make_cells(num_cells=12, seed=2)
+    xt.tl.annotate(query, reference=typed, model=tiny_model, min_genes=1, error_rate=0.02, **options)
+    wanted = {"type 0": "CL:0000624", "type 1": "CL:0000084", "type 0 | type 1": "CL:0000084"}
+    found = query.obs["xtrimogene_ontology_id"].astype(object)
+    unknown = query.obs["xtrimogene_unknown"]
+    assert [wanted.get(possible) for possible in query.obs["xtrimogene_possible"][~unknown]] == [
+        None if pd.isna(one) else one for one in found[~unknown]
+    ]
+    assert found[unknown].isna().all() and query.obs["xtrimogene_ontology_name"].isna().equals(found.isna())
+    folder = xt.tl.fit_annotator(typed, tmp_path / "kept", model=tiny_model, min_genes=1, **options)
+    kept = make_cells(num_cells=12, seed=2)
+    xt.tl.annotate(kept, annotator=folder, model=tiny_model, min_genes=1, error_rate=0.02)
+    pd.testing.assert_frame_equal(kept.obs, query.obs)
+    kept.write_h5ad(tmp_path / "rolled.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"type 0": "T cell"}, "holds 'T cell', which is no id of a cell type"),
+        ({"type 0": None, "type 1": None}, "holds no id of a cell type"),
+        ({}, "the label 'all' has two ids"),
+    ],
+)
+def test_ids_that_are_none_are_refused(
+    change: dict[str, str | None], words: str, typed: AnnData, tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    kind = typed.obs["cell_type"].astype(str)
+    typed.obs["id"] = [change.get(one, term) for one, term in zip(kind, typed.obs["id"], strict=True)]
+    if not change:
+        typed.obs["cell_type"] = np.where(kind == "type 2", kind, "all")
+    with pytest.raises(FieldError, match=words):
+        xt.tl.annotate(
+            make_cells(), reference=typed, label_key="cell_type", ontology_key="id", model=tiny_model, min_genes=1
+        )
+
+
+def test_names_of_types_have_ids(typed: AnnData) -> None:
+    assert xt.get.cell_ontology_ids(["T cell", "no such cell"]) == {"T cell": "CL:0000084"}
+
+
+def test_neighbours_vote_where_asked_to(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    reference, query = make_cells(num_cells=60, seed=1), make_cells(num_cells=12, seed=2)
+    xt.tl.annotate(query, reference=reference, label_key="cell_type", model=tiny_model, min_genes=1, vote=True)
+    assert query.obs["xtrimogene_voted"].nunique() == 1, "all twelve are neighbours"
+    assert list(query.obs["xtrimogene_voted"].cat.categories) == ["type 0", "type 1", "type 2"]
+
+
 def test_few_held_out_cells_are_said(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
     reference, query = make_cells(num_cells=12, seed=1), make_cells(num_cells=3, seed=2)
     with pytest.warns(UserWarning, match="12 cells of the reference could be held out, so novelty_rate=0.05 calls no"):

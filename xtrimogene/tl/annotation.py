@@ -2,22 +2,22 @@
 
 import os
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.errors import CheckpointError, ConfigError, FieldError, GeneMatchError
+from xtrimogene.errors import CheckpointError, ConfigError, GeneMatchError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.annotation.annotator import Annotation, Annotator, check_labels, check_options
+from xtrimogene.tasks.annotation import voting
+from xtrimogene.tasks.annotation.annotator import Annotation, Annotator, check_options
 from xtrimogene.tasks.annotation.annotator_folder import (
     SavedAnnotator,
     load_annotator,
@@ -25,9 +25,10 @@ from xtrimogene.tasks.annotation.annotator_folder import (
     save_annotator,
 )
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
+from xtrimogene.tl.answer_columns import answer_columns, ontology_columns
 from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread
+from xtrimogene.tl.reference_labels import ReferenceLabels, read_labels
 
-UNKNOWN, SEPARATOR = "unknown", " | "
 LEAST_STRANGE = 10  # cells that may well be so among few
 
 
@@ -38,12 +39,14 @@ def annotate(
     annotator: str | os.PathLike[str] | None = None,
     label_key: str | None = None,
     group_key: str | None = None,
+    ontology_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod | None = None,
     baselines: bool = True,
     error_rate: float = 0.1,
     novelty_rate: float = 0.05,
     align: bool = True,
+    vote: bool = False,
     key_added: str = "xtrimogene",
     device: str | None = None,
     token_budget: int | None = None,
@@ -56,7 +59,7 @@ def annotate(
     ----------
     query
         Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`.
-    reference, label_key, group_key, method
+    reference, label_key, group_key, ontology_key, method
         Labelled cells to learn from, as in `fit_annotator`; genes that the query lacks are left out of both.
     baselines
         As in `fit_annotator`.
@@ -71,6 +74,8 @@ def annotate(
     align
         Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them;
         it needs three types in the query. Without it, no cell's answer depends on the others.
+    vote
+        Add what each cell and its 15 nearest of the query are together: all pairs are compared, minutes for 100,000.
     key_added
         How the new columns begin.
     device, token_budget, min_genes
@@ -80,8 +85,10 @@ def annotate(
     -------
     ``query`` itself; for a path, a new AnnData with obs and uns, and without X. In ``obs``: ``xtrimogene_label``, with
     "unknown" for a cell of no type of the reference; ``xtrimogene_confidence``, the probability of the best label;
-    ``xtrimogene_possible``, the labels that it may have, such as "CD4 T | CD8 T"; ``xtrimogene_unknown``. A cell
-    without counts in the model's genes has no label, confidence or possible ones, and is not unknown.
+    ``xtrimogene_possible``, the labels that it may have, such as "CD4 T | CD8 T"; ``xtrimogene_unknown``. With
+    ``ontology_key``, ``xtrimogene_ontology_id`` and ``xtrimogene_ontology_name``: the type that the possible labels
+    have in common, "T cell". With ``vote``, ``xtrimogene_voted``. A cell without counts in the model's genes has none
+    of these, and is not unknown.
     ``uns["xtrimogene_annotation"]`` says how, and what the labels and probabilities are worth in cells of the
     reference that were held out.
 
@@ -106,13 +113,13 @@ def annotate(
     check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
     record_key(key_added)
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
-    if annotator is not None and all(one is None for one in (reference, label_key, group_key, method)):
+    if annotator is not None and all(one is None for one in (reference, label_key, group_key, ontology_key, method)):
         saved = load_annotator(annotator)
         loaded = load(model)
         _check_model(saved, loaded, annotator)
         inference = Inference(loaded, device=device, token_budget=token_budget)
     elif annotator is None and reference is not None and label_key is not None:
-        labels = _read_labels(reference, label_key, group_key)
+        labels = read_labels(reference, label_key, group_key, ontology_key)
         loaded = load(model)
         inference = Inference(loaded, device=device, token_budget=token_budget)
         measured = _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
@@ -137,8 +144,14 @@ def annotate(
     )
     _warn_of_strange(annotation, novelty_rate)
     written = query if isinstance(query, AnnData) else AnnData(obs=asked.obs)
-    for name, column in _columns(annotation, asked.obs.index).items():
-        written.obs[f"{key_added}_{name}"] = column
+    columns = answer_columns(annotation)
+    if "ontology" in saved.card:
+        columns |= ontology_columns(annotation, saved.card["ontology"])
+    if vote:
+        voted = voting.vote(asked.embedding, annotation.probabilities)
+        columns["voted"] = pd.Categorical.from_codes(voted.tolist(), categories=pd.Index(annotation.labels))
+    for name, column in columns.items():
+        written.obs[f"{key_added}_{name}"] = pd.Series(column, index=asked.obs.index)
     learned = {
         "method": saved.annotator.method,
         "temperature": saved.annotator.temperature,
@@ -157,6 +170,7 @@ def fit_annotator(
     *,
     label_key: str,
     group_key: str | None = None,
+    ontology_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod = "ensemble",
     baselines: bool = True,
@@ -173,9 +187,10 @@ def fit_annotator(
         Labelled cells x genes, or the path of an .h5ad or .zarr; it is not changed.
     folder
         Must not exist yet, or be an empty folder.
-    label_key, group_key
-        Columns of ``reference.obs``: the cell types (cells without one are not used), and the donor, study or batch.
-        With groups, confidence is checked in groups that were not learned from; without, in other cells of the same.
+    label_key, group_key, ontology_key
+        Columns of ``reference.obs``: the cell types (cells without one are not used), the donor, study or batch, and
+        the types' ids in the Cell Ontology (`xtrimogene.get.cell_ontology_ids` finds them by name). With groups,
+        confidence is checked in groups that were not learned from; without, in other cells of the same.
     method
         "ensemble": the mean probability of two logistic regressions, on the embedding and on the reference's HVG + PCA.
         "linear": that on the embedding alone. "knn": the 15 nearest cells of the reference vote.
@@ -201,27 +216,16 @@ def fit_annotator(
     """
     check_options(method=method)
     require_new_folder(Path(folder))
-    labels = _read_labels(reference, label_key, group_key)
+    labels = read_labels(reference, label_key, group_key, ontology_key)
     loaded = load(model)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     reading = {"min_genes": min_genes, "progress": progress}
     return save_annotator(_fit(reference, labels, inference, loaded, method, baselines, reading), folder)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Labels:
-    """Labels of a reference, which cells have one (and a group, where asked for), and groups."""
-
-    label_key: str
-    group_key: str | None
-    labels: Shaped[np.ndarray, " N"]
-    used: Bool[np.ndarray, " N"]
-    groups: Shaped[np.ndarray, " N"] | None
-
-
 def _fit(
     reference: AnnData | str | os.PathLike[str],
-    known: _Labels,
+    known: ReferenceLabels,
     inference: Inference,
     model: PretrainedModel,
     method: AnnotationMethod,
@@ -265,6 +269,8 @@ def _fit(
         "cells": numbers.tolist(),
         "model": found.record,
     }
+    if known.ids is not None:
+        card["ontology"] = {"labels": list(known.ids), "ids": list(known.ids.values())}
     return SavedAnnotator(annotator=annotator, card=card)
 
 
@@ -315,20 +321,6 @@ def _check_model(saved: SavedAnnotator, model: PretrainedModel, folder: str | os
         )
 
 
-def _read_labels(reference: AnnData | str | os.PathLike[str], label_key: str, group_key: str | None) -> _Labels:
-    with open_cells(reference) as cells:
-        obs = cells.obs
-    labels, used = _text(obs, label_key)
-    if parted := [name for name in np.unique(labels[used]).tolist() if SEPARATOR in name]:
-        raise FieldError(f"the label {parted[0]!r} holds {SEPARATOR!r}, which parts possible labels; rename it.")
-    groups = None
-    if group_key is not None:
-        groups, grouped = _text(obs, group_key)
-        used = used & grouped
-    check_labels(labels[used], None if groups is None else groups[used])
-    return _Labels(label_key=label_key, group_key=group_key, labels=labels, used=used, groups=groups)
-
-
 def _check_cells(
     adata: AnnData | str | os.PathLike[str], model: PretrainedModel, min_genes: int
 ) -> Bool[np.ndarray, " G"]:
@@ -338,35 +330,3 @@ def _check_cells(
         counts = MatchedCounts.find(cells, model.genes)
         counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
         return counts.match.measured
-
-
-def _text(obs: pd.DataFrame, key: str) -> tuple[Shaped[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-    """Return a column as text, and where it holds any; "" and "nan" are none."""
-    if key not in obs:
-        raise FieldError(f"the reference's obs has no {key!r}, it has {', '.join(map(str, obs.columns)) or 'nothing'}.")
-    column = obs[key]
-    if isinstance(column, pd.DataFrame):
-        raise FieldError(f"the reference's obs has {column.shape[1]} columns {key!r}; rename all but one.")
-    kind = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
-    if pd.api.types.is_float_dtype(kind):
-        raise FieldError(f"the reference's obs[{key!r}] holds {kind} numbers; names are needed.")
-    column = column.astype(object)
-    text = column.astype(str).to_numpy(dtype=str)
-    return text, column.notna().to_numpy() & ~np.isin(text, ["", "nan"])
-
-
-def _columns(annotation: Annotation, index: pd.Index) -> dict[str, pd.Series]:
-    names = list(dict.fromkeys([*annotation.labels, UNKNOWN]))
-    chosen = np.where(annotation.novel, names.index(UNKNOWN), annotation.best)
-    labels = pd.Categorical.from_codes(chosen.tolist(), categories=pd.Index(names))
-    possible = [
-        SEPARATOR.join(names[label] for label in np.flatnonzero(row)) if best >= 0 else None
-        for row, best in zip(annotation.possible, annotation.best, strict=True)
-    ]
-    columns = {
-        "label": labels,
-        "confidence": annotation.confidence.astype(np.float32),
-        "possible": pd.Categorical(possible),
-        "unknown": annotation.novel,
-    }
-    return {name: pd.Series(column, index=index) for name, column in columns.items()}

@@ -32,6 +32,7 @@ class Annotation:
     """
 
     labels: tuple[str, ...]
+    probabilities: Float[np.ndarray, "B L"]
     best: Int[np.ndarray, " B"]  # -1: none
     confidence: Float[np.ndarray, " B"]
     possible: Bool[np.ndarray, "B L"]
@@ -129,19 +130,31 @@ class Annotator:
         known = np.isfinite(embedding).all(axis=1)
         num_labels = len(self.learned.labels)
         best, confidence = np.full(len(embedding), -1), np.full(len(embedding), np.nan)
+        probabilities = np.full((len(embedding), num_labels), np.nan)
         possible, novel = np.zeros((len(embedding), num_labels), dtype=bool), np.zeros(len(embedding), dtype=bool)
         if known.any():
             vectors, placed = embedding[known], components[known]
             if align:
                 vectors, placed = self.learned.align(vectors, placed)
             scores = self.learned.scores(vectors, placed)
-            probabilities = softmax(scores / self.temperature, axis=1)  # (b, L)
-            best[known], confidence[known] = probabilities.argmax(axis=1), probabilities.max(axis=1)
-            possible[known] = label_sets(probabilities, self.of_right_labels, error_rate)
+            probable = softmax(scores / self.temperature, axis=1)  # (b, L)
+            probabilities[known], best[known], confidence[known] = (
+                probable,
+                probable.argmax(axis=1),
+                probable.max(axis=1),
+            )
+            possible[known] = label_sets(probable, self.of_right_labels, error_rate)
             share = self.strangeness.share(self.learned.distance.of(placed), doubt(scores))
             novel[known] = share <= novelty_rate
         labels = tuple(self.learned.labels.tolist())
-        return Annotation(labels=labels, best=best, confidence=confidence, possible=possible, novel=novel)
+        return Annotation(
+            labels=labels,
+            probabilities=probabilities,
+            best=best,
+            confidence=confidence,
+            possible=possible,
+            novel=novel,
+        )
 
 
 def check_options(*, method: str = "ensemble", error_rate: float = 0.1, novelty_rate: float = 0.05) -> None:

@@ -1,0 +1,44 @@
+"""What an annotation writes into obs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xtrimogene.data.cell_ontology import CellOntology
+from xtrimogene.tasks.annotation.annotator import Annotation
+
+UNKNOWN, SEPARATOR = "unknown", " | "
+
+
+def answer_columns(annotation: Annotation) -> dict[str, Any]:
+    names = list(dict.fromkeys([*annotation.labels, UNKNOWN]))
+    chosen = np.where(annotation.novel, names.index(UNKNOWN), annotation.best)
+    possible = [
+        SEPARATOR.join(names[label] for label in np.flatnonzero(row)) if best >= 0 else None
+        for row, best in zip(annotation.possible, annotation.best, strict=True)
+    ]
+    return {
+        "label": pd.Categorical.from_codes(chosen.tolist(), categories=pd.Index(names)),
+        "confidence": annotation.confidence.astype(np.float32),
+        "possible": pd.Categorical(possible),
+        "unknown": annotation.novel,
+    }
+
+
+def ontology_columns(annotation: Annotation, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the possible labels of each cell have in common; none for unknown cells, or where one has no id."""
+    ontology, ids = CellOntology(), dict(zip(kept["labels"], kept["ids"], strict=True))
+    rows, place = np.unique(annotation.possible, axis=0, return_inverse=True)
+    common: list[str | None] = []
+    for row in rows:
+        labels = [annotation.labels[label] for label in np.flatnonzero(row)]
+        common.append(ontology.common([ids[label] for label in labels]) if labels and set(labels) <= set(ids) else None)
+    names = [None if term is None else ontology.name(term) for term in common]
+    said = (annotation.best >= 0) & ~annotation.novel
+    columns = {"ontology_id": common, "ontology_name": names}
+    return {
+        name: pd.Categorical([of_row[row] if here else None for row, here in zip(place.ravel(), said, strict=True)])
+        for name, of_row in columns.items()
+    }

@@ -1,0 +1,85 @@
+"""What a labelled reference says of its cells: labels, groups and ids of types, checked before anything is embedded."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from jaxtyping import Bool, Shaped
+
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.cell_ontology import CellOntology
+from xtrimogene.errors import FieldError
+from xtrimogene.tasks.annotation.annotator import check_labels
+from xtrimogene.tl.answer_columns import SEPARATOR, UNKNOWN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ReferenceLabels:
+    """Labels of a reference, which cells have one (and a group, where asked for), groups, and ids of labels."""
+
+    label_key: str
+    group_key: str | None
+    labels: Shaped[np.ndarray, " N"]
+    used: Bool[np.ndarray, " N"]
+    groups: Shaped[np.ndarray, " N"] | None
+    ids: Mapping[str, str] | None
+
+
+def read_labels(
+    reference: AnnData | str | os.PathLike[str], label_key: str, group_key: str | None, ontology_key: str | None
+) -> ReferenceLabels:
+    with open_cells(reference) as cells:
+        obs = cells.obs
+    labels, used = _text(obs, label_key)
+    if parted := [name for name in np.unique(labels[used]).tolist() if SEPARATOR in name]:
+        raise FieldError(f"the label {parted[0]!r} holds {SEPARATOR!r}, which parts possible labels; rename it.")
+    groups = None
+    if group_key is not None:
+        groups, grouped = _text(obs, group_key)
+        used = used & grouped
+    check_labels(labels[used], None if groups is None else groups[used])
+    ids = None if ontology_key is None else _ids(labels, *_text(obs, ontology_key), used, ontology_key)
+    return ReferenceLabels(label_key=label_key, group_key=group_key, labels=labels, used=used, groups=groups, ids=ids)
+
+
+def _ids(
+    labels: Shaped[np.ndarray, " N"],
+    terms: Shaped[np.ndarray, " N"],
+    given: Bool[np.ndarray, " N"],
+    used: Bool[np.ndarray, " N"],
+    key: str,
+) -> dict[str, str]:
+    """Return the one id of each label that has any; "unknown", which CELLxGENE allows, is none."""
+    ontology, ids = CellOntology(), dict[str, str]()
+    chosen = used & given & (terms != UNKNOWN)
+    for label, term in np.unique(np.column_stack([labels[chosen], terms[chosen]]), axis=0).tolist():
+        if term not in ontology:
+            raise FieldError(
+                f"the reference's obs[{key!r}] holds {term!r}, which is no id of a cell type: CL:0000084 is."
+            )
+        if label in ids:
+            raise FieldError(
+                f"the label {label!r} has two ids in obs[{key!r}], {ids[label]} and {term}; one is needed."
+            )
+        ids[label] = term
+    if not ids:
+        raise FieldError(f"the reference's obs[{key!r}] holds no id of a cell type; leave ontology_key out.")
+    return ids
+
+
+def _text(obs: pd.DataFrame, key: str) -> tuple[Shaped[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    """Return a column as text, and where it holds any; "" and "nan" are none."""
+    if key not in obs:
+        raise FieldError(f"the reference's obs has no {key!r}, it has {', '.join(map(str, obs.columns)) or 'nothing'}.")
+    column = obs[key]
+    if isinstance(column, pd.DataFrame):
+        raise FieldError(f"the reference's obs has {column.shape[1]} columns {key!r}; rename all but one.")
+    kind = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
+    if pd.api.types.is_float_dtype(kind):
+        raise FieldError(f"the reference's obs[{key!r}] holds {kind} numbers; names are needed.")
+    column = column.astype(object)
+    text = column.astype(str).to_numpy(dtype=str)
+    return text, column.notna().to_numpy() & ~np.isin(text, ["", "nan"])
