@@ -1,4 +1,4 @@
-"""Plots: they read an AnnData and draw; nothing is written into it."""
+"""Cells of an embedding, one dot each."""
 
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; more labels than these get matplotlib's tab20
-_FEW_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+FEW_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _WHEEL = (*range(0, 14, 2), *range(16, 20, 2), *range(1, 14, 2), *range(17, 20, 2))  # without its greys
-_GREY = "#D8D8D8"
+GREY = "#D8D8D8"
 _MOST_LABELS = 60
 
 
@@ -82,12 +82,18 @@ def embedding(
     values = np.asarray(adata.obsm[key])
     plane = values if values.shape[1] == 2 else umap_coordinates(values, seed=seed)
     if ax is None:
-        from matplotlib import pyplot
-
-        ax = pyplot.subplots(figsize=(7.0, 5.0), layout="constrained")[1]
+        ax = new_axes(7.0, 5.0)
     _draw(ax, plane, None if color is None else adata.obs[color])
     ax.set(xticks=[], yticks=[], title=title if title is not None else (color or ""))
     ax.spines[:].set_visible(False)
+    return ax
+
+
+def new_axes(width: float, height: float) -> "Axes":
+    """Return the axes of a new figure, so many inches wide and high."""
+    from matplotlib import pyplot
+
+    ax: Axes = pyplot.subplots(figsize=(width, height), layout="constrained")[1]
     return ax
 
 
@@ -98,10 +104,10 @@ def _draw(ax: "Axes", plane: Float[np.ndarray, "cells 2"], values: pd.Series | N
         "rasterized": True,
     }
     if values is None:
-        ax.scatter(*plane.T, color=_FEW_COLOURS[0], **dots)
+        ax.scatter(*plane.T, color=FEW_COLOURS[0], **dots)
         return
     missing = values.isna().to_numpy()
-    ax.scatter(*plane[missing].T, color=_GREY, zorder=1, **dots)
+    ax.scatter(*plane[missing].T, color=GREY, zorder=1, **dots)
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         x, y = plane[~missing].T
         drawn = ax.scatter(x, y, c=values[~missing].to_numpy(float), cmap="viridis", zorder=2, **dots)
@@ -131,7 +137,7 @@ def _draw_labels(ax: "Axes", plane: Float[np.ndarray, "cells 2"], labels: pd.Ser
         if number.get(code, 0)
     ]
     if (codes < 0).any():
-        handles.append(Line2D([], [], marker="o", linestyle="", markersize=7, color=_GREY, label="no label"))
+        handles.append(Line2D([], [], marker="o", linestyle="", markersize=7, color=GREY, label="no label"))
     columns = 1 + (len(handles) - 1) // 20
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, ncols=columns, fontsize=9)
 
@@ -139,8 +145,8 @@ def _draw_labels(ax: "Axes", plane: Float[np.ndarray, "cells 2"], labels: pd.Ser
 def _colours(number: int) -> list[Any]:
     import matplotlib
 
-    if number <= len(_FEW_COLOURS):
-        return list(_FEW_COLOURS[:number])
+    if number <= len(FEW_COLOURS):
+        return list(FEW_COLOURS[:number])
     if number <= len(_WHEEL):
         wheel = matplotlib.colormaps["tab20"]
         return [wheel(place) for place in _WHEEL[:number]]

@@ -1,0 +1,6 @@
+"""Plots: they read an AnnData and draw; nothing is written into it."""
+
+from xtrimogene.pl.annotation import calibration, confusion, markers
+from xtrimogene.pl.embedding import embedding, umap_coordinates
+
+__all__ = ["calibration", "confusion", "embedding", "markers", "umap_coordinates"]
