@@ -8,7 +8,7 @@ method learns and calibrates in the training cells alone (in folds by library, d
 by cell) and answers the test cells; baselines stand beside it, on the same cells, splits and seeds. Of test cells whose
 label was learned: calibration error (15 bins) before and after the temperature, how often the set of labels at an
 error rate of 10 % holds the right one and how many labels it holds, and how many are called unknown at a rate of 5 %.
-"HVG + PCA aligned" is the same alignment of the query given to a baseline.
+"HVG + PCA aligned" is the same alignment of the query given to a baseline; "voted" are neighbouring cells together.
 Means over three seeds; intervals by a bootstrap over cells and, for macro-F1, seeds.
 """
 
@@ -33,9 +33,9 @@ from xtrimogene.evaluation.comparison import Method, Predictions, TaskResult, ju
 from xtrimogene.evaluation.metrics import calibration_error
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
-from xtrimogene.tasks.annotation.alignment import NUM_ROUNDS, common_shift
 from xtrimogene.tasks.annotation.annotator import Annotator, check_labels
-from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, draw_cells
+from xtrimogene.tasks.annotation.learned import AnnotationMethod
+from xtrimogene.tasks.annotation.voting import vote
 
 METHODS: tuple[AnnotationMethod, ...] = get_args(AnnotationMethod)
 OURS = "model"
@@ -81,6 +81,7 @@ def measure(
         for method, by_seed in answers.items()
     }
     aligned = Method(features="HVG + PCA aligned", classifier="linear")
+    ours[Method(features=OURS, classifier="ensemble, voted")] = tuple(one["voted"] for one in answers["ensemble"])
     others = {
         **cached_baselines(task, cache).predictions,
         aligned: tuple(one["aligned"] for one in answers["ensemble"]),
@@ -112,34 +113,23 @@ def answer_split(
     seed: int,
 ) -> Answers:
     annotator = fit(task, studies, embedding, split.train, method, seed)
-    components = annotator.learned.space.place(task.counts[split.test], task.genes)
-    found = annotator.annotate(embedding[split.test], components)
-    true = task.labels[split.test]
-    names = np.array(found.labels)
-    aligned = label_aligned(annotator.learned, components)
-    scores = annotator.learned.scores(embedding[split.test], components)
+    learned = annotator.learned
+    asked = learned.view(embedding[split.test], task.counts[split.test], task.genes)
+    found, aligned = annotator.annotate(asked), learned.align(asked)[0]
+    true, names = task.labels[split.test], np.array(found.labels)
+    by_expression = learned.by_expression.scores(aligned.components).argmax(axis=1)
     return {
         "label": names[found.best].astype("U64"),
-        "aligned": names[aligned].astype("U64"),
+        "voted": names[vote(embedding[split.test], found.probabilities)].astype("U64"),
+        "aligned": names[by_expression].astype("U64"),
         "known": np.isin(true, names),
         "right": names[found.best] == true,
         "confidence": found.confidence,
-        "before": softmax(scores, axis=1).max(axis=1),
+        "before": softmax(learned.scores(aligned), axis=1).max(axis=1),
         "covered": (found.possible & (names == true[:, None])).any(axis=1),
         "possible": found.possible.sum(axis=1),
         "unknown": found.novel,
     }
-
-
-def label_aligned(learned: Learned, components: Float[np.ndarray, "B C"]) -> Int[np.ndarray, " B"]:
-    """Read labels off the principal axes alone, the query aligned as ours is; all 0 where no such reader was fitted."""
-    moved, best = components, np.zeros(len(components), dtype=np.int64)
-    if learned.by_expression is None:
-        return best
-    for _ in range(NUM_ROUNDS):
-        best = learned.by_expression.scores(moved).argmax(axis=1)
-        moved = components - common_shift(components, best, learned.centers[:, -components.shape[1] :])
-    return learned.by_expression.scores(moved).argmax(axis=1)
 
 
 def fit(
@@ -151,16 +141,13 @@ def fit(
     seed: int,
 ) -> Annotator:
     """Fit on these rows of the task, in folds by what their study has groups of, where that can be."""
-    labels, groups = task.labels[rows], groups_of(task, studies, rows)
-    drawn = draw_cells(labels, seed=seed)
     return Annotator.fit(
         embedding[rows],
-        labels,
-        drawn=drawn,
-        counts=task.counts[rows[drawn]],
+        task.counts[rows],
+        task.labels[rows],
         read=task.genes,
         method=method,
-        groups=groups,
+        groups=groups_of(task, studies, rows),
         baselines=False,
         seed=seed,
     )

@@ -21,13 +21,11 @@ from embedding_quality import embed_with, load, read_tasks
 from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 
 from xtrimogene.evaluation.baselines import log_normalize
 from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
-from xtrimogene.tasks.annotation.novelty import doubt
 
 LEAST_CELLS = 5
 MEASURES = ("strangeness", "confidence", "all genes", "neighbours", "unknown", "known")
@@ -82,17 +80,15 @@ def leave_out(
     seed: int,
 ) -> dict[str, float]:
     annotator = fit(task, studies, embedding, kept, "ensemble", seed)
-    components = annotator.learned.space.place(task.counts[split.test], task.genes)
-    answers = annotator.annotate(embedding[split.test], components)
-    vectors, moved = annotator.learned.align(embedding[split.test], components)
-    doubts = doubt(annotator.learned.scores(vectors, moved))
+    learned = annotator.learned
+    asked = learned.view(embedding[split.test], task.counts[split.test], task.genes)
+    answers, aligned = annotator.annotate(asked), learned.align(asked)[0]
     judged = out | np.isin(task.labels[split.test], task.labels[kept])
-    nearest = NearestNeighbors(n_neighbors=15).fit(embedding[kept])
     scores = {
-        "strangeness": annotator.strangeness.of(annotator.learned.distance.of(moved), doubts),
-        "confidence": doubts,
+        "strangeness": annotator.strangeness.of(learned.distances(aligned)),
+        "confidence": -answers.confidence,
         "all genes": -largest_probability(task, kept, split.test),
-        "neighbours": nearest.kneighbors(embedding[split.test])[0].mean(axis=1),
+        "neighbours": learned.neighbors.of(asked.embedding),
     }
     measured = {name: float(roc_auc_score(out[judged], score[judged])) for name, score in scores.items()}
     return measured | {

@@ -182,10 +182,14 @@ def annotate(
     method: Annotated[
         Literal["ensemble", "linear", "knn"] | None, typer.Option(help="How labels are learned. Default: ensemble.")
     ] = None,
-    baselines: Annotated[bool, typer.Option(help="Say whether PCA or all genes would do better here.")] = True,
+    baselines: Annotated[
+        bool | None, typer.Option(help="Say whether PCA or all genes would do better here. Default: yes.")
+    ] = None,
     error_rate: Annotated[float, typer.Option(help="How seldom the right label is not among the possible.")] = 0.1,
     novelty_rate: Annotated[float, typer.Option(help="How seldom a known kind of cell is called unknown.")] = 0.05,
-    align: Annotated[bool, typer.Option(help="Take out what moves all types alike, as a protocol does.")] = True,
+    align: Annotated[
+        bool | None, typer.Option(help="Take out what moves all types alike, as a protocol does. Default: yes.")
+    ] = None,
     vote: Annotated[bool, typer.Option("--vote", help="Add what a cell and its 15 nearest are together.")] = False,
     key_added: Annotated[str, typer.Option(help="How the new columns of obs begin.")] = "xtrimogene",
     device: Device = None,

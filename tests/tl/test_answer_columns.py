@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.tasks.annotation.annotator import Annotation
 from xtrimogene.tl.answer_columns import answer_columns, ontology_columns
 
@@ -17,6 +18,7 @@ def annotation() -> Annotation:
         confidence=np.array([0.9, 0.5, 0.5, 0.9, 0.5, np.nan]),
         possible=possible,
         novel=np.array([False, False, False, True, False, False]),
+        aligned=True,
     )
 
 
@@ -29,7 +31,7 @@ def test_labels_are_those_of_the_reference_or_unknown(annotation: Annotation) ->
 def test_possible_labels_get_what_they_have_in_common(annotation: Annotation) -> None:
     """Nothing for a cell of an unknown type, one that may have a label without an id, and one without counts."""
     pytest.importorskip("cellxgene_ontology_guide", reason="the extra ontology is not installed")
-    columns = ontology_columns(annotation, {"labels": ["CD4", "T", "B"], "ids": [CD4, T, B]})
+    columns = ontology_columns(annotation, {"labels": ["CD4", "T", "B"], "ids": [CD4, T, B]}, CellOntology())
     names = list(columns["ontology_name"].astype(object))
     assert names == ["CD4-positive, alpha-beta T cell", "T cell", "lymphocyte", np.nan, np.nan, np.nan]
     assert list(columns["ontology_id"].astype(object))[0] == CD4

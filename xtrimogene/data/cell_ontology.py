@@ -24,7 +24,8 @@ class CellOntology:
         self.parser = OntologyParser()
 
     def __contains__(self, term: str) -> bool:
-        return term.startswith(f"{NAME}:") and bool(self.parser.is_valid_term_id(term, NAME))
+        known = term.startswith(f"{NAME}:") and self.parser.is_valid_term_id(term, NAME)
+        return bool(known and not self.parser.is_term_deprecated(term))
 
     def name(self, term: str) -> str:
         """Return what a term is called: "T cell"."""
@@ -39,7 +40,7 @@ class CellOntology:
             for synonym in self.parser.get_term_synonyms(term):
                 synonyms.setdefault(synonym.casefold(), set()).add(term)
         found = {}
-        for name in names:
+        for name in (name for name in names if isinstance(name, str)):
             others = synonyms.get(name.casefold(), set())
             if name.casefold() in named:
                 found[name] = named[name.casefold()]
@@ -47,8 +48,13 @@ class CellOntology:
                 (found[name],) = others
         return found
 
-    def common(self, terms: Collection[str]) -> str:
-        """Return the term itself, or of several their common ancestor that is nearest, by the sum of steps up to it."""
+    def common(self, terms: Collection[str]) -> str | None:
+        """Return the term itself, or of several their common ancestor that is nearest, by the sum of steps up to it.
+
+        None where there is none: a term that was given up since has no ancestors.
+        """
+        if not all(term in self for term in terms):
+            return None
         steps = [self.parser.get_term_ancestors_with_distances(term, include_self=True) for term in sorted(set(terms))]
         shared = set.intersection(*(set(of_term) for of_term in steps))
-        return min(shared, key=lambda term: (sum(of_term[term] for of_term in steps), term))
+        return None if not shared else min(shared, key=lambda term: (sum(of_term[term] for of_term in steps), term))

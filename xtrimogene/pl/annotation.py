@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
@@ -43,8 +43,8 @@ def confusion(
         No such column, no cell that has both, or more than 40 labels.
     """
     true, found = _labels(adata, truth), _labels(adata, predicted)
-    both = true.notna() & found.notna()
-    counts = pd.crosstab(true[both].astype(str), found[both].astype(str))
+    both = (true.notna() & found.notna()).to_numpy()
+    counts = pd.crosstab(true[both].to_numpy(str), found[both].to_numpy(str))
     if counts.empty:
         raise FieldError(f"no cell has both {truth!r} and {predicted!r}; nothing can be compared.")
     if max(counts.shape) > MOST_LABELS:
@@ -58,7 +58,7 @@ def confusion(
     drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in zip(*np.nonzero(shares >= 0.05), strict=True):
         colour = "white" if shares[row, column] > 0.6 else "black"
-        ax.text(column, row, f"{shares[row, column]:.2f}"[1:] if shares[row, column] < 1 else "1", color=colour,
+        ax.text(column, row, f"{shares[row, column]:.2f}"[1:] if shares[row, column] < 0.995 else "1", color=colour,
                 ha="center", va="center", fontsize=8)  # fmt: skip
     ax.set_xticks(range(counts.shape[1]), counts.columns, rotation=45, ha="right", rotation_mode="anchor")
     rows = [f"{name} ({number:,})" for name, number in counts.sum(axis=1).items()]
@@ -96,7 +96,7 @@ def calibration(
     """
     true, found = _labels(adata, truth), _labels(adata, f"{key}_label")
     confidence = _column(adata, f"{key}_confidence").to_numpy(dtype=float)
-    used = true.notna().to_numpy() & np.isfinite(confidence) & (found != "unknown").to_numpy()
+    used = true.notna().to_numpy() & np.isfinite(confidence) & ~_column(adata, f"{key}_unknown").to_numpy(bool)
     if not used.any():
         raise FieldError(f"no cell has both {truth!r} and a confidence; nothing can be compared.")
     right: Bool[np.ndarray, cells] = (true.astype(str) == found.astype(str)).to_numpy()[used]
@@ -106,12 +106,12 @@ def calibration(
     met = number > 0
     told = np.bincount(place, weights=confidence, minlength=NUM_BINS)[met] / number[met]
     share = np.bincount(place, weights=right, minlength=NUM_BINS)[met] / number[met]
-    error = np.sqrt(share * (1 - share) / number[met])
+    low, high = _wilson(share, number[met])
     if ax is None:
         ax = new_axes(5.0, 4.6)
     ax.bar((np.arange(NUM_BINS) + 0.5) / NUM_BINS, number / number.sum(), width=1 / NUM_BINS, color=GREY, label="cells")
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
-    ax.errorbar(told, share, yerr=1.96 * error, fmt="o-", color=FEW_COLOURS[0], label="right", capsize=2)
+    ax.errorbar(told, share, yerr=[share - low, high - share], fmt="o-", color=FEW_COLOURS[0], label="right", capsize=2)
     off = calibration_error(confidence, right)
     ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="share")
     ax.set_title(f"{used.sum():,} cells; off by {off:.3f}" if title is None else title)
@@ -170,6 +170,14 @@ def markers(
     names = wanted if list(groups) == [""] else {name: list(group) for name, group in groups.items()}
     axes = scanpy.pl.dotplot(drawn, names, label_key, show=False, ax=ax, colorbar_title="mean", size_title="cells (%)")
     return axes["mainplot_ax"]
+
+
+def _wilson(share: Float[np.ndarray, " n"], number: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return 95 % intervals of shares of so many (Wilson, 1927), which hold the share also where it is 0 or 1."""
+    z = 1.96
+    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    half = z * np.sqrt(share * (1 - share) / number + z**2 / (4 * number**2)) / (1 + z**2 / number)
+    return np.minimum(middle - half, share), np.maximum(middle + half, share)
 
 
 def _column(adata: AnnData, key: str) -> pd.Series:

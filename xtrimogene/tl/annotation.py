@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import CheckpointError, ConfigError, GeneMatchError
 from xtrimogene.inference import Inference
@@ -24,7 +26,7 @@ from xtrimogene.tasks.annotation.annotator_folder import (
     require_new_folder,
     save_annotator,
 )
-from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
+from xtrimogene.tasks.annotation.learned import AnnotationMethod, Views, draw_cells
 from xtrimogene.tl.answer_columns import answer_columns, ontology_columns
 from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread
 from xtrimogene.tl.reference_labels import ReferenceLabels, read_labels
@@ -42,10 +44,10 @@ def annotate(
     ontology_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod | None = None,
-    baselines: bool = True,
+    baselines: bool | None = None,
     error_rate: float = 0.1,
     novelty_rate: float = 0.05,
-    align: bool = True,
+    align: bool | None = None,
     vote: bool = False,
     key_added: str = "xtrimogene",
     device: str | None = None,
@@ -60,9 +62,9 @@ def annotate(
     query
         Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`.
     reference, label_key, group_key, ontology_key, method
-        Labelled cells to learn from, as in `fit_annotator`; genes that the query lacks are left out of both.
-    baselines
-        As in `fit_annotator`.
+        Labelled cells to learn from, as in `fit_annotator`; genes that the query did not measure are not read.
+    baselines, align
+        As in `fit_annotator`; by default both.
     annotator
         Instead of these, a folder that `fit_annotator` wrote.
     model
@@ -70,10 +72,7 @@ def annotate(
     error_rate
         The share of cells, of those like the reference's, whose right label may be missing from the possible ones.
     novelty_rate
-        The share of them that may be called unknown for lying far from the reference.
-    align
-        Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them;
-        it needs three types in the query. Without it, no cell's answer depends on the others.
+        The share of them that may be called unknown, for lying far from the reference.
     vote
         Add what each cell and its 15 nearest of the query are together: all pairs are compared, minutes for 100,000.
     key_added
@@ -113,40 +112,50 @@ def annotate(
     check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
     record_key(key_added)
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
-    if annotator is not None and all(one is None for one in (reference, label_key, group_key, ontology_key, method)):
+    learning = (reference, label_key, group_key, ontology_key, method, baselines, align)
+    if annotator is not None and all(one is None for one in learning):
         saved = load_annotator(annotator)
         loaded = load(model)
         _check_model(saved, loaded, annotator)
         inference = Inference(loaded, device=device, token_budget=token_budget)
+        ontology = CellOntology() if "ontology" in saved.card else None
     elif annotator is None and reference is not None and label_key is not None:
         labels = read_labels(reference, label_key, group_key, ontology_key)
         loaded = load(model)
         inference = Inference(loaded, device=device, token_budget=token_budget)
-        measured = _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
-        saved = _fit(reference, labels, inference, loaded, method or "ensemble", baselines, reading, measured)
+        ontology = None if ontology_key is None else CellOntology()
+        panel, _ = _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
+        _check_shared(reference, loaded, panel, min_genes)
+        options = Learning(
+            method=method or "ensemble",
+            align=True if align is None else align,
+            baselines=True if baselines is None else baselines,
+            panel=panel,
+        )
+        saved = _fit(reference, labels, inference, loaded, options, reading)
     else:
-        raise ConfigError("annotate needs reference= with label_key=, or annotator= alone.")
+        raise ConfigError("annotate needs reference= with label_key=, or annotator= without any option of learning.")
     _warn_of_few(saved, error_rate, novelty_rate)
-    options = saved.card["model"]["options"]
+    read, space = saved.card["model"]["options"], saved.annotator.learned.space
     placed: list[Float[np.ndarray, "b C"]] = []
     asked = read_vectors(
         query,
         inference,
         loaded,
-        pool=options["pool"],
-        read_depth=options["read_depth"],
-        each=lambda _, block, measured: placed.append(saved.annotator.learned.space.place(block, measured)),
+        pool=read["pool"],
+        read_depth=read["read_depth"],
+        each=lambda block, measured: placed.append(space.place(block, measured)),
         **reading,
     )
     warn_of_unread(asked)
-    annotation = saved.annotator.annotate(
-        asked.embedding, np.concatenate(placed), error_rate=error_rate, novelty_rate=novelty_rate, align=align
-    )
+    _warn_of_panel(space.share_of(asked.measured))
+    cells = Views(embedding=asked.embedding, components=np.concatenate(placed))
+    annotation = saved.annotator.annotate(cells, error_rate=error_rate, novelty_rate=novelty_rate)
     _warn_of_strange(annotation, novelty_rate)
     written = query if isinstance(query, AnnData) else AnnData(obs=asked.obs)
     columns = answer_columns(annotation)
-    if "ontology" in saved.card:
-        columns |= ontology_columns(annotation, saved.card["ontology"])
+    if ontology is not None:
+        columns |= ontology_columns(annotation, saved.card["ontology"], ontology)
     if vote:
         voted = voting.vote(asked.embedding, annotation.probabilities)
         columns["voted"] = pd.Categorical.from_codes(voted.tolist(), categories=pd.Index(annotation.labels))
@@ -158,7 +167,7 @@ def annotate(
         "held_out": dict(saved.annotator.held_out),
         "error_rate": error_rate,
         "novelty_rate": novelty_rate,
-        "align": align,
+        "aligned": annotation.aligned,
     }
     written.uns[f"{key_added}_annotation"] = asked.record | learned | {"annotator": dict(saved.card)}
     return written
@@ -174,6 +183,7 @@ def fit_annotator(
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod = "ensemble",
     baselines: bool = True,
+    align: bool = True,
     device: str | None = None,
     token_budget: int | None = None,
     min_genes: int = 200,
@@ -194,6 +204,10 @@ def fit_annotator(
     method
         "ensemble": the mean probability of two logistic regressions, on the embedding and on the reference's HVG + PCA.
         "linear": that on the embedding alone. "knn": the 15 nearest cells of the reference vote.
+    align
+        Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them.
+        It needs ten cells each of three types that lie near the reference and are displaced alike, and is left out
+        where there are not. Without it, no cell's answer depends on others.
     baselines
         Run HVG + PCA, logistic regression on all genes, and the most frequent label in the same folds: they may take as
         long as embedding 10,000 cells, and say whether the model is worth it here.
@@ -220,7 +234,18 @@ def fit_annotator(
     loaded = load(model)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     reading = {"min_genes": min_genes, "progress": progress}
-    return save_annotator(_fit(reference, labels, inference, loaded, method, baselines, reading), folder)
+    options = Learning(method=method, align=align, baselines=baselines)
+    return save_annotator(_fit(reference, labels, inference, loaded, options, reading), folder)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Learning:
+    """How to learn; ``panel`` are the genes that a query measured."""
+
+    method: AnnotationMethod
+    align: bool
+    baselines: bool
+    panel: Bool[np.ndarray, " G"] | None = None
 
 
 def _fit(
@@ -228,31 +253,33 @@ def _fit(
     known: ReferenceLabels,
     inference: Inference,
     model: PretrainedModel,
-    method: AnnotationMethod,
-    baselines: bool,
+    options: Learning,
     reading: dict[str, Any],
-    measured: Bool[np.ndarray, " G"] | None = None,
 ) -> SavedAnnotator:
-    """Fit on the genes that the reference, and where given the query, measured."""
-    rows = np.flatnonzero(known.used)
-    drawn = draw_cells(known.labels[rows])
+    """Embed and learn the cells drawn, in the genes that the reference, and where given the query, measured."""
+    labelled = np.flatnonzero(known.used)
+    drawn, counted = draw_cells(known.labels[labelled])
+    rows = labelled[drawn]
     parts: list[csr_matrix] = []
-
-    def keep(start: int, block: csr_matrix, _: Bool[np.ndarray, " G"]) -> None:
-        inside = rows[drawn] - start
-        parts.append(block[inside[(inside >= 0) & (inside < block.shape[0])]])
-
-    found = read_vectors(reference, inference, model, each=keep, **reading)
-    counts = vstack(parts, format="csr")
+    found = read_vectors(
+        reference,
+        inference,
+        model,
+        only=np.isin(np.arange(len(known.used)), rows),
+        panel=options.panel,
+        each=lambda block, _: parts.append(block),
+        **reading,
+    )
     annotator = Annotator.fit(
         found.embedding[rows],
+        vstack(parts, format="csr"),
         known.labels[rows],
-        drawn=drawn,
-        counts=counts,
-        read=_shared(counts, found.measured, measured),
-        method=method,
+        read=found.measured,
+        counted=counted,
+        method=options.method,
         groups=None if known.groups is None else known.groups[rows],
-        baselines=baselines,
+        align=options.align,
+        baselines=options.baselines,
     )
     if found.num_unread:
         warnings.warn(
@@ -260,7 +287,7 @@ def _fit(
             UserWarning,
             stacklevel=3,
         )
-    taught = known.used & np.isfinite(found.embedding).all(axis=1)
+    taught = np.isfinite(found.embedding).all(axis=1)
     names, numbers = np.unique(known.labels[taught], return_counts=True)
     card = {
         "label_key": known.label_key,
@@ -272,20 +299,6 @@ def _fit(
     if known.ids is not None:
         card["ontology"] = {"labels": list(known.ids), "ids": list(known.ids.values())}
     return SavedAnnotator(annotator=annotator, card=card)
-
-
-def _shared(
-    counts: csr_matrix, measured: Bool[np.ndarray, " G"], in_query: Bool[np.ndarray, " G"] | None
-) -> Bool[np.ndarray, " G"]:
-    if in_query is None:
-        return measured
-    shared = measured & in_query
-    held = float((counts @ shared.astype(np.float64)).sum() / max(counts.sum(), 1))
-    if held < 0.5:
-        raise GeneMatchError(
-            f"the genes that the query measured hold {held:.0%} of the reference's counts; at least half are needed."
-        )
-    return shared
 
 
 def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) -> None:
@@ -323,10 +336,36 @@ def _check_model(saved: SavedAnnotator, model: PretrainedModel, folder: str | os
 
 def _check_cells(
     adata: AnnData | str | os.PathLike[str], model: PretrainedModel, min_genes: int
-) -> Bool[np.ndarray, " G"]:
-    """Return which genes are measured; what there is to warn of is said when the cells are embedded."""
+) -> tuple[Bool[np.ndarray, " G"], Float[np.ndarray, " G"]]:
+    """Return which genes are measured, and their counts in the rows looked at; warnings come with embedding."""
     with open_cells(adata) as cells, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        counts = MatchedCounts.find(cells, model.genes)
-        counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
-        return counts.match.measured
+        found = MatchedCounts.find(cells, model.genes)
+        found.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
+    target, matched = found.match.target, found.match.target >= 0
+    counts = np.bincount(target[matched], found.counts_per_column[matched], minlength=len(found.match.measured))
+    return found.match.measured, counts
+
+
+def _check_shared(
+    reference: AnnData | str | os.PathLike[str],
+    model: PretrainedModel,
+    panel: Bool[np.ndarray, " G"],
+    min_genes: int,
+) -> None:
+    _, counts = _check_cells(reference, model, min_genes)
+    held = counts[panel].sum() / max(counts.sum(), 1)
+    if held < 0.5:
+        raise GeneMatchError(
+            f"the genes that the query measured hold {held:.0%} of the reference's counts; at least half are needed."
+        )
+
+
+def _warn_of_panel(share: float) -> None:
+    if share < 0.9:
+        warnings.warn(
+            f"the genes measured here hold {share:.0%} of the counts that the annotator learned from, and confidence, "
+            "possible labels and unknown were checked with all; give reference= to have it read in these genes.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -27,9 +27,9 @@ def answer_columns(annotation: Annotation) -> dict[str, Any]:
     }
 
 
-def ontology_columns(annotation: Annotation, kept: Mapping[str, Any]) -> dict[str, Any]:
+def ontology_columns(annotation: Annotation, kept: Mapping[str, Any], ontology: CellOntology) -> dict[str, Any]:
     """Return what the possible labels of each cell have in common; none for unknown cells, or where one has no id."""
-    ontology, ids = CellOntology(), dict(zip(kept["labels"], kept["ids"], strict=True))
+    ids = dict(zip(kept["labels"], kept["ids"], strict=True))
     rows, place = np.unique(annotation.possible, axis=0, return_inverse=True)
     common: list[str | None] = []
     for row in rows:

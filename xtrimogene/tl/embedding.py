@@ -24,7 +24,7 @@ from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.inference import Inference, readable_cells
 from xtrimogene.long_work import progress_bar
 
-EachBlock = Callable[[int, csr_matrix, Bool[np.ndarray, " G"]], None]
+EachBlock = Callable[[csr_matrix, Bool[np.ndarray, " G"]], None]
 
 
 def embed(
@@ -145,12 +145,20 @@ def read_vectors(
     read_depth: str | None = None,
     min_genes: int = 200,
     progress: bool = True,
+    only: Bool[np.ndarray, " N"] | None = None,
+    panel: Bool[np.ndarray, " G"] | None = None,
     each: EachBlock | None = None,
 ) -> CellVectors:
-    """Read, check, match and embed; what each option means, and what is raised, `embed` says.
+    """Read, check, match and embed; what other options mean, and what is raised, `embed` says.
 
-    ``each`` is called with the first row of each block, its counts over the model's genes, and which of them are
-    measured.
+    Parameters
+    ----------
+    only
+        The cells to embed; the rows of the others are NaN, and they are not among the unread.
+    panel
+        Read no other genes, as if they had not been measured.
+    each
+        Called with the counts of these cells in each block, over the model's genes, and which of those are measured.
     """
     depth, pooled = read_depth or model.config.read_depth, pool or model.config.pool
     ReadDepth.parse(depth)
@@ -160,11 +168,19 @@ def read_vectors(
         counts.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
         obs = cells.obs.copy()
         embedding = np.full((cells.num_cells, inference.embedding_dim(pooled)), np.nan, np.float32)
-        with progress_bar("Embedding cells", cells.num_cells, shown=progress) as advance:
+        measured = counts.match.measured if panel is None else counts.match.measured & panel
+        number = cells.num_cells if only is None else int(only.sum())
+        with progress_bar("Embedding cells", number, shown=progress) as advance:
             for start, block in counts.blocks():
+                rows = np.arange(start, start + block.shape[0])
+                if only is not None:
+                    rows, block = rows[only[rows]], block[only[rows]]
+                if panel is not None:
+                    block.data[~panel[block.indices]] = 0
+                    block.eliminate_zeros()
                 if each is not None:
-                    each(start, block, counts.match.measured)
-                embedding[start : start + block.shape[0]] = inference.cell_embeddings(
+                    each(block, measured)
+                embedding[rows] = inference.cell_embeddings(
                     block, pool=pooled, read_depth=depth, normalized=counts.normalized, progress=advance
                 )
                 unread = int((~readable_cells(block)).sum())
@@ -184,7 +200,7 @@ def read_vectors(
     return CellVectors(
         obs=obs,
         embedding=embedding,
-        measured=counts.match.measured,
+        measured=measured,
         record=_record(model, options, report),
         num_unread=num_unread,
     )

@@ -52,9 +52,9 @@ def _ids(
     used: Bool[np.ndarray, " N"],
     key: str,
 ) -> dict[str, str]:
-    """Return the one id of each label that has any; "unknown", which CELLxGENE allows, is none."""
+    """Return the one id of each label that has any."""
     ontology, ids = CellOntology(), dict[str, str]()
-    chosen = used & given & (terms != UNKNOWN)
+    chosen = used & given
     for label, term in np.unique(np.column_stack([labels[chosen], terms[chosen]]), axis=0).tolist():
         if term not in ontology:
             raise FieldError(
@@ -71,7 +71,7 @@ def _ids(
 
 
 def _text(obs: pd.DataFrame, key: str) -> tuple[Shaped[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-    """Return a column as text, and where it holds any; "" and "nan" are none."""
+    """Return a column as text, and where it holds any; "", "nan" and "unknown", as in CELLxGENE's files, are none."""
     if key not in obs:
         raise FieldError(f"the reference's obs has no {key!r}, it has {', '.join(map(str, obs.columns)) or 'nothing'}.")
     column = obs[key]
@@ -82,4 +82,4 @@ def _text(obs: pd.DataFrame, key: str) -> tuple[Shaped[np.ndarray, " N"], Bool[n
         raise FieldError(f"the reference's obs[{key!r}] holds {kind} numbers; names are needed.")
     column = column.astype(object)
     text = column.astype(str).to_numpy(dtype=str)
-    return text, column.notna().to_numpy() & ~np.isin(text, ["", "nan"])
+    return text, column.notna().to_numpy() & ~np.isin(text, ["", "nan", UNKNOWN])

@@ -1,7 +1,7 @@
 """An annotator: what was learned from labelled cells, and what it says of others.
 
-Letters: A reference cells; D of them, drawn, whose counts are read too; N held-out ones whose label was learned;
-B cells asked for; G genes of the model; P width of the embedding; C principal axes of expression; L labels.
+Letters: A reference cells; N of them that count, held out, whose label was learned; B cells asked for; G genes of the
+model; L labels.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,11 @@ from scipy.special import softmax
 
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.splits import Split, folds_by_cell, folds_by_group
+from xtrimogene.tasks.annotation.alignment import common_excess
 from xtrimogene.tasks.annotation.calibration import label_sets
 from xtrimogene.tasks.annotation.held_out import HeldOutCells
-from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned
-from xtrimogene.tasks.annotation.novelty import Strangeness, doubt
+from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, Views
+from xtrimogene.tasks.annotation.novelty import Strangeness
 
 NUM_FOLDS = 5
 
@@ -28,7 +29,8 @@ class Annotation:
     """What is said of each cell; one without an embedding (a NaN row) has no label, no confidence, and is not novel.
 
     ``possible`` are the best label and those that may be the right one, at the error rate asked for; ``novel``: the
-    cell is stranger to the reference than all but the novelty rate of its own cells.
+    cell lies farther from the reference than all but the novelty rate of its own cells; ``aligned``: the cells were
+    moved.
     """
 
     labels: tuple[str, ...]
@@ -37,6 +39,7 @@ class Annotation:
     confidence: Float[np.ndarray, " B"]
     possible: Bool[np.ndarray, "B L"]
     novel: Bool[np.ndarray, " B"]
+    aligned: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -47,6 +50,7 @@ class Annotator:
     """
 
     method: AnnotationMethod
+    align: bool
     learned: Learned
     temperature: float
     of_right_labels: Float[np.ndarray, " N"]
@@ -57,103 +61,108 @@ class Annotator:
     def fit(
         cls,
         embedding: Float[np.ndarray, "A P"],
+        counts: csr_matrix,
         labels: Shaped[np.ndarray, " A"],
         *,
-        drawn: Int[np.ndarray, " D"],
-        counts: csr_matrix,
         read: Bool[np.ndarray, " G"],
+        counted: Bool[np.ndarray, " A"] | None = None,
         method: AnnotationMethod = "ensemble",
         groups: Shaped[np.ndarray, " A"] | None = None,
+        align: bool = True,
         baselines: bool = True,
         seed: int = 0,
     ) -> "Annotator":
-        """Fit on all cells that have an embedding; calibrate in five folds of those drawn (`draw_cells`).
+        """Fit on all cells that have an embedding, and calibrate in five folds of them.
 
         Parameters
         ----------
         counts
-            Of the cells ``drawn``, over the model's genes; those ``read`` are used, which should be measured in what is
-            asked for too.
+            A x G; of the model's genes those ``read`` are used, which should be measured in what is asked for too.
+        counted
+            The cells that stand for their labels' shares (`draw_cells`); the others teach and do not calibrate.
         groups
             Donor, study or batch of each cell: whole groups are held out, so that confidence is that in a new one.
             Without it cells are, which is confidence in more cells of the same donors.
+        align
+            Whether cells that are asked for are aligned (`Learned.align`), as then those held out are.
         baselines
             Run them in the same folds.
 
         Raises
         ------
         ConfigError
-            As `check_labels` and `check_options`.
+            As `check_labels` and `check_options`; or a fold would learn from a single cell.
         """
         check_options(method=method)
         usable = np.isfinite(embedding).all(axis=1)
-        counts, drawn = counts[usable[drawn]], (np.cumsum(usable) - 1)[drawn[usable[drawn]]]
-        embedding, labels = embedding[usable], labels[usable]
+        embedding, counts, labels = embedding[usable], counts[usable], labels[usable]
         groups = None if groups is None else groups[usable]
-        few, of_few, groups_of_few = embedding[drawn], labels[drawn], None if groups is None else groups[drawn]
-        check_labels(of_few, groups_of_few)
-        splits = _folds(of_few, groups_of_few, seed)
-        cells = HeldOutCells.of(method, few, of_few, counts=counts, read=read, splits=splits, seed=seed)
+        counted = np.ones(len(labels), dtype=bool) if counted is None else counted[usable]
+        check_labels(labels, groups)
+        splits = _folds(labels, groups, seed)
+        if min(len(split.train) for split in splits) < 2:
+            raise ConfigError("but for one group, the reference has a single cell; leave group_key out, or label more.")
+        cells = HeldOutCells.of(
+            method,
+            embedding,
+            counts,
+            labels,
+            read=read,
+            counted=counted,
+            splits=splits,
+            align=align,
+            seed=seed,
+        )
         return cls(
             method=method,
-            learned=Learned.fit(method, embedding, labels, drawn=drawn, counts=counts, read=read, seed=seed),
+            align=align,
+            learned=Learned.fit(method, embedding, counts, labels, read=read, seed=seed),
             temperature=cells.temperature,
             of_right_labels=cells.of_right_labels,
             strangeness=cells.strangeness,
             held_out=cells.beside_baselines(counts, read, splits, baselines=baselines) | cells.figures(),
         )
 
-    def annotate(
-        self,
-        embedding: Float[np.ndarray, "B P"],
-        components: Float[np.ndarray, "B C"],
-        *,
-        error_rate: float = 0.1,
-        novelty_rate: float = 0.05,
-        align: bool = True,
-    ) -> Annotation:
-        """Say what each cell is.
+    def annotate(self, cells: Views, *, error_rate: float = 0.1, novelty_rate: float = 0.05) -> Annotation:
+        """Say what each cell is; with ``align``, by where it lies beside the others, else by itself alone.
 
         Parameters
         ----------
-        components
-            Where ``learned.space`` places the cells' counts.
-        align
-            Take out what the cells of most labels are displaced by (`Learned.align`); without it, no cell's answer
-            depends on the others.
+        cells
+            As ``learned.view`` makes them.
         error_rate
             The share of cells, of those like the reference's, whose right label may be missing from ``possible``.
         novelty_rate
             The share of them that may be called novel.
         """
         check_options(error_rate=error_rate, novelty_rate=novelty_rate)
-        known = np.isfinite(embedding).all(axis=1)
-        num_labels = len(self.learned.labels)
-        best, confidence = np.full(len(embedding), -1), np.full(len(embedding), np.nan)
-        probabilities = np.full((len(embedding), num_labels), np.nan)
-        possible, novel = np.zeros((len(embedding), num_labels), dtype=bool), np.zeros(len(embedding), dtype=bool)
+        known = np.isfinite(cells.embedding).all(axis=1)
+        number, num_labels = len(known), len(self.learned.labels)
+        probabilities = np.full((number, num_labels), np.nan)
+        best, confidence = np.full(number, -1), np.full(number, np.nan)
+        possible, novel = np.zeros((number, num_labels), dtype=bool), np.zeros(number, dtype=bool)
+        aligned = False
         if known.any():
-            vectors, placed = embedding[known], components[known]
-            if align:
-                vectors, placed = self.learned.align(vectors, placed)
-            scores = self.learned.scores(vectors, placed)
+            asked = Views(embedding=cells.embedding[known], components=cells.components[known])
+            if self.align:
+                asked, aligned = self.learned.align(asked)
+            scores, distances = self.learned.scores(asked), self.learned.distances(asked)
             probable = softmax(scores / self.temperature, axis=1)  # (b, L)
-            probabilities[known], best[known], confidence[known] = (
-                probable,
-                probable.argmax(axis=1),
-                probable.max(axis=1),
-            )
+            probabilities[known] = probable
+            best[known], confidence[known] = probable.argmax(axis=1), probable.max(axis=1)
             possible[known] = label_sets(probable, self.of_right_labels, error_rate)
-            share = self.strangeness.share(self.learned.distance.of(placed), doubt(scores))
-            novel[known] = share <= novelty_rate
-        labels = tuple(self.learned.labels.tolist())
+            if aligned:
+                near = self.learned.distance.of(asked.components) <= self.learned.distance.usual
+                distances -= common_excess(distances[near], best[known][near], self.strangeness.center, num_labels)
+            novel[known] = self.strangeness.share(distances) <= novelty_rate
         return Annotation(
-            labels=labels,
+            labels=tuple(self.learned.labels.tolist()),
             probabilities=probabilities,
             best=best,
             confidence=confidence,
             possible=possible,
             novel=novel,
+            aligned=aligned,
         )
 
 

@@ -22,16 +22,17 @@ from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.expression import ExpressionSpace
 from xtrimogene.tasks.annotation.learned import Learned
-from xtrimogene.tasks.annotation.novelty import LabelDistance, Strangeness
+from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance, Strangeness
 
 FORMAT = "xtrimogene-annotator-2"
 CARD, ARRAYS = "annotator.json", "arrays.safetensors"
-PARTS: Mapping[str, Mapping[str, type]] = {  # of what is learned, by method
-    "linear": {"classifier": LinearClassifier},
-    "ensemble": {"classifier": LinearClassifier, "by_expression": LinearClassifier},
-    "knn": {"classifier": NeighborClassifier},
+PARTS: Mapping[str, type] = {  # of what is learned, besides the classifier
+    "by_expression": LinearClassifier,
+    "space": ExpressionSpace,
+    "neighbors": NeighborDistance,
+    "distance": LabelDistance,
 }
-COMMON = {"space": ExpressionSpace, "distance": LabelDistance}
+CLASSIFIERS: Mapping[str, type] = {"linear": LinearClassifier, "ensemble": LinearClassifier, "knn": NeighborClassifier}
 MEASURED = ("macro_f1", "accuracy", "calibration_error_before", "calibration_error", "coverage", "unknown")
 
 
@@ -58,7 +59,7 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
     arrays = {"of_right_labels": annotator.of_right_labels}
     arrays |= {f"strangeness.{name}": getattr(annotator.strangeness, name) for name in _arrays(Strangeness)}
     arrays["centers"] = annotator.learned.centers
-    for part, kind in {**PARTS[annotator.method], **COMMON}.items():
+    for part, kind in {"classifier": CLASSIFIERS[annotator.method], **PARTS}.items():
         arrays |= {f"{part}.{name}": getattr(getattr(annotator.learned, part), name) for name in _arrays(kind)}
     with temporary_folder(target) as scratch:
         place = scratch / "annotator"
@@ -67,6 +68,7 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
         facts = {
             "format": FORMAT,
             "method": annotator.method,
+            "align": annotator.align,
             "labels": annotator.learned.labels.tolist(),
             "temperature": annotator.temperature,
             "held_out": dict(annotator.held_out),
@@ -114,12 +116,13 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
             raise CheckpointError(f"{place / ARRAYS} is not the file this annotator was saved with; fit it again.")
         arrays = load((place / ARRAYS).read_bytes())
         labels, parts = np.array(facts["labels"]), {}
-        for part, kind in {**PARTS[facts["method"]], **COMMON}.items():
+        for part, kind in {"classifier": CLASSIFIERS[facts["method"]], **PARTS}.items():
             own = {name: arrays[f"{part}.{name}"] for name in _arrays(kind)}
-            parts[part] = kind(**own) if part in COMMON else kind(labels=labels, **own)
+            parts[part] = kind(**own, **({"labels": labels} if kind in CLASSIFIERS.values() else {}))
         annotator = Annotator(
             method=facts["method"],
-            learned=Learned(**{"by_expression": None} | parts, centers=arrays["centers"]),
+            align=bool(facts["align"]),
+            learned=Learned(**parts, both=facts["method"] == "ensemble", centers=arrays["centers"]),
             temperature=float(facts["temperature"]),
             of_right_labels=arrays["of_right_labels"],
             strangeness=Strangeness(**{name: arrays[f"strangeness.{name}"] for name in _arrays(Strangeness)}),
@@ -163,7 +166,10 @@ def _check(saved: SavedAnnotator) -> None:
         (learned.distance, "whiten", (num_axes, num_axes)),
         (learned.distance, "centers", (len(labels), num_axes)),
         (learned.distance, "spread", (len(labels),)),
+        (learned.distance, "usual", (1,)),
     ]
+    num_cells = len(learned.neighbors.embedding)
+    shapes.append((learned.neighbors, "embedding", (num_cells, width)))
     for reader, wide in ((classifier, width), (learned.by_expression, num_axes)):
         if isinstance(reader, LinearClassifier):
             shapes += [(reader, name, (wide,)) for name in ("center", "scale")]
@@ -171,7 +177,6 @@ def _check(saved: SavedAnnotator) -> None:
     for owner, name, shape in shapes:
         _check_numbers(getattr(owner, name), shape, name)
     if isinstance(classifier, NeighborClassifier):
-        num_cells = len(classifier.embedding)
         _check_numbers(classifier.embedding, (num_cells, width), "embedding")
         _check_places(classifier.label_of_cell, (num_cells,), len(labels), "label_of_cell")
     _check_places(learned.space.genes, (num_variable,), num_genes, "genes")

@@ -35,6 +35,10 @@ class ExpressionSpace:
             genes=columns[pca.genes], mean=pca.mean, components=np.ascontiguousarray(pca.components), share=share
         )
 
+    def share_of(self, measured: Bool[np.ndarray, " G"]) -> float:
+        """Return how much of the reference's counts these genes hold."""
+        return float(self.share[measured].sum() / self.share.sum())
+
     def place(self, counts: csr_matrix, measured: Bool[np.ndarray, " G"]) -> Float[np.ndarray, "B C"]:
         """Return coordinates of cells (B x G); a gene that is not ``measured`` lies where the reference's mean does.
 
@@ -46,8 +50,7 @@ class ExpressionSpace:
         GeneMatchError
             What is measured holds less than half of the reference's counts.
         """
-        shared = (self.share > 0) & measured
-        held = self.share[shared].sum() / self.share.sum()
+        shared, held = (self.share > 0) & measured, self.share_of(measured)
         if held < 0.5:
             raise GeneMatchError(
                 f"the genes measured here hold {held:.0%} of the reference's counts; at least half are needed. "

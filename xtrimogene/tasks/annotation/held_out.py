@@ -13,15 +13,16 @@ from scipy.sparse import csr_matrix
 from scipy.special import softmax
 
 from xtrimogene.evaluation.bootstrap import Interval
-from xtrimogene.evaluation.comparison import Method, judge, predict_baselines
+from xtrimogene.evaluation.comparison import Method, Predictions, judge, predict_baselines
 from xtrimogene.evaluation.metrics import calibration_error
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Task
 from xtrimogene.tasks.annotation.calibration import fit_temperature, label_sets
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned
-from xtrimogene.tasks.annotation.novelty import Strangeness, doubt
+from xtrimogene.tasks.annotation.novelty import Strangeness
 
 OURS = Method(features="this annotator", classifier=None)
+ALIGNED = Method(features="HVG + PCA aligned", classifier="linear")
 ERROR_RATE, NOVELTY_RATE = 0.1, 0.05  # at which the figures are given
 
 
@@ -29,14 +30,16 @@ ERROR_RATE, NOVELTY_RATE = 0.1, 0.05  # at which the figures are given
 class HeldOutCells:
     """What each cell's own fold says of it; a label that it had not learned has the score -inf.
 
-    ``learned``: the fold had learned the cell's own label.
+    ``learned``: the fold had learned the cell's own label, and the cell counts (`draw_cells`). ``by_expression`` are
+    the labels that HVG + PCA gives, aligned as ours: a baseline.
     """
 
     names: Shaped[np.ndarray, " L"]
     label: Int[np.ndarray, " N"]
     fold: Int[np.ndarray, " N"]
     scores: Float[np.ndarray, "N L"]
-    distance: Float[np.ndarray, " N"]
+    distances: Float[np.ndarray, "N 2"]
+    by_expression: Int[np.ndarray, " N"]
     learned: Bool[np.ndarray, " N"]
 
     @classmethod
@@ -44,39 +47,43 @@ class HeldOutCells:
         cls,
         method: AnnotationMethod,
         embedding: Float[np.ndarray, "N P"],
+        counts: csr_matrix,
         labels: Shaped[np.ndarray, " N"],
         *,
-        counts: csr_matrix,
         read: Bool[np.ndarray, " G"],
+        counted: Bool[np.ndarray, " N"],
         splits: Sequence[Split],
         align: bool = True,
         seed: int = 0,
     ) -> "HeldOutCells":
         """Fit once for each split, which together test every cell once; what one tests is aligned as a query is."""
         names, label = np.unique(labels, return_inverse=True)
-        scores = np.full((len(labels), len(names)), -np.inf)
-        distance, fold = np.empty(len(labels)), np.empty(len(labels), dtype=np.int64)
-        learned = np.zeros(len(labels), dtype=bool)
-        for number, split in enumerate(splits):
+        number = len(labels)
+        scores, distances = np.full((number, len(names)), -np.inf), np.empty((number, 2))
+        fold, by_expression = np.empty(number, dtype=np.int64), np.empty(number, dtype=np.int64)
+        learned = np.zeros(number, dtype=bool)
+        for place, split in enumerate(splits):
             train, test = split.train, split.test
             partial = Learned.fit(
-                method,
-                embedding[train],
-                labels[train],
-                drawn=np.arange(len(train)),
-                counts=counts[train],
-                read=read,
-                names=names,
-                seed=seed,
+                method, embedding[train], counts[train], labels[train], read=read, names=names, seed=seed
             )
-            vectors, components = embedding[test], partial.space.place(counts[test], read)
+            cells = partial.view(embedding[test], counts[test], read)
             if align:
-                vectors, components = partial.align(vectors, components)
-            columns = np.searchsorted(names, partial.labels)
-            scores[np.ix_(test, columns)] = partial.scores(vectors, components)
-            distance[test], fold[test] = partial.distance.of(components), number
-            learned[test] = np.isin(labels[test], labels[train])
-        return cls(names=names, label=label, fold=fold, scores=scores, distance=distance, learned=learned)
+                cells, _ = partial.align(cells)
+            scores[np.ix_(test, np.searchsorted(names, partial.labels))] = partial.scores(cells)
+            best = partial.by_expression.scores(cells.components).argmax(axis=1)
+            by_expression[test] = np.searchsorted(names, partial.by_expression.labels)[best]
+            distances[test], fold[test] = partial.distances(cells), place
+            learned[test] = np.isin(labels[test], labels[train]) & counted[test]
+        return cls(
+            names=names,
+            label=label,
+            fold=fold,
+            scores=scores,
+            distances=distances,
+            by_expression=by_expression,
+            learned=learned,
+        )
 
     @property
     def temperature(self) -> float:
@@ -89,7 +96,7 @@ class HeldOutCells:
 
     @property
     def strangeness(self) -> Strangeness:
-        return self._strangeness(self.learned)
+        return Strangeness.fit(self.distances[self.learned])
 
     def figures(self) -> dict[str, float]:
         """Measure the cells whose label was learned, each fold by what the other folds calibrate.
@@ -110,8 +117,7 @@ class HeldOutCells:
             before[here] = softmax(self.scores[here], axis=1).max(axis=1)
             after[here], right[here] = probabilities.max(axis=1), best[here] == self.label[here]
             covered[here], possible[here] = sets[np.arange(len(sets)), self.label[here]], sets.sum(axis=1)
-            share = self._strangeness(others).share(self.distance[here], doubt(self.scores[here]))
-            unknown[here] = share <= NOVELTY_RATE
+            unknown[here] = Strangeness.fit(self.distances[others]).share(self.distances[here]) <= NOVELTY_RATE
         known = self.learned
         return {
             "calibration_error_before": calibration_error(before[known], right[known] > 0),
@@ -126,7 +132,8 @@ class HeldOutCells:
     ) -> dict[str, Any]:
         """Return macro-F1 and accuracy of all cells, and, if asked for, those of the baselines in the same folds.
 
-        "baselines" are in order, the best first; "difference" is our macro-F1 minus theirs, with its interval.
+        "baselines" are in order, the best first; "difference" is our macro-F1 minus theirs, with its interval, which is
+        that of a bootstrap over cells.
         """
         task = Task(
             name="reference",
@@ -139,7 +146,9 @@ class HeldOutCells:
             splits=(tuple(splits),),
             mixing=False,
         )
-        others = predict_baselines(task) if baselines else {}
+        others: dict[Method, Predictions] = {}
+        if baselines:
+            others = {ALIGNED: (self.names[self.by_expression],), **predict_baselines(task)}
         predictions = {OURS: (self.names[self.scores.argmax(axis=1)],), **others}
         result = judge(task, predictions, [(OURS, other) for other in others])
         of = {score.method: score for score in result.scores}
@@ -155,9 +164,6 @@ class HeldOutCells:
             **{name: [one[name] for one in differences] for name in differences[0]},
             "verdict": [one.verdict for one in met],
         }
-
-    def _strangeness(self, rows: Bool[np.ndarray, " N"]) -> Strangeness:
-        return Strangeness.fit(self.distance[rows], doubt(self.scores[rows]))
 
 
 def _of_right(

@@ -1,7 +1,7 @@
 """What is learned of labelled cells, from all of a reference or from a fold of it.
 
-Letters: A cells to learn from; D of them, drawn, whose counts are read too; B cells asked for; G genes of the model;
-P width of the embedding; C principal axes; L labels.
+Letters: A cells to learn from; B cells asked for; G genes of the model; P width of the embedding; C principal axes of
+expression; Q = P + C; L labels.
 """
 
 from dataclasses import dataclass
@@ -13,23 +13,39 @@ from scipy.sparse import csr_matrix
 from scipy.special import logsumexp
 
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier, variance_of
-from xtrimogene.tasks.annotation.alignment import NUM_ROUNDS, common_shift, label_centers
+from xtrimogene.tasks.annotation.alignment import (
+    MOST_DISAGREEMENT,
+    NUM_ROUNDS,
+    common_shift,
+    disagreement,
+    label_centers,
+)
 from xtrimogene.tasks.annotation.expression import ExpressionSpace
-from xtrimogene.tasks.annotation.novelty import LabelDistance
+from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance
 
 AnnotationMethod = Literal["ensemble", "linear", "knn"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Learned:
-    """``classifier`` reads the embedding, ``by_expression`` (of the ensemble) and ``distance`` the principal axes.
+class Views:
+    """Cells in both spaces: their embedding, and where `ExpressionSpace` places them."""
 
-    ``centers`` are the labels' mean cells, in the embedding and along the axes: Q = P + C.
+    embedding: Float[np.ndarray, "B P"]
+    components: Float[np.ndarray, "B C"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Learned:
+    """``classifier`` reads the embedding, ``by_expression`` the principal axes; ``both`` says whether both answer.
+
+    ``centers`` are the labels' mean cells, in both spaces.
     """
 
     classifier: LinearClassifier | NeighborClassifier
-    by_expression: LinearClassifier | None
+    by_expression: LinearClassifier
+    both: bool
     space: ExpressionSpace
+    neighbors: NeighborDistance
     distance: LabelDistance
     centers: Float[np.ndarray, "L Q"]
 
@@ -38,79 +54,99 @@ class Learned:
         cls,
         method: AnnotationMethod,
         embedding: Float[np.ndarray, "A P"],
+        counts: csr_matrix,
         labels: Shaped[np.ndarray, " A"],
         *,
-        drawn: Int[np.ndarray, " D"],
-        counts: csr_matrix,
         read: Bool[np.ndarray, " G"],
         names: Shaped[np.ndarray, " L"] | None = None,
         seed: int = 0,
     ) -> "Learned":
-        """Fit; ``counts`` (D x G) are those of the ``drawn`` cells, in the genes that are ``read``.
+        """Fit; of ``counts`` (A x G) the genes that are ``read``.
 
         ``names`` are all labels that there may be (default: those of these cells), which matters to the votes.
         """
         space = ExpressionSpace.fit(counts, read, seed=seed)
-        components, of_drawn = space.place(counts, read), labels[drawn]
+        cells = Views(embedding=embedding, components=space.place(counts, read))
         classifier: LinearClassifier | NeighborClassifier
-        by_expression = None
         match method:
             case "linear" | "ensemble":
                 classifier = LinearClassifier.fit(embedding, labels, variance=variance_of(embedding, "together"))
-                if method == "ensemble":
-                    variance = variance_of(components, "each")
-                    by_expression = LinearClassifier.fit(components, of_drawn, variance=variance)
             case "knn":
                 classifier = NeighborClassifier.fit(embedding, labels, names=names)
             case _:
                 assert_never(method)
         return cls(
             classifier=classifier,
-            by_expression=by_expression,
+            by_expression=LinearClassifier.fit(
+                cells.components, labels, variance=variance_of(cells.components, "each")
+            ),
+            both=method == "ensemble",
             space=space,
-            distance=LabelDistance.fit(components, of_drawn),
-            centers=label_centers(np.hstack([embedding[drawn], components]), of_drawn, classifier.labels),
+            neighbors=NeighborDistance.fit(embedding),
+            distance=LabelDistance.fit(cells.components, labels),
+            centers=label_centers(np.hstack([embedding, cells.components]), labels, classifier.labels),
         )
 
     @property
     def labels(self) -> Shaped[np.ndarray, " L"]:
         return self.classifier.labels
 
-    def scores(
-        self, embedding: Float[np.ndarray, "B P"], components: Float[np.ndarray, "B C"]
-    ) -> Float[np.ndarray, "B L"]:
-        """Return log probabilities but for a constant of each cell; the ensemble's are of the mean probability."""
-        scores = self.classifier.scores(embedding)
-        if self.by_expression is None:
-            return scores
-        both = np.stack([scores, self.by_expression.scores(components)])  # (2, B, L)
-        return logsumexp(both - logsumexp(both, axis=2, keepdims=True), axis=0)
+    def view(self, embedding: Float[np.ndarray, "B P"], counts: csr_matrix, measured: Bool[np.ndarray, " G"]) -> Views:
+        return Views(embedding=embedding, components=self.space.place(counts, measured))
 
-    def align(
-        self, embedding: Float[np.ndarray, "B P"], components: Float[np.ndarray, "B C"]
-    ) -> tuple[Float[np.ndarray, "B P"], Float[np.ndarray, "B C"]]:
+    def scores(self, cells: Views) -> Float[np.ndarray, "B L"]:
+        """Return log probabilities but for a constant of each cell; the ensemble's are of the mean probability."""
+        scores = self.classifier.scores(cells.embedding)
+        if not self.both:
+            return scores
+        pair = np.stack([scores, self.by_expression.scores(cells.components)])  # (2, B, L)
+        return np.asarray(logsumexp(pair - logsumexp(pair, axis=2, keepdims=True), axis=0))
+
+    def distances(self, cells: Views) -> Float[np.ndarray, "B 2"]:
+        """Return log distances from the nearest cells in the embedding, and from the nearest label in expression."""
+        return np.log(np.column_stack([self.neighbors.of(cells.embedding), self.distance.of(cells.components)]) + 1e-9)
+
+    def align(self, cells: Views) -> tuple[Views, bool]:
         """Move all cells by one vector in each space, so that most labels lie where the reference's do.
 
-        The labels are the best ones, found anew after each of three moves.
+        Only cells that lie as near to a label as the reference's own have a say, at first where they are and then where
+        each move puts them. Nothing is moved, and False returned, where labels are not displaced alike
+        (`disagreement`), as where a type that the reference lacks bears several names: it is not to be moved onto one.
         """
-        width, cells = embedding.shape[1], np.hstack([embedding, components])
+        near = self.distance.of(cells.components) <= self.distance.usual
+        best, width = self.scores(cells).argmax(axis=1), cells.embedding.shape[1]
+        if disagreement(cells.components[near], best[near], self.centers[:, width:]) > MOST_DISAGREEMENT:
+            return cells, False
         moved = cells
         for _ in range(NUM_ROUNDS):
-            best = self.scores(moved[:, :width], moved[:, width:]).argmax(axis=1)
-            moved = cells - common_shift(cells, best, self.centers)
-        return moved[:, :width], moved[:, width:]
+            near = self.distance.of(moved.components) <= self.distance.usual
+            best = self.scores(moved).argmax(axis=1)[near]
+            moved = Views(
+                embedding=cells.embedding - common_shift(cells.embedding[near], best, self.centers[:, :width]),
+                components=cells.components - common_shift(cells.components[near], best, self.centers[:, width:]),
+            )
+        return moved, True
 
 
 def draw_cells(
-    labels: Shaped[np.ndarray, " A"], *, most: int = 10_000, least_of_label: int = 100, seed: int = 0
-) -> Int[np.ndarray, " D"]:
-    """Draw about ``most`` cells, ascending: of each label its share, but ``least_of_label`` where there are so many."""
+    labels: Shaped[np.ndarray, " A"], *, most: int = 20_000, least_of_label: int = 100, seed: int = 0
+) -> tuple[Int[np.ndarray, " D"], Bool[np.ndarray, " D"]]:
+    """Draw cells to learn from, ascending: all, or about ``most``, and which of them are drawn by their label's share.
+
+    Rare labels are drawn up to ``least_of_label`` times, where that is at most ``most`` in all; what goes beyond their
+    share must not count where the mixture of labels matters.
+    """
     if len(labels) <= most:
-        return np.arange(len(labels))
+        return np.arange(len(labels)), np.ones(len(labels), dtype=bool)
     random = np.random.default_rng(seed)
-    drawn = []
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        number = max(round(most * len(rows) / len(labels)), min(least_of_label, len(rows)))
-        drawn.append(random.permutation(rows)[:number])
-    return np.sort(np.concatenate(drawn))
+    names, label = np.unique(labels, return_inverse=True)
+    least = min(least_of_label, most // len(names))
+    rows, counted = [], []
+    for one in range(len(names)):
+        own = random.permutation(np.flatnonzero(label == one))
+        share = round(most * len(own) / len(labels))
+        drawn = own[: max(share, least)]
+        rows.append(drawn)
+        counted.append(np.arange(len(drawn)) < share)
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return np.concatenate(rows)[order], np.concatenate(counted)[order]

@@ -1,32 +1,51 @@
-"""How strange a cell is to a reference: its distance from the nearest label there, and how much it could be any.
+"""How strange a cell is to a reference: how far it lies from it, in the embedding and in expression.
 
-Either makes a cell strange, as neither alone finds all types that a reference lacks (benchmarks/novelty.py).
-Letters: D reference cells; N of them, held out; B cells asked for; C principal axes; L labels.
-Sources: Lee et al., A simple unified framework for detecting out-of-distribution samples, 2018 (the distance);
-Hendrycks and Gimpel, A baseline for detecting misclassified and out-of-distribution examples, 2017 (the doubt).
+Letters: A reference cells; N of them, held out; B cells asked for; P width of the embedding; C principal axes of
+expression; L labels.
+Source of the second distance: Lee et al., A simple unified framework for detecting out-of-distribution samples, 2018.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.special import softmax
 from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
 
+NUM_NEIGHBORS = 15
 OWN_CELLS = 20  # that outweigh what is expected of any label's scatter
-SURE, NO_SPREAD = 1e-6, 1e-3
+LEAST_SCALE = 0.05  # of log distances
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NeighborDistance:
+    """The mean distance to the nearest reference cells in the embedding, 15 or all there are."""
+
+    embedding: Float[np.ndarray, "A P"]
+
+    @classmethod
+    def fit(cls, embedding: Float[np.ndarray, "A P"]) -> "NeighborDistance":
+        return cls(embedding=embedding)
+
+    def of(self, embedding: Float[np.ndarray, "B P"]) -> Float[np.ndarray, " B"]:
+        nearest = NearestNeighbors(n_neighbors=min(NUM_NEIGHBORS, len(self.embedding))).fit(self.embedding)
+        return np.asarray(nearest.kneighbors(embedding)[0].mean(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelDistance:
-    """Labels' centres where the labels' common scatter is round, and each one's squared distance to its own cells."""
+    """Labels' centres where the labels' common scatter is round, and each one's squared distance to its own cells.
+
+    ``usual``: nineteen of twenty of the cells themselves lie nearer.
+    """
 
     whiten: Float[np.ndarray, "C C"]
     centers: Float[np.ndarray, "L C"]
     spread: Float[np.ndarray, " L"]
+    usual: Float[np.ndarray, "1"]
 
     @classmethod
-    def fit(cls, components: Float[np.ndarray, "D C"], labels: Shaped[np.ndarray, " D"]) -> "LabelDistance":
+    def fit(cls, components: Float[np.ndarray, "A C"], labels: Shaped[np.ndarray, " A"]) -> "LabelDistance":
         """Fit the shared covariance, shrunk as by Ledoit and Wolf, and each label's centre and median distance."""
         names, label = np.unique(labels, return_inverse=True)
         number = np.bincount(label)
@@ -38,10 +57,9 @@ class LabelDistance:
         centers = means @ whiten
         own = ((components @ whiten - centers[label]) ** 2).sum(axis=1)
         median = np.array([np.median(own[label == one]) for one in range(len(names))])
-        expected = components.shape[1]
-        return cls(
-            whiten=whiten, centers=centers, spread=(number * median + OWN_CELLS * expected) / (number + OWN_CELLS)
-        )
+        spread = (number * median + OWN_CELLS * components.shape[1]) / (number + OWN_CELLS)
+        nearest = cls(whiten=whiten, centers=centers, spread=spread, usual=np.ones(1)).of(components)
+        return cls(whiten=whiten, centers=centers, spread=spread, usual=np.quantile(nearest, [0.5]))
 
     def of(self, components: Float[np.ndarray, "B C"]) -> Float[np.ndarray, " B"]:
         """Return the squared distance to the nearest label, in units of what is usual of its own cells."""
@@ -54,17 +72,11 @@ class LabelDistance:
         ).min(axis=0)
 
 
-def doubt(scores: Float[np.ndarray, "B L"]) -> Float[np.ndarray, " B"]:
-    """Return the log odds that the best label is not the right one, were the scores log probabilities."""
-    best = np.clip(softmax(scores, axis=1).max(axis=1), SURE, 1 - SURE)
-    return np.asarray(np.log((1 - best) / best))
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Strangeness:
-    """The larger of log distance and doubt, each in units of how much it varies among held-out reference cells.
+    """Log distances, each in units of how much it varies among held-out reference cells, and added.
 
-    ``center`` and ``scale`` are their medians and interquartile ranges there, ``held_out`` the larger of both.
+    ``center`` and ``scale`` are their medians and interquartile ranges there, ``held_out`` the sums.
     """
 
     center: Float[np.ndarray, "2"]
@@ -72,24 +84,18 @@ class Strangeness:
     held_out: Float[np.ndarray, " N"]
 
     @classmethod
-    def fit(cls, distance: Float[np.ndarray, " N"], doubts: Float[np.ndarray, " N"]) -> "Strangeness":
-        both = _both(distance, doubts)
-        low, center, high = np.quantile(both, [0.25, 0.5, 0.75], axis=0)
-        scale = np.maximum(high - low, NO_SPREAD)
-        return cls(center=center, scale=scale, held_out=((both - center) / scale).max(axis=1))
+    def fit(cls, distances: Float[np.ndarray, "N 2"]) -> "Strangeness":
+        low, center, high = np.quantile(distances, [0.25, 0.5, 0.75], axis=0)
+        scale = np.maximum(high - low, LEAST_SCALE)
+        return cls(center=center, scale=scale, held_out=((distances - center) / scale).sum(axis=1))
 
-    def of(self, distance: Float[np.ndarray, " B"], doubts: Float[np.ndarray, " B"]) -> Float[np.ndarray, " B"]:
-        """Return the larger of both."""
-        return np.asarray(((_both(distance, doubts) - self.center) / self.scale).max(axis=1))
+    def of(self, distances: Float[np.ndarray, "B 2"]) -> Float[np.ndarray, " B"]:
+        return np.asarray(((distances - self.center) / self.scale).sum(axis=1))
 
-    def share(self, distance: Float[np.ndarray, " B"], doubts: Float[np.ndarray, " B"]) -> Float[np.ndarray, " B"]:
+    def share(self, distances: Float[np.ndarray, "B 2"]) -> Float[np.ndarray, " B"]:
         """Return the share of held-out reference cells that are at least as strange, the cell itself counted with them.
 
         It is at most x for a share x of cells like those of the reference.
         """
-        less = np.searchsorted(np.sort(self.held_out), self.of(distance, doubts), side="left")
+        less = np.searchsorted(np.sort(self.held_out), self.of(distances), side="left")
         return (len(self.held_out) - less + 1) / (len(self.held_out) + 1)
-
-
-def _both(distance: Float[np.ndarray, " B"], doubts: Float[np.ndarray, " B"]) -> Float[np.ndarray, "B 2"]:
-    return np.column_stack([np.log(distance + SURE), doubts])
