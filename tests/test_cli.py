@@ -122,7 +122,7 @@ def test_annotate_writes_what_tl_annotate_gives(
     )
     written = read_h5ad(out)
     pd.testing.assert_frame_equal(written.obs, wanted.obs)
-    *labels, there, worth, _, _, _, _, calibrated, covered = said.splitlines()
+    *labels, there, worth, _, _, _, _, _, calibrated, covered = said.splitlines()
     numbers = wanted.obs["xtrimogene_label"].value_counts()
     assert labels == [f"{number:>9,}  {label}" for label, number in numbers.items() if number]
     assert there == f"{out}: 12 cells, labels of 30 in obs['xtrimogene_label']"
@@ -136,7 +136,10 @@ def test_annotate_writes_what_tl_annotate_gives(
     assert run("annotate", cells, again, "--annotator", kept, "--error-rate", "0.2", *model)[0] == 0
     pd.testing.assert_frame_equal(read_h5ad(again).obs, wanted.obs)
     code, _, said = run("annotate", cells, cells.with_name("no.h5ad"), *model)
-    assert code == 2 and said == "error: annotate needs reference= with label_key=, or annotator= alone.\n"
+    assert (
+        code == 2
+        and said == "error: annotate needs reference= with label_key=, or annotator= without any option of learning.\n"
+    )
 
 
 def test_an_existing_file_is_kept_unless_told(run: Run, cells: Path, tiny_folder: Path) -> None:

@@ -27,13 +27,14 @@ Through = Literal["decoder", "latent"]
 _BLOCK_BYTES = 256 << 20  # of the result, made at once
 
 
-def cell_ontology_ids(names: Iterable[str]) -> dict[str, str]:
+def cell_ontology_ids(names: Iterable[object]) -> dict[str, str]:
     """Find names of cell types in the Cell Ontology, offline: {"T cell": "CL:0000084"}.
 
     Parameters
     ----------
     names
-        As the ontology has them, or a synonym of one of its types alone; upper and lower case are one.
+        As the ontology has them, or a synonym of one of its types alone; upper and lower case are one. What is no text,
+        such as a missing value, is passed over.
 
     Returns
     -------

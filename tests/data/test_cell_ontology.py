@@ -39,10 +39,19 @@ def test_several_types_have_their_nearest_ancestor_in_common(
 
 
 @pytest.mark.parametrize(
-    ("term", "known"), [("CL:0000084", True), ("CL:9999999", False), ("UBERON:0000178", False), ("T cell", False)]
+    ("term", "known"),
+    [("CL:0000084", True), ("CL:9999999", False), ("UBERON:0000178", False), ("T cell", False), ("CL:0000002", False)],
 )
 def test_ids_are_known(ontology: CellOntology, term: str, known: bool) -> None:
     assert (term in ontology) is known
+
+
+def test_a_term_that_was_given_up_has_nothing_in_common(ontology: CellOntology) -> None:
+    assert ontology.common(["CL:0000002", "CL:0000084"]) is None
+
+
+def test_what_is_no_text_has_no_id(ontology: CellOntology) -> None:
+    assert ontology.find([float("nan"), "T cell"]) == {"T cell": "CL:0000084"}
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

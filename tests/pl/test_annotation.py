@@ -33,6 +33,7 @@ def labelled() -> AnnData:
     obs = pd.DataFrame(
         {"true": true, "xtrimogene_label": found, "xtrimogene_confidence": confidence}, index=map(str, range(11))
     )
+    obs["xtrimogene_unknown"] = obs["xtrimogene_label"] == "unknown"
     return AnnData(obs=obs)
 
 
@@ -43,6 +44,13 @@ def test_rows_of_a_confusion_are_true_labels_that_add_up_to_one(labelled: AnnDat
     shares = ax.images[0].get_array()
     np.testing.assert_allclose(shares, [[0.75, 0.25, 0], [0, 0.75, 0.25], [0, 1, 0]])
     assert sorted(text.get_text() for text in ax.texts) == [".25", ".25", ".75", ".75", "1"]
+
+
+def test_nearly_all_are_written_as_all_and_names_of_cells_may_repeat() -> None:
+    obs = pd.DataFrame({"true": ["a"] * 1000, "found": ["a"] * 999 + ["b"]}, index=["cell"] * 1000)
+    with pytest.warns(UserWarning, match="not unique"):
+        cells = AnnData(obs=obs)
+    assert [text.get_text() for text in xt.pl.confusion(cells, "true", "found").texts] == ["1"]
 
 
 def test_calibration_is_drawn_of_cells_that_have_a_label(labelled: AnnData) -> None:

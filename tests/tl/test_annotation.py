@@ -97,11 +97,15 @@ def test_cells_without_counts_have_no_answer(tiny_model: PretrainedModel, make_c
     assert not query.obs["xtrimogene_unknown"].iloc[1]
 
 
-def test_a_reference_may_name_a_type_unknown(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
-    reference, query = make_cells(num_cells=20, seed=1), make_cells(num_cells=3, seed=2)
-    reference.obs["kind"] = np.resize(["a", "unknown"], 20)
+def test_cells_that_the_reference_calls_unknown_teach_nothing(
+    tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    reference, query = make_cells(num_cells=30, seed=1), make_cells(num_cells=3, seed=2)
+    reference.obs["kind"] = np.resize(["a", "b", "unknown"], 30)
     xt.tl.annotate(query, reference=reference, label_key="kind", model=tiny_model, min_genes=1)
-    assert list(query.obs["xtrimogene_label"].cat.categories) == ["a", "unknown"]
+    assert list(query.obs["xtrimogene_label"].cat.categories) == ["a", "b", "unknown"]
+    learned = query.uns["xtrimogene_annotation"]["annotator"]
+    assert learned["labels"] == ["a", "b"] and learned["cells"] == [10, 10]
 
 
 @pytest.mark.parametrize(
@@ -142,9 +146,15 @@ def test_nothing_is_embedded_before_all_is_checked(
     monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("embedded"))
     query.var_names = [f"gene{i}" for i in range(400)]
     reference.obs["alike"] = "same"
-    for key, error in (("type", FieldError), ("alike", ConfigError), ("cell_type", GeneMatchError)):
+    few = make_cells(num_cells=3, seed=2)[:, :150].copy()
+    for key, asked, error in (
+        ("type", query, FieldError),
+        ("alike", query, ConfigError),
+        ("cell_type", query, GeneMatchError),
+        ("cell_type", few, GeneMatchError),
+    ):
         with pytest.raises(error):
-            xt.tl.annotate(query, reference=reference, model=tiny_model, min_genes=1, label_key=key)
+            xt.tl.annotate(asked, reference=reference, model=tiny_model, min_genes=1, label_key=key)
 
 
 @pytest.mark.parametrize("method", ["ensemble", "knn"])
@@ -166,26 +176,28 @@ def test_a_kept_annotator_says_what_its_reference_says(
     assert learned["held_out_by"] == "donor" and sum(learned["cells"]) == 25, "cells without a donor are not used"
 
 
-def test_genes_that_the_query_lacks_are_left_out_of_both(
+def test_genes_that_the_query_did_not_measure_are_not_read(
     tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
 ) -> None:
-    """A reference read without them says the same: the cells' vectors apart, which are of all that was measured."""
+    """A reference without them says the same; an annotator that learned from all of them says so."""
     reference, query = make_cells(num_cells=30, seed=1), make_cells(num_cells=8, seed=2)
     reference.obs["kind"] = np.resize(["a", "b"], 30)
     query = query[:, :300].copy()
-    xt.tl.annotate(query, reference=reference, label_key="kind", model=tiny_model, min_genes=1, baselines=False)
-    held_out = query.uns["xtrimogene_annotation"]["held_out"]
+    options = {"model": tiny_model, "min_genes": 1}
+    learning = {"label_key": "kind", "baselines": False} | options
+    without = reference[:, reference.var_names.isin(query.var_names)].copy()
+    found, wanted = (xt.tl.annotate(query.copy(), reference=one, **learning) for one in (reference, without))
+    pd.testing.assert_frame_equal(found.obs, wanted.obs)
+    held_out = found.uns["xtrimogene_annotation"]["held_out"]
     assert "baselines" not in held_out and "coverage" in held_out
-    folder = xt.tl.fit_annotator(
-        reference, tmp_path / "kept", label_key="kind", model=tiny_model, min_genes=1, baselines=False
-    )
-    kept = query.copy()
-    xt.tl.annotate(kept, annotator=folder, model=tiny_model, min_genes=1)
-    assert (kept.obs["xtrimogene_confidence"] != query.obs["xtrimogene_confidence"]).any(), "it read more genes"
-    with pytest.raises(GeneMatchError, match=r"the genes that the query measured hold \d+% of the reference's counts"):
-        xt.tl.annotate(query[:, :150].copy(), reference=reference, label_key="kind", model=tiny_model, min_genes=1)
+    folder = xt.tl.fit_annotator(reference, tmp_path / "kept", **learning)
+    with pytest.warns(
+        UserWarning, match=r"the genes measured here hold \d\d% of the counts that the annotator learned"
+    ):
+        kept = xt.tl.annotate(query.copy(), annotator=folder, **options)
+    assert (kept.obs["xtrimogene_confidence"] != found.obs["xtrimogene_confidence"]).any(), "it had read more genes"
     with pytest.raises(GeneMatchError, match=r"the genes measured here hold \d+% of the reference's counts"):
-        xt.tl.annotate(query[:, :150].copy(), annotator=folder, model=tiny_model, min_genes=1)
+        xt.tl.annotate(query[:, :150].copy(), annotator=folder, **options)
 
 
 def test_what_there_is_to_warn_of_the_query_is_said_once(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
@@ -214,6 +226,8 @@ def test_an_annotator_belongs_to_its_model(tiny_model: PretrainedModel, make_cel
     [
         {},
         {"annotator": 1, "method": "knn"},
+        {"annotator": 1, "baselines": False},
+        {"annotator": 1, "align": False},
         {"reference": 1},
         {"label_key": "kind"},
         {"annotator": 1, "label_key": "kind"},
@@ -225,7 +239,9 @@ def test_a_reference_or_an_annotator(
 ) -> None:
     cells = make_cells()
     options = {name: {"reference": cells, "annotator": "folder"}.get(name, value) for name, value in given.items()}
-    with pytest.raises(ConfigError, match="needs reference= with label_key=, or annotator= alone"):
+    with pytest.raises(
+        ConfigError, match="needs reference= with label_key=, or annotator= without any option of learning"
+    ):
         xt.tl.annotate(cells, model=tiny_model, **options)
 
 
@@ -298,8 +314,10 @@ def test_names_of_types_have_ids(typed: AnnData) -> None:
 def test_neighbours_vote_where_asked_to(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
     reference, query = make_cells(num_cells=60, seed=1), make_cells(num_cells=12, seed=2)
     xt.tl.annotate(query, reference=reference, label_key="cell_type", model=tiny_model, min_genes=1, vote=True)
-    assert query.obs["xtrimogene_voted"].nunique() == 1, "all twelve are neighbours"
-    assert list(query.obs["xtrimogene_voted"].cat.categories) == ["type 0", "type 1", "type 2"]
+    unknown = query.obs["xtrimogene_unknown"]
+    assert query.obs["xtrimogene_voted"][~unknown].nunique() == 1, "all twelve are neighbours"
+    assert (query.obs["xtrimogene_voted"][unknown] == "unknown").all()
+    assert list(query.obs["xtrimogene_voted"].cat.categories) == ["type 0", "type 1", "type 2", "unknown"]
 
 
 def test_few_held_out_cells_are_said(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:

@@ -31,7 +31,7 @@ class CellOntology:
         """Return what a term is called: "T cell"."""
         return str(self.parser.get_term_label(term))
 
-    def find(self, names: Iterable[str]) -> dict[str, str]:
+    def find(self, names: Iterable[object]) -> dict[str, str]:
         """Return ids by name, {"T cell": "CL:0000084"}, of what is a term's name or a synonym of one term alone."""
         terms: dict[str, str] = self.parser.get_term_label_to_id_map(NAME)
         named = {name.casefold(): term for name, term in terms.items() if not self.parser.is_term_deprecated(term)}

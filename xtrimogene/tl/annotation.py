@@ -27,7 +27,7 @@ from xtrimogene.tasks.annotation.annotator_folder import (
     save_annotator,
 )
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Views, draw_cells
-from xtrimogene.tl.answer_columns import answer_columns, ontology_columns
+from xtrimogene.tl.answer_columns import answer_columns, ontology_columns, voted_column
 from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread
 from xtrimogene.tl.reference_labels import ReferenceLabels, read_labels
 
@@ -75,6 +75,7 @@ def annotate(
         The share of them that may be called unknown, for lying far from the reference.
     vote
         Add what each cell and its 15 nearest of the query are together: all pairs are compared, minutes for 100,000.
+        It helps where neighbours are of one type, and costs types of few cells (benchmarks/annotation.py).
     key_added
         How the new columns begin.
     device, token_budget, min_genes
@@ -157,8 +158,7 @@ def annotate(
     if ontology is not None:
         columns |= ontology_columns(annotation, saved.card["ontology"], ontology)
     if vote:
-        voted = voting.vote(asked.embedding, annotation.probabilities)
-        columns["voted"] = pd.Categorical.from_codes(voted.tolist(), categories=pd.Index(annotation.labels))
+        columns["voted"] = voted_column(annotation, voting.vote(asked.embedding, annotation.probabilities))
     for name, column in columns.items():
         written.obs[f"{key_added}_{name}"] = pd.Series(column, index=asked.obs.index)
     learned = {

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.tasks.annotation.annotator import Annotation
@@ -25,6 +26,13 @@ def answer_columns(annotation: Annotation) -> dict[str, Any]:
         "possible": pd.Categorical(possible),
         "unknown": annotation.novel,
     }
+
+
+def voted_column(annotation: Annotation, voted: Int[np.ndarray, " B"]) -> pd.Categorical:
+    """Return what neighbours decided; a cell that is unknown stays so."""
+    names = list(dict.fromkeys([*annotation.labels, UNKNOWN]))
+    chosen = np.where(annotation.novel, names.index(UNKNOWN), voted)
+    return pd.Categorical.from_codes(chosen.tolist(), categories=pd.Index(names))
 
 
 def ontology_columns(annotation: Annotation, kept: Mapping[str, Any], ontology: CellOntology) -> dict[str, Any]:

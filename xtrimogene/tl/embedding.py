@@ -187,7 +187,7 @@ def read_vectors(
                 num_unread += unread
                 advance(unread)
         report = counts.report()
-    _check_vectors(embedding, num_unread, model)
+    _check_vectors(embedding if only is None else embedding[only], num_unread, model)
     options: dict[str, Any] = {
         "matrix": counts.choice.matrix,
         "input_kind": input_kind,

@@ -9,6 +9,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from xtrimogene.tasks.annotation.annotator import Annotation, Annotator
+from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, Views
 
 CENTERS = {"B cell": (0.0, 0.0), "T cell": (8.0, 0.0), "platelet": (4.0, 30.0)}
 NUM_GENES, NUM_READ = 45, 40
@@ -31,13 +32,17 @@ class Cells:
         return replace(self, embedding=embedding)
 
     def fit(self, **options: Any) -> Annotator:
-        options = {"baselines": False, "drawn": np.arange(len(self.labels))} | options
-        return Annotator.fit(
-            self.embedding, self.labels, counts=self.counts[options["drawn"]], read=self.read, **options
-        )
+        options = {"baselines": False, "read": self.read} | options
+        return Annotator.fit(self.embedding, self.counts, self.labels, **options)
+
+    def learn(self, method: AnnotationMethod = "linear") -> Learned:
+        return Learned.fit(method, self.embedding, self.counts, self.labels, read=self.read)
+
+    def seen_by(self, learned: Learned) -> Views:
+        return learned.view(self.embedding, self.counts, self.read)
 
     def asked(self, annotator: Annotator, **options: float) -> Annotation:
-        return annotator.annotate(self.embedding, annotator.learned.space.place(self.counts, self.read), **options)
+        return annotator.annotate(self.seen_by(annotator.learned), **options)
 
 
 def draw(numbers: Mapping[str, int], seed: int = 0) -> Cells:

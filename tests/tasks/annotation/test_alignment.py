@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xtrimogene.tasks.annotation.alignment import common_shift, label_centers
+from xtrimogene.tasks.annotation.alignment import common_excess, common_shift, disagreement, label_centers
 
 CENTERS = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
 
@@ -41,3 +41,27 @@ def test_among_few_labels_nothing_is_common(numbers: list[int], moved: float) ->
 
 def test_no_cells_no_shift() -> None:
     assert common_shift(np.empty((0, 2)), np.empty(0, dtype=int), CENTERS).tolist() == [0, 0]
+
+
+def test_labels_that_are_moved_alike_agree_and_one_type_under_several_names_does_not() -> None:
+    cells, label = clouds([50, 50, 50, 50])
+    assert abs(disagreement(cells + [30.0, -20.0], label, CENTERS)) < 0.01
+    random = np.random.default_rng(0)
+    alike = np.array([40.0, 3.0]) + random.normal(size=(200, 2))
+    assert disagreement(alike, label, CENTERS) == pytest.approx(1.0, abs=0.1)
+    assert disagreement(cells, np.repeat([0, 1], 100), CENTERS) == 1.0, "of two labels nothing is known"
+
+
+def test_noise_of_few_cells_moves_little() -> None:
+    """The mean displacement of cells that are not displaced is noise, and its length shrinks."""
+    random = np.random.default_rng(0)
+    label, centers = np.repeat([0, 1, 2], 10), np.zeros((3, 50))
+    lengths = [np.linalg.norm(common_shift(random.normal(size=(30, 50)), label, centers)) for _ in range(50)]
+    assert np.mean(lengths) < 0.35 * np.sqrt(50 * np.pi / 2 / 30)
+
+
+def test_what_most_labels_are_farther_by_is_found() -> None:
+    label = np.repeat([0, 1, 2, 3], [10, 10, 10, 9])
+    distances = np.column_stack([np.where(label == 2, 50.0, 3.0), np.full(39, -1.0)])
+    assert common_excess(distances, label, np.array([1.0, 1.0]), 4).tolist() == [2.0, 0.0]
+    assert common_excess(distances[:20], label[:20], np.array([1.0, 1.0]), 4).tolist() == [0.0, 0.0]

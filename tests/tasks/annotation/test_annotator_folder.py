@@ -89,6 +89,8 @@ def test_nothing_is_written_over(saved: Saved, tmp_path: Path) -> None:
         ("linear", "space.share", np.zeros(45)),
         ("linear", "space.components", np.zeros((39, 39))),
         ("linear", "distance.spread", np.zeros(3)),
+        ("linear", "distance.usual", np.zeros(2)),
+        ("linear", "neighbors.embedding", np.zeros((5, 3))),
         ("linear", "distance.whiten", np.zeros((3, 39))),
         ("linear", "distance.centers", np.full((3, 39), np.inf)),
     ],

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xtrimogene.tasks.annotation.novelty import LabelDistance, Strangeness, doubt
+from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance, Strangeness
 
 
 def test_distances_are_mahalanobis_in_units_of_a_labels_own() -> None:
@@ -33,38 +33,41 @@ def test_labels_of_one_cell_have_a_finite_distance() -> None:
     assert near == 0 and 0 < far < np.inf
 
 
-def test_doubt_is_the_log_odds_of_the_others() -> None:
-    scores = np.log([[0.5, 0.5, 0.0001], [0.9, 0.05, 0.05], [1.0, 1e-12, 1e-12]])
-    np.testing.assert_allclose(doubt(scores), [0.0, np.log(1 / 9), np.log(1e-6)], atol=1e-3)
-
-
-def test_distance_and_doubt_count_by_how_much_they_vary() -> None:
+def test_half_of_the_cells_lie_usually_near() -> None:
     random = np.random.default_rng(0)
-    distance, doubts = np.exp(3 * random.normal(size=999)), 0.1 * random.normal(size=999)
-    fitted = Strangeness.fit(distance, doubts)
-    np.testing.assert_allclose(fitted.of(distance, doubts), fitted.held_out)
-    far, unsure, both = fitted.of(np.exp(np.array([30.0, 0.0, 30.0])), np.array([0.0, 1.0, 1.0]))
-    assert far == pytest.approx(unsure, rel=0.2) and both == max(far, unsure)
-    certain = fitted.of(np.exp(np.array([30.0])), np.array([-99.0]))
-    assert certain == far, "a cell that lies far away is strange however certain its label seems"
+    cells, labels = random.normal(size=(400, 3)), np.resize(["a", "b"], 400)
+    fitted = LabelDistance.fit(cells, labels)
+    assert (fitted.of(cells) <= fitted.usual).mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_neighbours_are_fifteen_or_all_there_are() -> None:
+    line = np.arange(40, dtype=np.float64)[:, None]
+    assert NeighborDistance.fit(line).of(np.array([[0.0], [-3.0]])).tolist() == [7.0, 10.0]
+    assert NeighborDistance.fit(line[:2]).of(np.array([[0.0]])).tolist() == [0.5]
+
+
+def test_distances_count_by_how_much_they_vary() -> None:
+    distances = np.random.default_rng(0).normal(size=(999, 2)) * [3.0, 0.1]
+    fitted = Strangeness.fit(distances)
+    np.testing.assert_allclose(fitted.of(distances), fitted.held_out)
+    one, other, both = fitted.of(np.array([[30.0, 0.0], [0.0, 1.0], [30.0, 1.0]]))
+    assert one == pytest.approx(other, rel=0.2) and both == pytest.approx(one + other, rel=0.05)
 
 
 def test_without_any_spread_what_differs_is_strange() -> None:
-    fitted = Strangeness.fit(np.ones(99), np.zeros(99))
-    assert fitted.share(np.array([1.0, 2.0]), np.zeros(2)).tolist() == [1.0, 0.01]
+    fitted = Strangeness.fit(np.zeros((99, 2)))
+    assert fitted.share(np.array([[0.0, 0.0], [0.1, 0.0]])).tolist() == [1.0, 0.01]
 
 
 def test_shares_count_the_cell_itself() -> None:
-    distance, asked = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.5, 2.0, 9.0])
-    fitted = Strangeness.fit(distance, np.log(distance))
-    assert fitted.share(asked, np.log(asked)).tolist() == [1.0, 0.8, 0.2]
+    fitted = Strangeness.fit(np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [4.0, 0.0]]))
+    assert fitted.share(np.array([[0.5, 0.0], [2.0, 0.0], [9.0, 0.0]])).tolist() == [1.0, 0.8, 0.2]
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.5])
 def test_cells_like_the_reference_are_seldom_strange(rate: float) -> None:
     called = []
     for seed in range(300):
-        distance, doubts = np.exp(np.random.default_rng(seed).normal(size=(2, 198)))
-        fitted = Strangeness.fit(distance[:99], doubts[:99])
-        called.append((fitted.share(distance[99:], doubts[99:]) <= rate).mean())
+        held_out, asked = np.random.default_rng(seed).normal(size=(2, 99, 2))
+        called.append((Strangeness.fit(held_out).share(asked) <= rate).mean())
     assert rate - 0.02 < np.mean(called) < rate + 0.01

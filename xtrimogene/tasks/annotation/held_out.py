@@ -24,6 +24,7 @@ from xtrimogene.tasks.annotation.novelty import Strangeness
 OURS = Method(features="this annotator", classifier=None)
 ALIGNED = Method(features="HVG + PCA aligned", classifier="linear")
 ERROR_RATE, NOVELTY_RATE = 0.1, 0.05  # at which the figures are given
+LEAST_CELLS = 30  # of which a difference may be judged
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -147,14 +148,14 @@ class HeldOutCells:
             mixing=False,
         )
         others: dict[Method, Predictions] = {}
-        if baselines:
+        if baselines and len(self.label) >= LEAST_CELLS:
             others = {ALIGNED: (self.names[self.by_expression],), **predict_baselines(task)}
         predictions = {OURS: (self.names[self.scores.argmax(axis=1)],), **others}
         result = judge(task, predictions, [(OURS, other) for other in others])
         of = {score.method: score for score in result.scores}
         ours = of[OURS]
         figures: dict[str, Any] = {**_interval("macro_f1", ours.macro_f1), "accuracy": ours.accuracy}
-        if not baselines:
+        if not others:
             return figures
         met = sorted(result.differences, key=lambda one: -of[one.baseline].macro_f1.mean)
         differences = [_interval("difference", one.macro_f1) for one in met]
