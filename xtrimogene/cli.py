@@ -190,7 +190,7 @@ def annotate(
     align: Annotated[
         bool | None, typer.Option(help="Take out what moves all types alike, as a protocol does. Default: yes.")
     ] = None,
-    vote: Annotated[bool, typer.Option("--vote", help="Add what a cell and its 15 nearest are together.")] = False,
+    vote: Annotated[bool, typer.Option("--vote", help="Add what a cell and its 5 nearest are together.")] = False,
     key_added: Annotated[str, typer.Option(help="How the new columns of obs begin.")] = "xtrimogene",
     device: Device = None,
     min_genes: MinGenes = 200,

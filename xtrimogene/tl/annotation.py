@@ -74,8 +74,7 @@ def annotate(
     novelty_rate
         The share of them that may be called unknown, for lying far from the reference.
     vote
-        Add what each cell and its 15 nearest of the query are together: all pairs are compared, minutes for 100,000.
-        On our validation sets it lowered macro-F1, most where types are fine or cells few (benchmarks/annotation.py).
+        Add what each cell and its five nearest of the query are together: all pairs are compared, minutes for 100,000.
     key_added
         How the new columns begin.
     device, token_budget, min_genes
