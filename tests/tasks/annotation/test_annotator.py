@@ -94,6 +94,14 @@ def test_a_query_measured_in_another_way_is_moved_back(method: AnnotationMethod,
     assert moved.novel.mean() < 0.1 < 0.3 < left.novel.mean()
 
 
+def test_cells_that_are_noisier_all_alike_are_not_strange(draw_kinds: Any) -> None:
+    cells, asked = draw_kinds(dict.fromkeys(ASKED, 100)), draw_kinds(dict.fromkeys(ASKED, 40), seed=5)
+    noise = np.random.default_rng(0).normal(size=asked.embedding.shape) * 2
+    noisy = asked.at((asked.embedding + noise).astype(np.float32))
+    alike, left = (noisy.asked(cells.fit(align=align)).novel.mean() for align in (True, False))
+    assert 2 * alike < left
+
+
 def test_types_that_the_reference_lacks_are_not_moved_onto_others(draw_kinds: Any) -> None:
     """However many, and whatever names they bear."""
     four = draw_kinds({"B cell": 120, "T cell": 120, "platelet": 300}, seed=1)

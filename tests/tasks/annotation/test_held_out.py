@@ -6,7 +6,7 @@ import pytest
 
 from xtrimogene.evaluation.baselines import logistic_regression
 from xtrimogene.evaluation.metrics import macro_f1
-from xtrimogene.evaluation.splits import folds_by_cell
+from xtrimogene.evaluation.splits import folds_by_cell, folds_by_group
 from xtrimogene.tasks.annotation.calibration import label_sets
 from xtrimogene.tasks.annotation.held_out import HeldOutCells
 
@@ -45,6 +45,21 @@ def test_figures_are_those_of_a_fold_calibrated_by_the_others(draw_kinds: Any) -
     assert figures["unknown"] == pytest.approx(0.05, abs=0.02)
     in_sample = label_sets(np.stack([1 - cells.of_right_labels, cells.of_right_labels], 1), cells.of_right_labels, 0.1)
     assert in_sample[:, 1].mean() == pytest.approx(0.9, abs=0.005)
+
+
+def test_groups_are_aligned_as_a_query_is(draw_kinds: Any) -> None:
+    kinds = draw_kinds({"B cell": 120, "T cell": 120, "platelet": 120})
+    donor = np.arange(360) % 3
+    moved = kinds.at(kinds.embedding + np.array([[0.0, 0.0], [3.0, 2.0], [-3.0, -2.0]])[donor])
+    options = {"read": moved.read, "counted": np.ones(360, dtype=bool)}
+    options["splits"] = folds_by_group(donor.astype(str), moved.labels, grouping="donor")
+    aligned, left = (
+        HeldOutCells.of("ensemble", moved.embedding, moved.counts, moved.labels, align=align, **options)
+        for align in (True, False)
+    )
+    assert np.median(aligned.distances[:, 0]) < np.median(left.distances[:, 0]) - 0.3
+    seen = (moved.fit(groups=donor.astype(str), align=align).strangeness.center for align in (True, False))
+    assert [center[0] for center in seen] == [np.median(cells.distances[:, 0]) for cells in (aligned, left)]
 
 
 def test_figures_say_where_a_fold_is_unlike_the_others(draw_kinds: Any) -> None:

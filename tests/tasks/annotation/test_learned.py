@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from xtrimogene.tasks.annotation.learned import draw_cells
+from xtrimogene.tasks.annotation.learned import Views, draw_cells
 
 
 def test_the_ensemble_is_the_mean_probability_of_both(reference: Any) -> None:
@@ -32,6 +32,15 @@ def test_a_shift_in_one_space_moves_that_space_alone(draw_kinds: Any) -> None:
     np.testing.assert_allclose((odd.embedding - moved.embedding)[0], [3.0, -2.0], atol=0.5)
     apart = np.linalg.norm((odd.components - moved.components)[0])
     assert apart < 0.2 * np.linalg.norm(straight.components, axis=1).mean()
+
+
+def test_cells_that_lie_far_have_no_say_in_a_shift(draw_kinds: Any) -> None:
+    learned = draw_kinds({"B cell": 60, "T cell": 60, "platelet": 60}).learn()
+    cells = draw_kinds({"B cell": 200, "T cell": 200, "platelet": 200}, seed=4).seen_by(learned)
+    far = np.arange(600) % 5 > 0
+    odd = Views(embedding=cells.embedding + 5.0 * far[:, None], components=cells.components + 9.0 * far[:, None])
+    moved, aligned = learned.align(odd)
+    assert aligned and np.linalg.norm((odd.embedding - moved.embedding)[0]) < 0.5
 
 
 def test_few_cells_are_all_drawn() -> None:
