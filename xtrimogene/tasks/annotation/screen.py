@@ -10,10 +10,12 @@ def held_out_lines(figures: Mapping[str, Any], *, held_out_by: str) -> Iterator[
         f"Held out by {held_out_by}: macro-F1 {figures['macro_f1']:.3f} "
         f"[{figures['macro_f1_low']:.3f}, {figures['macro_f1_high']:.3f}], accuracy {figures['accuracy']:.3f}"
     )
-    for number, name in enumerate(figures.get("baselines", ())):
+    names = list(figures.get("baselines", ()))
+    width = max(map(len, names), default=0)
+    for number, name in enumerate(names):
         difference, low, high = (figures[f"difference{end}"][number] for end in ("", "_low", "_high"))
         yield (
-            f"  {figures['verdict'][number]:<6} {name:<20} {figures['baseline_macro_f1'][number]:.3f}  "
+            f"  {figures['verdict'][number]:<6} {name:<{width}}  {figures['baseline_macro_f1'][number]:.3f}  "
             f"({difference:+.3f} [{low:+.3f}, {high:+.3f}])"
         )
     yield (
