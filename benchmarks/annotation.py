@@ -26,6 +26,7 @@ from embedding_quality import ROOT, embed_with, load, read_tasks
 from jaxtyping import Float, Int, Shaped
 from scipy.special import softmax
 
+from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.baseline_cache import cached_baselines
 from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
@@ -53,22 +54,34 @@ Answers = dict[str, Shaped[np.ndarray, " T"]]
 
 def main() -> None:
     options = read_options(__doc__)
-    model = load(options.model, options)
-    plans = [plan for plan in (TEST if options.test else VALIDATION) if re.search(options.task, plan.name)]
     began = time.perf_counter()
-    studies, tasks, needed = read_tasks(plans, model.genes, options.shared / "data")
-    embed = embed_with(model, options)
-    placed = {name: embed(study, needed[name]) for name, study in studies.items()}
+    model, studies, tasks, placed = prepare(options)
     measured = []
     for task in tasks:
         result, worth = measure(task, studies, task.gather(placed), options.cache)
         measured.append((result, worth))
         print(to_text(result, worth), flush=True)
     if options.out is not None:
-        facts = {"sha256": model.sha256, "sets": "test" if options.test else "validation"}
-        facts |= {"seconds": round(time.perf_counter() - began, 1)}
         tables = [{**asdict(result), "spaces": None, "worth": worth} for result, worth in measured]
-        options.out.write_text(json.dumps({**facts, "tasks": tables}, indent=1) + "\n")
+        write(options, model, tables, time.perf_counter() - began)
+
+
+def prepare(
+    options: argparse.Namespace,
+) -> tuple[PretrainedModel, dict[str, Study], list[Task], dict[str, Float[np.ndarray, "_ P"]]]:
+    """Return the model, the studies and tasks asked for, and each study's embedding."""
+    model = load(options.model, options)
+    plans = [plan for plan in (TEST if options.test else VALIDATION) if re.search(options.task, plan.name)]
+    studies, tasks, needed = read_tasks(plans, model.genes, options.shared / "data")
+    embed = embed_with(model, options)
+    return model, studies, tasks, {name: embed(study, needed[name]) for name, study in studies.items()}
+
+
+def write(
+    options: argparse.Namespace, model: PretrainedModel, tables: Sequence[Mapping[str, Any]], seconds: float
+) -> None:
+    facts = {"sha256": model.sha256, "sets": "test" if options.test else "validation", "seconds": round(seconds, 1)}
+    options.out.write_text(json.dumps({**facts, "tasks": tables}, indent=1) + "\n")
 
 
 def measure(

@@ -10,20 +10,16 @@ distance to the 15 nearest reference cells in the embedding. And how many of eit
 Means over the labels of a task (at least five test cells), then seeds; intervals by a bootstrap over labels.
 """
 
-import json
-import re
 import time
 from collections.abc import Mapping
 
 import numpy as np
-from annotation import fit, read_options
-from embedding_quality import embed_with, load, read_tasks
+from annotation import fit, prepare, read_options, write
 from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from xtrimogene.evaluation.baselines import log_normalize
-from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
 
@@ -33,12 +29,8 @@ MEASURES = ("strangeness", "confidence", "all genes", "neighbours", "unknown", "
 
 def main() -> None:
     options = read_options(__doc__)
-    model = load(options.model, options)
-    plans = [plan for plan in (TEST if options.test else VALIDATION) if re.search(options.task, plan.name)]
     began = time.perf_counter()
-    studies, tasks, needed = read_tasks(plans, model.genes, options.shared / "data")
-    embed = embed_with(model, options)
-    placed = {name: embed(study, needed[name]) for name, study in studies.items()}
+    model, studies, tasks, placed = prepare(options)
     tables = []
     for task in tasks:
         by_label = measure(task, studies, task.gather(placed))
@@ -46,9 +38,7 @@ def main() -> None:
         shown = {name: "{:.3f} [{:.3f}, {:.3f}]".format(*values) for name, values in tables[-1]["mean"].items()}
         print(task.name, len(by_label), *(f"\n  {name:<12}{text}" for name, text in shown.items()), flush=True)
     if options.out is not None:
-        facts = {"sha256": model.sha256, "sets": "test" if options.test else "validation"}
-        facts |= {"seconds": round(time.perf_counter() - began, 1)}
-        options.out.write_text(json.dumps({**facts, "tasks": tables}, indent=1) + "\n")
+        write(options, model, tables, time.perf_counter() - began)
 
 
 def measure(

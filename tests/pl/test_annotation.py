@@ -1,27 +1,15 @@
 """What is drawn of labels beside the truth."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from matplotlib import pyplot
 
 import xtrimogene as xt
 from xtrimogene.demo import sample_cells
 from xtrimogene.errors import FieldError, GeneMatchError
-
-
-@pytest.fixture(autouse=True)
-def close_figures() -> Iterator[None]:
-    yield
-    pyplot.close("all")
 
 
 @pytest.fixture

@@ -1,11 +1,5 @@
 """`pl.embedding`: what is drawn, in which colours, with which legend; nothing is written."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,12 +11,6 @@ from matplotlib.colors import to_hex
 import xtrimogene as xt
 from xtrimogene.errors import FieldError
 from xtrimogene.pl import umap_coordinates
-
-
-@pytest.fixture(autouse=True)
-def close_figures() -> Iterator[None]:
-    yield
-    pyplot.close("all")
 
 
 @pytest.fixture
