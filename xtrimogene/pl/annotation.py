@@ -14,7 +14,7 @@ from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import FieldError, GeneMatchError
 from xtrimogene.evaluation.baselines import log_normalize
 from xtrimogene.evaluation.metrics import calibration_error
-from xtrimogene.pl.embedding import FEW_COLOURS, GREY, new_axes
+from xtrimogene.pl.embedding import FEW_COLOURS, GREY, new_axes, obs_column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,8 +95,8 @@ def calibration(
         No such column, or no cell that has a true label and a confidence.
     """
     true, found = _labels(adata, truth), _labels(adata, f"{key}_label")
-    confidence = _column(adata, f"{key}_confidence").to_numpy(dtype=float)
-    used = true.notna().to_numpy() & np.isfinite(confidence) & ~_column(adata, f"{key}_unknown").to_numpy(bool)
+    confidence = obs_column(adata, f"{key}_confidence").to_numpy(dtype=float)
+    used = true.notna().to_numpy() & np.isfinite(confidence) & ~obs_column(adata, f"{key}_unknown").to_numpy(bool)
     if not used.any():
         raise FieldError(f"no cell has both {truth!r} and a confidence; nothing can be compared.")
     right: Bool[np.ndarray, cells] = (true.astype(str) == found.astype(str)).to_numpy()[used]
@@ -180,12 +180,5 @@ def _wilson(share: Float[np.ndarray, " n"], number: Int[np.ndarray, " n"]) -> tu
     return np.minimum(middle - half, share), np.maximum(middle + half, share)
 
 
-def _column(adata: AnnData, key: str) -> pd.Series:
-    if key not in adata.obs:
-        there = ", ".join(map(str, adata.obs.columns)) or "no column"
-        raise FieldError(f"adata.obs has no column {key!r}; it has {there}.")
-    return adata.obs[key]
-
-
 def _labels(adata: AnnData, key: str) -> pd.Series:
-    return _column(adata, key).astype(object)
+    return obs_column(adata, key).astype(object)

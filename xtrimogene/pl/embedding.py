@@ -76,17 +76,23 @@ def embedding(
     if key not in adata.obsm:
         there = ", ".join(adata.obsm) or "nothing"
         raise FieldError(f"adata.obsm has no {key!r}, it has {there}; call xtrimogene.tl.embed(adata) first.")
-    if color is not None and color not in adata.obs:
-        there = ", ".join(map(str, adata.obs.columns)) or "no column"
-        raise FieldError(f"adata.obs has no column {color!r}; it has {there}.")
+    labels = None if color is None else obs_column(adata, color)
     values = np.asarray(adata.obsm[key])
     plane = values if values.shape[1] == 2 else umap_coordinates(values, seed=seed)
     if ax is None:
         ax = new_axes(7.0, 5.0)
-    _draw(ax, plane, None if color is None else adata.obs[color])
+    _draw(ax, plane, labels)
     ax.set(xticks=[], yticks=[], title=title if title is not None else (color or ""))
     ax.spines[:].set_visible(False)
     return ax
+
+
+def obs_column(adata: AnnData, key: str) -> pd.Series:
+    """Return a column of ``obs``, or say which there are."""
+    if key not in adata.obs:
+        there = ", ".join(map(str, adata.obs.columns)) or "no column"
+        raise FieldError(f"adata.obs has no column {key!r}; it has {there}.")
+    return adata.obs[key]
 
 
 def new_axes(width: float, height: float) -> "Axes":

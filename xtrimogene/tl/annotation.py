@@ -27,7 +27,7 @@ from xtrimogene.tasks.annotation.annotator_folder import (
     save_annotator,
 )
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Views, draw_cells
-from xtrimogene.tl.answer_columns import answer_columns, ontology_columns, voted_column
+from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns
 from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread
 from xtrimogene.tl.reference_labels import ReferenceLabels, read_labels
 
@@ -157,7 +157,7 @@ def annotate(
     if ontology is not None:
         columns |= ontology_columns(annotation, saved.card["ontology"], ontology)
     if vote:
-        columns["voted"] = voted_column(annotation, voting.vote(asked.embedding, annotation.probabilities))
+        columns["voted"] = label_column(annotation, voting.vote(asked.embedding, annotation.probabilities))
     for name, column in columns.items():
         written.obs[f"{key_added}_{name}"] = pd.Series(column, index=asked.obs.index)
     learned = {

@@ -14,24 +14,22 @@ UNKNOWN, SEPARATOR = "unknown", " | "
 
 
 def answer_columns(annotation: Annotation) -> dict[str, Any]:
-    names = list(dict.fromkeys([*annotation.labels, UNKNOWN]))
-    chosen = np.where(annotation.novel, names.index(UNKNOWN), annotation.best)
     possible = [
-        SEPARATOR.join(names[label] for label in np.flatnonzero(row)) if best >= 0 else None
+        SEPARATOR.join(annotation.labels[label] for label in np.flatnonzero(row)) if best >= 0 else None
         for row, best in zip(annotation.possible, annotation.best, strict=True)
     ]
     return {
-        "label": pd.Categorical.from_codes(chosen.tolist(), categories=pd.Index(names)),
+        "label": label_column(annotation, annotation.best),
         "confidence": annotation.confidence.astype(np.float32),
         "possible": pd.Categorical(possible),
         "unknown": annotation.novel,
     }
 
 
-def voted_column(annotation: Annotation, voted: Int[np.ndarray, " B"]) -> pd.Categorical:
-    """Return what neighbours decided; a cell that is unknown stays so."""
+def label_column(annotation: Annotation, label: Int[np.ndarray, " B"]) -> pd.Categorical:
+    """Return these labels by name, nothing for -1; a cell that is novel is unknown."""
     names = list(dict.fromkeys([*annotation.labels, UNKNOWN]))
-    chosen = np.where(annotation.novel, names.index(UNKNOWN), voted)
+    chosen = np.where(annotation.novel, names.index(UNKNOWN), label)
     return pd.Categorical.from_codes(chosen.tolist(), categories=pd.Index(names))
 
 

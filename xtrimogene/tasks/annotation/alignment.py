@@ -1,6 +1,6 @@
 """By what a query lies beside its reference: what the cells of most labels are displaced by is no matter of type.
 
-Letters: A reference cells; B cells asked for; P width of a space; L labels.
+Letters: A reference cells; B cells asked for; P width of a space; L labels; K of them, counted.
 """
 
 import numpy as np
@@ -29,15 +29,12 @@ def common_shift(
     Labels of fewer than ten cells do not count, and among fewer than three labels nothing is common. Noise is what
     means of so few cells differ by: the shift is shortened by its share of the squared length (James and Stein, 1961).
     """
-    own, noise = [], []
-    for one in counted_labels(label, len(centers)):
-        here = cells[label == one]
-        own.append(here.mean(axis=0) - centers[one])
-        noise.append(here.var(axis=0, ddof=1).sum() / len(here))
-    if not own:
+    counted = counted_labels(label, len(centers))
+    if not counted:
         return np.zeros(cells.shape[1])
+    own, noise = _displacements(cells, label, centers, counted)
     shift = np.median(own, axis=0)
-    expected = np.pi / 2 * np.mean(noise) / len(own)  # a median varies pi / 2 times as much as a mean
+    expected = np.pi / 2 * noise.mean() / len(own)  # a median varies pi / 2 times as much as a mean
     return np.asarray(shift * max(1 - expected / max(shift @ shift, 1e-12), 0))
 
 
@@ -52,10 +49,9 @@ def disagreement(
     counted = counted_labels(label, len(centers))
     if not counted:
         return 1.0
-    own = np.stack([cells[label == one].mean(axis=0) - centers[one] for one in counted])
-    noise = sum(cells[label == one].var(axis=0, ddof=1).sum() / (label == one).sum() for one in counted)
+    own, noise = _displacements(cells, label, centers, counted)
     apart = ((centers[counted] - centers[counted].mean(axis=0)) ** 2).sum()
-    return float((((own - np.median(own, axis=0)) ** 2).sum() - noise) / max(apart, 1e-12))
+    return float((((own - np.median(own, axis=0)) ** 2).sum() - noise.sum()) / max(apart, 1e-12))
 
 
 def counted_labels(label: Int[np.ndarray, " B"], num_labels: int) -> list[int]:
@@ -73,3 +69,17 @@ def common_excess(
     """
     own = [np.median(distances[label == one], axis=0) - center for one in counted_labels(label, num_labels)]
     return np.maximum(np.median(own, axis=0), 0) if own else np.zeros(distances.shape[1])
+
+
+def _displacements(
+    cells: Float[np.ndarray, "B P"],
+    label: Int[np.ndarray, " B"],
+    centers: Float[np.ndarray, "L P"],
+    counted: list[int],
+) -> tuple[Float[np.ndarray, "K P"], Float[np.ndarray, " K"]]:
+    """Return each counted label's mean displacement, and the squared length that it has by chance."""
+    own = [cells[label == one] for one in counted]
+    return (
+        np.stack([here.mean(axis=0) - centers[one] for here, one in zip(own, counted, strict=True)]),
+        np.array([here.var(axis=0, ddof=1).sum() / len(here) for here in own]),
+    )

@@ -152,7 +152,7 @@ class Annotator:
             best[known], confidence[known] = probable.argmax(axis=1), probable.max(axis=1)
             possible[known] = label_sets(probable, self.of_right_labels, error_rate)
             if aligned:
-                near = self.learned.distance.of(asked.components) <= self.learned.distance.usual
+                near = self.learned.near(asked)
                 distances -= common_excess(distances[near], best[known][near], self.strangeness.center, num_labels)
             novel[known] = self.strangeness.share(distances) <= novelty_rate
         return Annotation(

@@ -106,6 +106,10 @@ class Learned:
         """Return log distances from the nearest cells in the embedding, and from the nearest label in expression."""
         return np.log(np.column_stack([self.neighbors.of(cells.embedding), self.distance.of(cells.components)]) + 1e-9)
 
+    def near(self, cells: Views) -> Bool[np.ndarray, " B"]:
+        """Say which cells lie as near to a label as half of the reference's own."""
+        return np.asarray(self.distance.of(cells.components) <= self.distance.usual)
+
     def align(self, cells: Views) -> tuple[Views, bool]:
         """Move all cells by one vector in each space, so that most labels lie where the reference's do.
 
@@ -113,17 +117,16 @@ class Learned:
         each move puts them. Nothing is moved, and False returned, where labels are not displaced alike
         (`disagreement`), as where a type that the reference lacks bears several names: it is not to be moved onto one.
         """
-        near = self.distance.of(cells.components) <= self.distance.usual
-        best, width = self.scores(cells).argmax(axis=1), cells.embedding.shape[1]
-        if disagreement(cells.components[near], best[near], self.centers[:, width:]) > MOST_DISAGREEMENT:
-            return cells, False
-        moved = cells
-        for _ in range(NUM_ROUNDS):
-            near = self.distance.of(moved.components) <= self.distance.usual
+        moved, width = cells, cells.embedding.shape[1]
+        for number in range(NUM_ROUNDS):
+            near = self.near(moved)
             best = self.scores(moved).argmax(axis=1)[near]
+            vectors, components = cells.embedding[near], cells.components[near]
+            if number == 0 and disagreement(components, best, self.centers[:, width:]) > MOST_DISAGREEMENT:
+                return cells, False
             moved = Views(
-                embedding=cells.embedding - common_shift(cells.embedding[near], best, self.centers[:, :width]),
-                components=cells.components - common_shift(cells.components[near], best, self.centers[:, width:]),
+                embedding=cells.embedding - common_shift(vectors, best, self.centers[:, :width]),
+                components=cells.components - common_shift(components, best, self.centers[:, width:]),
             )
         return moved, True
 

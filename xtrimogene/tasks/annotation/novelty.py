@@ -36,7 +36,7 @@ class NeighborDistance:
 class LabelDistance:
     """Labels' centres where the labels' common scatter is round, and each one's squared distance to its own cells.
 
-    ``usual``: nineteen of twenty of the cells themselves lie nearer.
+    ``usual``: half of the cells themselves lie nearer, and nearly all cells that the axes were not fitted to.
     """
 
     whiten: Float[np.ndarray, "C C"]
