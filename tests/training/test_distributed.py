@@ -29,6 +29,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def assert_ends(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
 def assert_same_log(one: PretrainConfig, other: PretrainConfig, name: str, num_rows: int, rel: float) -> None:
     """The gradient's norm is among the numbers: Adam and clipping would hide a wrong scale from the weights."""
     logs = [Path(run.output, "log", f"{name}.csv").read_text().splitlines() for run in (one, other)]
@@ -40,71 +44,80 @@ def assert_same_log(one: PretrainConfig, other: PretrainConfig, name: str, num_r
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_two_processes_equal_one(
-    strategy: str, precision: str, config: PretrainConfig, run_alone: Callable, weights_of: Callable
+    precision: str, config: PretrainConfig, run_alone: Callable, weights_of: Callable
 ) -> None:
     config = replace(config, precision=precision, validation_files=(config.files[1],), files=(config.files[0],))
-    one, two = replace(config, output=config.output + "-1"), replace(config, output=config.output + "-2")
-    for run, options in ((one, ()), (two, ("--devices", "2", "--strategy", strategy))):
-        ended = run_alone(run, *options)
-        assert ended.returncode == 0, ended.stderr[-2000:]
+    one = replace(config, output=config.output + "-1")
+    assert_ends(run_alone(one))
     # Adam makes rounding larger; in bfloat16 a last bit of a weight that falls the other way is worth 1/256 of it
     exact = precision == "float32"
-    if exact:
-        assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
-    for name, num_rows in (("metrics", 6), ("validation", 2)):
-        assert_same_log(one, two, name, num_rows, rel=1e-4 if exact else 0.02)
+    for strategy in ("ddp", "fsdp"):
+        two = replace(config, output=f"{config.output}-{strategy}")
+        assert_ends(run_alone(two, "--devices", "2", "--strategy", strategy))
+        if exact:
+            assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
+        for name, num_rows in (("metrics", 6), ("validation", 2)):
+            assert_same_log(one, two, name, num_rows, rel=1e-4 if exact else 0.02)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
 def test_two_machines_equal_one(
-    launcher: str, config: PretrainConfig, run_alone: Callable, weights_of: Callable, tmp_path: Path
+    config: PretrainConfig, run_alone: Callable, weights_of: Callable, tmp_path: Path
 ) -> None:
     """Two machines of one process each, both this one, started as torchrun and as srun start them."""
-    one, two = replace(config, output=config.output + "-1"), replace(config, output=config.output + "-2")
-    assert run_alone(one).returncode == 0
-    command, port = command_of(two, tmp_path, "--nodes", "2"), str(free_port())
-    machines = []
-    for rank in ("0", "1"):
-        start, variables = [sys.executable, *command], {}
-        if launcher == "torchrun":
-            address = ["--nnodes", "2", "--node-rank", rank, "--master-addr", "127.0.0.1", "--master-port", port]
-            start = [sys.executable, "-m", "torch.distributed.run", *address, *command]
-        else:
-            variables = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "pretrain", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
-            variables |= {
-                "SLURM_NTASKS_PER_NODE": "1",
-                "SLURM_NODEID": rank,
-                "SLURM_PROCID": rank,
-                "SLURM_LOCALID": "0",
-            }
-            variables |= {"SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port}
-        machines.append(subprocess.Popen(start, env=os.environ | variables, stderr=subprocess.PIPE, text=True))
-    try:
-        ends = [machine.communicate(timeout=DEADLINE)[1][-2000:] for machine in machines]
-    finally:
-        for machine in machines:
-            machine.kill()
-    assert [machine.returncode for machine in machines] == [0, 0], ends
-    assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
-    assert_same_log(one, two, "metrics", 6, rel=1e-4)
+    one = replace(config, output=config.output + "-1")
+    assert_ends(run_alone(one))
+    for launcher in (started_by_torchrun, started_by_slurm):
+        two = replace(config, output=f"{config.output}-{launcher.__name__}")
+        command, port = command_of(two, tmp_path, "--nodes", "2"), str(free_port())
+        machines = [launcher(command, rank, port) for rank in ("0", "1")]
+        try:
+            ends = [machine.communicate(timeout=DEADLINE)[1][-2000:] for machine in machines]
+        finally:
+            for machine in machines:
+                machine.kill()
+        assert [machine.returncode for machine in machines] == [0, 0], ends
+        assert largest_difference(weights_of(one), weights_of(two)) < 1e-4
+        assert_same_log(one, two, "metrics", 6, rel=1e-4)
+
+
+def started_by_torchrun(command: list[str], rank: str, port: str) -> subprocess.Popen[str]:
+    address = ["--nnodes", "2", "--node-rank", rank, "--master-addr", "127.0.0.1", "--master-port", port]
+    start = [sys.executable, "-m", "torch.distributed.run", *address, *command]
+    return subprocess.Popen(start, stderr=subprocess.PIPE, text=True)
+
+
+def started_by_slurm(command: list[str], rank: str, port: str) -> subprocess.Popen[str]:
+    variables = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NAME": "pretrain",
+        "SLURM_NTASKS": "2",
+        "SLURM_NNODES": "2",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_NODEID": rank,
+        "SLURM_PROCID": rank,
+        "SLURM_LOCALID": "0",
+        "SLURM_NODELIST": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    start = [sys.executable, *command]
+    return subprocess.Popen(start, env=os.environ | variables, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_run_begun_on_two_devices_ends_on_one(
-    strategy: str, config: PretrainConfig, run_alone: Callable, weights_of: Callable
+    config: PretrainConfig, run_alone: Callable, weights_of: Callable
 ) -> None:
-    whole, broken = replace(config, output=config.output + "-1"), replace(config, output=config.output + "-2")
-    assert run_alone(whole).returncode == 0
-    assert run_alone(broken, "--devices", "2", "--strategy", strategy, "--die-after", "7").returncode != 0
-    assert [path.name for path in checkpoints(Path(broken.output, "checkpoints"))][0] == "step-00000006.ckpt"
-    ended = run_alone(broken)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert largest_difference(weights_of(whole), weights_of(broken)) < 1e-4
+    whole = replace(config, output=config.output + "-1")
+    assert_ends(run_alone(whole))
+    for strategy in ("ddp", "fsdp"):
+        broken = replace(config, output=f"{config.output}-{strategy}")
+        assert run_alone(broken, "--devices", "2", "--strategy", strategy, "--die-after", "7").returncode != 0
+        assert [path.name for path in checkpoints(Path(broken.output, "checkpoints"))][0] == "step-00000006.ckpt"
+        assert_ends(run_alone(broken))
+        assert largest_difference(weights_of(whole), weights_of(broken)) < 1e-4
 
 
 @pytest.mark.slow
@@ -121,9 +134,8 @@ def test_sharded_processes_with_unequal_passes_wait_for_each_other(
         model={"decoder": {"kind": "cross_attention"}},
     )
     one, two = replace(config, output=config.output + "-1"), replace(config, output=config.output + "-2")
-    for run, options in ((one, ()), (two, ("--devices", "2", "--strategy", "fsdp"))):
-        ended = run_alone(run, *options)
-        assert ended.returncode == 0, ended.stderr[-2000:]
+    assert_ends(run_alone(one))
+    assert_ends(run_alone(two, "--devices", "2", "--strategy", "fsdp"))
     assert_same_log(one, two, "metrics", 3, rel=1e-4)
     weights, others = (
         # softmax does not depend on it, so its gradient is rounding alone, which Adam makes as large as any

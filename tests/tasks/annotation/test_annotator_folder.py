@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,17 @@ Saved = Callable[..., SavedAnnotator]
 CARD = {"model": {"model": "demo", "sha256": "0", "options": {"pool": "all", "read_depth": "f1"}}}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def saved(draw_kinds: Any) -> Callable[..., SavedAnnotator]:
+    """Each method is fitted once."""
     cells = draw_kinds({"B cell": 30, "T cell": 30})
     named = cells.named(np.where(np.arange(60) < 10, "c d", np.where(cells.labels == "B cell", "a", "b")))
-    return lambda method="linear": SavedAnnotator(annotator=named.fit(method=method, baselines=True), card=CARD)
+
+    @cache
+    def fitted(method: AnnotationMethod = "linear") -> SavedAnnotator:
+        return SavedAnnotator(annotator=named.fit(method=method, baselines=True), card=CARD)
+
+    return fitted
 
 
 @pytest.mark.parametrize("method", ["ensemble", "linear", "knn"])
