@@ -23,7 +23,7 @@ def varlen_attention(
     outputs = []
     for cell in zip(queries, keys, values, strict=True):
         q, k, v = (rows.transpose(0, 1)[None] for rows in cell)  # (1, H, n, d), views
-        k, v = k.contiguous(), v.contiguous()  # every block of queries reads them again: a head's rows side by side
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # read block by block: a head's rows side by side
         outputs.append(scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))  # (n, H, d)
     if len(outputs) == 1:
         return outputs[0]
