@@ -25,6 +25,7 @@ from xtrimogene.config import ModelConfig, from_dict, to_dict
 from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import CheckpointError, ConfigError, MissingExtraError
+from xtrimogene.long_work import temporary_folder
 from xtrimogene.model.xtrimogene import XTrimoGene
 
 FORMAT = "xtrimogene-1"
@@ -143,6 +144,25 @@ def require_unused(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} exists already; name a new folder, or remove it first.")
+
+
+def require_new_folder(folder: Path) -> None:
+    """Refuse a folder that holds something, or cannot be made, before long work; make the one above it.
+
+    Raises
+    ------
+    CheckpointError
+        It holds something.
+    ConfigError
+        It cannot be made.
+    """
+    require_unused(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror or error}); name another place.") from error
+    with temporary_folder(folder):
+        pass
 
 
 def _load_folder(folder: Path, name: str) -> PretrainedModel:

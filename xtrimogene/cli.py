@@ -231,6 +231,66 @@ def annotate(
         typer.echo(line)
 
 
+@app.command(epilog="Example:  xtrimogene index blood.h5ad lung.h5ad atlas-index --column cell_type --column donor")
+def index(
+    sources: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Cells: .h5ad files, .zarr directories.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    model: Model = "demo",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of obs to keep, to show and filter by; may be repeated. Default: those of text."),
+    ] = None,
+    precision: Annotated[
+        Literal["float16", "float32", "int8"], typer.Option(help="Of the vectors kept: what they weigh.")
+    ] = "float16",
+    device: Device = None,
+    min_genes: MinGenes = 200,
+) -> None:
+    """Embed cells once and keep their vectors, for `search` to find the nearest."""
+    from xtrimogene import tl
+
+    made = tl.build_index(
+        sources, out, model=model, columns=column, precision=precision, device=device, min_genes=min_genes
+    )
+    size = sum(file.stat().st_size for file in out.iterdir())
+    typer.echo(f"{out}: {len(made.vectors):,} cells, {size / 2**20:,.1f} MiB, with {', '.join(made.cells.columns)}")
+
+
+@app.command(epilog="Example:  xtrimogene search cells.h5ad atlas-index hits.csv --where tissue=blood")
+def search(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Cells: an .h5ad file or a .zarr directory.")],
+    place: Annotated[Path, typer.Argument(metavar="INDEX", help="The folder that `index` made.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .csv to write: a row for each cell found.")],
+    k: Annotated[int, typer.Option("-k", help="Cells to find for each cell.")] = 10,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=TEXT", help="Find only such cells; may be repeated: any text, all columns."),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all cells: misses none, and is slower.")] = False,
+    model: Model = "demo",
+    device: Device = None,
+    min_genes: MinGenes = 200,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Find the cells of an index that are most like each cell of a file."""
+    _check_target(source, out, overwrite, ".csv")
+    wanted: dict[str, list[str]] = {}
+    for one in where or []:
+        name, parted, text = one.partition("=")
+        if not parted:
+            raise ConfigError(f"--where {one!r} is not of the form COLUMN=TEXT, such as tissue=blood.")
+        wanted.setdefault(name, []).append(text)
+    from xtrimogene import tl
+    from xtrimogene.long_work import whole_file
+
+    found = tl.search(
+        source, place, k=k, where=wanted or None, exact=exact, model=model, device=device, min_genes=min_genes
+    )
+    with whole_file(out) as written:
+        found.to_csv(written, index=False, float_format="%.4f")
+    typer.echo(f"{out}: {len(found):,} cells found for {found['query'].nunique():,}")
+
+
 @convert.command(
     epilog="Example:  xtrimogene convert scfoundation models.ckpt --genes genes.tsv --key cell --out scfoundation-cell"
 )
@@ -380,10 +440,10 @@ def plan(
     typer.echo(planned)
 
 
-def _check_target(source: Path, out: Path, overwrite: bool) -> None:
+def _check_target(source: Path, out: Path, overwrite: bool, suffix: str = ".h5ad") -> None:
     """Refuse before hours of work what would fail, or destroy the input, after them."""
-    if out.suffix != ".h5ad":
-        raise ConfigError(f"OUT is {str(out)!r}; a name that ends in .h5ad is needed.")
+    if out.suffix != suffix:
+        raise ConfigError(f"OUT is {str(out)!r}; a name that ends in {suffix} is needed.")
     if out.exists() and source.exists() and out.samefile(source):
         raise ConfigError(f"OUT is the input {source}, and OUT has no X; name another file.")
     if out.exists() and not overwrite:

@@ -12,7 +12,7 @@ from anndata import AnnData
 from jaxtyping import Bool, Float
 from scipy.sparse import csr_matrix, vstack
 
-from xtrimogene.checkpoint import PretrainedModel, load
+from xtrimogene.checkpoint import PretrainedModel, load, require_new_folder
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.data.matched_counts import MatchedCounts
@@ -23,7 +23,6 @@ from xtrimogene.tasks.annotation.annotator import Annotation, Annotator, check_o
 from xtrimogene.tasks.annotation.annotator_folder import (
     SavedAnnotator,
     load_annotator,
-    require_new_folder,
     save_annotator,
 )
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Views, draw_cells

@@ -14,9 +14,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from xtrimogene.checkpoint import require_unused
+from xtrimogene.checkpoint import require_new_folder
 from xtrimogene.data.file_hashes import file_sha256
-from xtrimogene.errors import CheckpointError, ConfigError
+from xtrimogene.errors import CheckpointError
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier
 from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
@@ -78,25 +78,6 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
         (place / CARD).write_text(json.dumps(facts, indent=1) + "\n")
         os.replace(place, target)
     return target
-
-
-def require_new_folder(folder: Path) -> None:
-    """Refuse a folder that holds something, or cannot be made, before long work; make the one above it.
-
-    Raises
-    ------
-    CheckpointError
-        It holds something.
-    ConfigError
-        It cannot be made.
-    """
-    require_unused(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written ({error.strerror or error}); name another place.") from error
-    with temporary_folder(folder):
-        pass
 
 
 def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:

@@ -1,0 +1,136 @@
+"""`tl.build_index` and `tl.search`: real cells find their like, files and memory agree, and what is refused early."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+import xtrimogene as xt
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.demo import sample_cells
+from xtrimogene.errors import CheckpointError, ConfigError, FieldError, MissingExtraError
+from xtrimogene.inference import Inference
+
+MakeCells = Callable[..., AnnData]
+
+
+def test_real_cells_find_cells_of_their_type(tmp_path: Path) -> None:
+    cells = sample_cells()
+    kinds = ["B cells", "Monocytes", "NK cells"]
+    rows = [np.flatnonzero(cells.obs["cell_type"] == kind) for kind in kinds]
+    known, asked = (cells[np.concatenate([row[part] for row in rows])].copy() for part in (slice(40), slice(40, 50)))
+    index = xt.tl.build_index(known, tmp_path / "index", progress=False)
+    assert index.cells.columns == ("source", "cell_type", "lane")
+    found = xt.tl.search(asked, index, k=5, progress=False)
+    assert list(found.columns) == ["query", "rank", "score", "cell", "source", "cell_type", "lane"]
+    assert found["query"].tolist() == np.repeat(asked.obs_names, 5).tolist()
+    assert found["rank"].tolist() == [1, 2, 3, 4, 5] * 30
+    true = np.repeat(asked.obs["cell_type"].astype(str).to_numpy(), 5)
+    assert (found["cell_type"].astype(str) == true).mean() > 0.8
+    falling = found["score"].to_numpy().reshape(30, 5)
+    assert (np.diff(falling, axis=1) <= 0).all() and falling.max() <= 1 + 1e-3
+    assert "xtrimogene" not in asked.obsm and not asked.uns
+
+    named = known.obs.loc[found["cell"]]
+    assert named["lane"].astype(str).tolist() == found["lane"].astype(str).tolist()
+    of_one = xt.tl.search(asked, tmp_path / "index", k=3, where={"cell_type": "B cells"}, progress=False)
+    assert set(of_one["cell_type"]) == {"B cells"} and len(of_one) == 90
+    itself = xt.tl.search(known, index, k=1, progress=False)
+    assert (itself["cell"].to_numpy() == known.obs_names).all()
+
+
+def test_files_are_searched_as_data_in_memory_are(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    options = {"model": tiny_model, "min_genes": 1, "progress": False}
+    parts = [make_cells(num_cells=12, seed=seed) for seed in (1, 2)]
+    parts[0].obs["donor"] = pd.Categorical(np.resize(["A", "B", None], 12))
+    parts[1].obs["batch"] = np.resize([1, 2], 12)
+    parts[1].obs["score"] = 0.5
+    parts[1].obs["rank"] = "high"
+    paths = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"]
+    parts[0].write_h5ad(paths[0])
+    parts[1].write_h5ad(paths[1])
+    query = make_cells(num_cells=4, seed=3)
+    in_memory = xt.tl.build_index(parts, tmp_path / "one", **options)
+    from_files = xt.tl.build_index(paths, tmp_path / "two", **options)
+    found, expected = (xt.tl.search(query, index, k=5, **options) for index in (from_files, in_memory))
+    texts = {"cell_type", "donor", "batch"}
+    assert texts < set(found.columns) and "score" in found and found["score"].dtype == np.float32
+    assert set(found["source"]) <= {"a.h5ad", "b.h5ad"} and set(expected["source"]) == {"AnnData"}
+    pd.testing.assert_frame_equal(found.drop(columns="source"), expected.drop(columns="source"))
+    of_batch = xt.tl.search(query, from_files, k=20, where={"batch": ["2"]}, **options)
+    assert len(of_batch) == 4 * 6 and of_batch["donor"].isna().all()
+
+
+def test_cells_without_counts_are_neither_found_nor_asked(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    options = {"model": tiny_model, "min_genes": 1, "progress": False}
+    known, query = make_cells(num_cells=6, seed=1), make_cells(num_cells=3, seed=2)
+    for cells in (known, query):
+        cells.X = cells.X.multiply(np.arange(cells.n_obs)[:, None] != 1).tocsr()
+    with pytest.warns(UserWarning, match="1 of 6 cells have no counts"):
+        index = xt.tl.build_index(known, tmp_path / "index", **options)
+    with pytest.warns(UserWarning, match="1 of 3 cells have no counts"):
+        found = xt.tl.search(query, index, k=10, **options)
+    assert set(found["query"]) == {query.obs_names[0], query.obs_names[2]}
+    assert set(found["cell"]) == set(known.obs_names) - {known.obs_names[1]} and len(found) == 2 * 5
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"columns": ["organ"]}, FieldError, "no source has 'organ' in obs"),
+        ({"columns": ["score"]}, FieldError, "columns holds 'score', which is what results call something else"),
+        ({"columns": ["share"]}, FieldError, r"obs\['share'\] holds float64 numbers; text is needed"),
+        ({"cells": []}, ConfigError, "no cells were given"),
+        ({"folder": "full"}, CheckpointError, "exists already"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_embedded(
+    options: dict,
+    error: type[Exception],
+    words: str,
+    tiny_model: PretrainedModel,
+    make_cells: MakeCells,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("too late"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    cells = make_cells()
+    cells.obs["share"] = 0.5
+    given = {"cells": cells, "folder": "index"} | options
+    with pytest.raises(error, match=words):
+        xt.tl.build_index(given.pop("cells"), tmp_path / given.pop("folder"), model=tiny_model, **given)
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_search_that_cannot_be_says_so_before_it_embeds(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, options = make_cells(), {"model": tiny_model, "min_genes": 1}
+    index = xt.tl.build_index(cells, tmp_path / "index", **options)
+    monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("too late"))
+    for change, error, words in (
+        ({"k": 0}, ConfigError, "k=0 must be at least 1"),
+        ({"model": "demo"}, CheckpointError, "holds vectors of .* give that model, or build the index again"),
+        ({"where": {"organ": "lung"}}, FieldError, "the index has no column 'organ'"),
+        ({"index": tmp_path}, CheckpointError, "no index at"),
+    ):
+        with pytest.raises(error, match=words):
+            xt.tl.search(cells, **({"index": index} | options | change))
+
+
+def test_without_usearch_the_extra_is_named(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'xtrimogene\[search\]'"):
+        xt.tl.build_index(make_cells(), tmp_path / "index", model=tiny_model)

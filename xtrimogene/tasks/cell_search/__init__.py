@@ -1,0 +1,1 @@
+"""Cells like a cell, among millions that lie on disk."""
