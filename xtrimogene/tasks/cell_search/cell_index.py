@@ -55,7 +55,8 @@ def write_index(
 ) -> CellIndex:
     """Write the folder, which appears when it is whole; vectors wait in a file until their mean is known.
 
-    Memory holds the graph, some 400 bytes a cell at 128 numbers in float16, and a number for each text of each cell.
+    Memory holds the graph, some 850 bytes a cell at 128 numbers in float16, and a number for each text of each cell;
+    the disk holds 405 bytes, and 512 more until the graph is made.
 
     Raises
     ------

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 VectorPrecision = Literal["float16", "float32", "int8"]
 DTYPES: Mapping[VectorPrecision, str] = MappingProxyType({"float16": "f16", "float32": "f32", "int8": "i8"})
 NEIGHBOURS = 16  # of a vector in the graph
-BUILD_CANDIDATES, SEARCH_CANDIDATES = 128, 128  # kept while a vector is placed, and looked for
+BUILD_CANDIDATES, SEARCH_CANDIDATES = 128, 512  # kept while a vector is placed, and while near ones are looked for
 EXACT_ROWS = 10_000  # so many vectors are read and compared in 15 ms, which a graph walked far takes too
 MOST_WALKED = 20_000  # neighbours of a query
 BLOCK_ROWS, BLOCK_QUERIES = 65_536, 256
