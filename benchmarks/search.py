@@ -4,8 +4,8 @@ python benchmarks/search.py                     # a million in float16: a quarte
 python benchmarks/search.py --precision int8 --out /tmp/int8.json
 python benchmarks/search.py --kind unstructured --vectors 100000 --out /tmp/unstructured.json
 
-"cells" are drawn around the cell types of the wheel's sample cells, embedded by the demo model, with each type's own
-covariance and a twentieth of isotropic noise. "unstructured" are of a normal distribution with no structure at all,
+"cells" are drawn around the cell types of the wheel's sample cells, placed as `xt.tl.search` places them (demo model and
+axes of expression, 178 numbers), with each type's own covariance and a twentieth of isotropic noise. "unstructured" are of a normal distribution with no structure at all,
 where every neighbour is about as far as any other: the hardest there is, and what no embedding looks like.
 recall@10: of the 10 nearest of all in float32, how many are found. One query at a time; memory is of processes of their
 own: what the kernel counts after a thousand queries ("resident", with the pages of the index that were touched).
@@ -30,7 +30,9 @@ from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.demo import sample_cells
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.cell_search.vector_index import VectorIndex, unit
+from xtrimogene.tasks.cell_search.cell_space import CellSpace, unit
+from xtrimogene.tasks.cell_search.vector_index import VectorIndex
+from xtrimogene.tasks.expression_space import ExpressionSpace
 
 RESULT = Path(__file__).parent / "results" / "search.json"
 SHARES = (1.0, 0.1, 0.01)  # of the vectors, that a filter allows
@@ -48,8 +50,7 @@ def main() -> None:
         np.save(place / "queries.npy", queries)
         report: dict[str, object] = {"kind": options.kind, "vectors": len(vectors), "numbers": vectors.shape[1]}
         report |= {"precision": options.precision, "target": TARGET}
-        center = vectors.mean(axis=0)
-        true = {share: nearest(vectors - center, queries - center, allowed(len(vectors), share)) for share in SHARES}
+        true = {share: nearest(vectors, queries, allowed(len(vectors), share)) for share in SHARES}
         del vectors
         report |= {"build": alone(build, place, options.precision)}
         report |= {"bytes_a_vector": (place / "index").stat().st_size / options.vectors}
@@ -67,7 +68,10 @@ def draw(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
         return drawn[options.queries :], drawn[: options.queries]
     with open_cells(sample_cells()) as cells:
         counts, types = MatchedCounts.find(cells, load("demo").genes).all(), cells.obs["cell_type"].to_numpy(dtype=str)
-    embedded = Inference(load("demo"), device="cpu").cell_embeddings(counts)
+    expression = ExpressionSpace.fit(counts, np.ones(counts.shape[1], dtype=bool))
+    axes = expression.place(counts, np.ones(counts.shape[1], dtype=bool))
+    rows = np.hstack([Inference(load("demo"), device="cpu").cell_embeddings(counts), axes])
+    embedded = CellSpace(center=rows.mean(axis=0), expression=expression).directions(rows)
     noise = 0.05 * embedded.std(axis=0).mean()
     type_of = random.choice(types, number)
     drawn = noise * random.normal(size=(number, embedded.shape[1])).astype(np.float32)
@@ -97,8 +101,7 @@ def nearest(vectors: np.ndarray, queries: np.ndarray, may: np.ndarray) -> np.nda
 
 def build(place: Path, precision: str) -> dict[str, float]:
     vectors = np.load(place / "vectors.npy", mmap_mode="r")
-    np.save(place / "center.npy", vectors.mean(axis=0))
-    index = VectorIndex.empty(np.load(place / "center.npy"), precision)
+    index = VectorIndex.empty(vectors.shape[1], precision)
     began = time.perf_counter()
     for start in range(0, len(vectors), BLOCK):
         index.add(np.array(vectors[start : start + BLOCK]))
@@ -109,8 +112,9 @@ def build(place: Path, precision: str) -> dict[str, float]:
 
 def search(place: Path, share: float, true: np.ndarray) -> dict[str, float]:
     before = status("VmRSS")
-    index = VectorIndex.open(place / "index", np.load(place / "center.npy"))
-    queries, may = np.load(place / "queries.npy"), allowed(len(index), share)
+    queries = np.load(place / "queries.npy")
+    index = VectorIndex.open(place / "index", queries.shape[1])
+    may = allowed(len(index), share)
     rows = {}
     milliseconds = {}
     for exact in (False, True):

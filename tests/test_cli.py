@@ -112,17 +112,20 @@ def test_options_reach_the_library(run: Run, cells: Path, tiny_folder: Path) -> 
 
 def test_search_writes_what_tl_search_gives(run: Run, cells: Path, tiny_folder: Path, make_cells: MakeCells) -> None:
     known, index, out = (cells.with_name(name) for name in ("known.h5ad", "index", "hits.csv"))
-    make_cells(num_cells=9, seed=1).write_h5ad(known)
+    cells_known = make_cells(num_cells=9, seed=1)
+    cells_known.obs["note"] = 'a\rline, "NA"\n'
+    cells_known.write_h5ad(known)
     model = ["--model", tiny_folder, "--min-genes", "1"]
-    code, said, warned = run("index", known, index, "--column", "cell_type", *model)
-    assert (code, warned) == (0, "") and re.fullmatch(rf"{index}: 9 cells, 0\.\d MiB, with source, cell_type\n", said)
+    code, said, warned = run("index", known, index, "--column", "cell_type", "--column", "note", *model)
+    kept = rf"{index}: 9 cells, \d\.\d MiB, with source, cell_type, note\n"
+    assert (code, warned) == (0, "") and re.fullmatch(kept, said)
     texts = sorted(set(make_cells(num_cells=9, seed=1).obs["cell_type"]))
     where = [f"--where=cell_type={text}" for text in texts[:2]]
     code, said, warned = run("search", cells, index, out, "-k", "3", *where, *model)
     assert (code, said, warned) == (0, f"{out}: 36 cells found for 12\n", "")
     wanted = tl.search(cells, index, k=3, where={"cell_type": texts[:2]}, model=tiny_folder, min_genes=1)
     pd.testing.assert_frame_equal(
-        pd.read_csv(out), wanted.astype({"source": str, "cell_type": str}), check_dtype=False, atol=1e-4
+        pd.read_csv(out), wanted.astype({"source": str, "cell_type": str, "note": str}), check_dtype=False, atol=1e-4
     )
     for arguments, words in (
         ([cells, index, out], f"error: {out} exists already"),

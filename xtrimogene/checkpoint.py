@@ -161,8 +161,10 @@ def require_new_folder(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written ({error.strerror or error}); name another place.") from error
-    with temporary_folder(folder):
-        pass
+    with temporary_folder(folder) as scratch:
+        if folder.exists():  # empty: whether another may take its place is seen by trying
+            (scratch / "trial").mkdir()
+            os.replace(scratch / "trial", folder)
 
 
 def _load_folder(folder: Path, name: str) -> PretrainedModel:

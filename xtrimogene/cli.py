@@ -1,5 +1,6 @@
 """The command line: it parses, calls the library, and prints. Heavy imports wait until a command runs."""
 
+import csv
 import logging
 import sys
 import warnings
@@ -240,6 +241,9 @@ def index(
         list[str] | None,
         typer.Option(help="A column of obs to keep, to show and filter by; may be repeated. Default: those of text."),
     ] = None,
+    expression: Annotated[
+        bool, typer.Option(help="Compare cells by HVG + PCA of expression too, with half of the weight.")
+    ] = True,
     precision: Annotated[
         Literal["float16", "float32", "int8"], typer.Option(help="Of the vectors kept: what they weigh.")
     ] = "float16",
@@ -250,7 +254,14 @@ def index(
     from xtrimogene import tl
 
     made = tl.build_index(
-        sources, out, model=model, columns=column, precision=precision, device=device, min_genes=min_genes
+        sources,
+        out,
+        model=model,
+        columns=column,
+        expression=expression,
+        precision=precision,
+        device=device,
+        min_genes=min_genes,
     )
     size = sum(file.stat().st_size for file in out.iterdir())
     typer.echo(f"{out}: {len(made.vectors):,} cells, {size / 2**20:,.1f} MiB, with {', '.join(made.cells.columns)}")
@@ -287,8 +298,8 @@ def search(
         source, place, k=k, where=wanted or None, exact=exact, model=model, device=device, min_genes=min_genes
     )
     with whole_file(out) as written:
-        found.to_csv(written, index=False, float_format="%.4f")
-    typer.echo(f"{out}: {len(found):,} cells found for {found['query'].nunique():,}")
+        found.to_csv(written, index=False, float_format="%.4f", quoting=csv.QUOTE_NONNUMERIC)
+    typer.echo(f"{out}: {len(found):,} cells found for {found['query_row'].nunique():,}")
 
 
 @convert.command(

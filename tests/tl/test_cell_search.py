@@ -12,10 +12,12 @@ from anndata import AnnData
 import xtrimogene as xt
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.demo import sample_cells
-from xtrimogene.errors import CheckpointError, ConfigError, FieldError, MissingExtraError
+from xtrimogene.errors import CheckpointError, ConfigError, FieldError, FileFormatError, MissingExtraError
 from xtrimogene.inference import Inference
+from xtrimogene.tasks.expression_space import ExpressionSpace
 
 MakeCells = Callable[..., AnnData]
+RESULTS = ["query", "query_row", "rank", "score", "cell"]
 
 
 def test_real_cells_find_cells_of_their_type(tmp_path: Path) -> None:
@@ -26,7 +28,7 @@ def test_real_cells_find_cells_of_their_type(tmp_path: Path) -> None:
     index = xt.tl.build_index(known, tmp_path / "index", progress=False)
     assert index.cells.columns == ("source", "cell_type", "lane")
     found = xt.tl.search(asked, index, k=5, progress=False)
-    assert list(found.columns) == ["query", "rank", "score", "cell", "source", "cell_type", "lane"]
+    assert list(found.columns) == [*RESULTS, "source", "cell_type", "lane"]
     assert found["query"].tolist() == np.repeat(asked.obs_names, 5).tolist()
     assert found["rank"].tolist() == [1, 2, 3, 4, 5] * 30
     true = np.repeat(asked.obs["cell_type"].astype(str).to_numpy(), 5)
@@ -61,7 +63,7 @@ def test_files_are_searched_as_data_in_memory_are(
     found, expected = (xt.tl.search(query, index, k=5, **options) for index in (from_files, in_memory))
     texts = {"cell_type", "donor", "batch"}
     assert texts < set(found.columns) and "score" in found and found["score"].dtype == np.float32
-    assert set(found["source"]) <= {"a.h5ad", "b.h5ad"} and set(expected["source"]) == {"AnnData"}
+    assert set(found["source"]) <= {"a.h5ad", "b.h5ad"} and set(expected["source"]) == {"AnnData 1", "AnnData 2"}
     pd.testing.assert_frame_equal(found.drop(columns="source"), expected.drop(columns="source"))
     of_batch = xt.tl.search(query, from_files, k=20, where={"batch": ["2"]}, **options)
     assert len(of_batch) == 4 * 6 and of_batch["donor"].isna().all()
@@ -74,7 +76,7 @@ def test_cells_without_counts_are_neither_found_nor_asked(
     known, query = make_cells(num_cells=6, seed=1), make_cells(num_cells=3, seed=2)
     for cells in (known, query):
         cells.X = cells.X.multiply(np.arange(cells.n_obs)[:, None] != 1).tocsr()
-    with pytest.warns(UserWarning, match="1 of 6 cells have no counts"):
+    with pytest.warns(UserWarning, match="1 of 6 cells have no counts in the model's genes and are not in the index"):
         index = xt.tl.build_index(known, tmp_path / "index", **options)
     with pytest.warns(UserWarning, match="1 of 3 cells have no counts"):
         found = xt.tl.search(query, index, k=10, **options)
@@ -87,7 +89,7 @@ def test_cells_without_counts_are_neither_found_nor_asked(
     [
         ({"columns": ["organ"]}, FieldError, "no source has 'organ' in obs"),
         ({"columns": ["score"]}, FieldError, "columns holds 'score', which is what results call something else"),
-        ({"columns": ["share"]}, FieldError, r"obs\['share'\] holds float64 numbers; text is needed"),
+        ({"columns": ["share"]}, FieldError, r"obs\['share'\] holds decimal numbers or no text \(float64\)"),
         ({"cells": []}, ConfigError, "no cells were given"),
         ({"folder": "full"}, CheckpointError, "exists already"),
     ],
@@ -134,3 +136,85 @@ def test_without_usearch_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "usearch.index", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'xtrimogene\[search\]'"):
         xt.tl.build_index(make_cells(), tmp_path / "index", model=tiny_model)
+
+
+def test_each_hit_names_its_cell_and_its_file(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    """Files of one name with cells of one name, and columns called as ours are inside."""
+    options = {"model": tiny_model, "min_genes": 1, "progress": False}
+    paths = [tmp_path / folder / "matrix.h5ad" for folder in ("A", "B")]
+    for seed, path in enumerate(paths):
+        cells = make_cells(num_cells=6, seed=seed)
+        cells.obs["names"], cells.obs["columns"] = path.parent.name, "text"
+        path.parent.mkdir()
+        cells.write_h5ad(path)
+    index = xt.tl.build_index(paths, tmp_path / "index", **options)
+    query = make_cells(num_cells=6, seed=1)
+    query.obs_names = ["same"] * 6
+    found = xt.tl.search(query, index, k=1, **options)
+    assert set(found["source"]) == {"B/matrix.h5ad"} and set(found["names"]) == {"B"}
+    assert found["cell"].tolist() == list(make_cells(num_cells=6, seed=1).obs_names)
+    assert found["query"].tolist() == ["same"] * 6 and found["query_row"].tolist() == list(range(6))
+    with pytest.raises(ConfigError, match=r"matrix\.h5ad is given twice"):
+        xt.tl.build_index([paths[0], paths[0]], tmp_path / "twice", **options)
+
+
+def test_columns_are_those_that_are_text_in_every_source(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    """A missing value makes pandas call whole numbers decimal; what is decimal in one source is no column of text."""
+    options = {"model": tiny_model, "min_genes": 1, "progress": False}
+    one, other = (make_cells(num_cells=6, seed=seed) for seed in (1, 2))
+    one.obs["batch"], other.obs["batch"] = 1, [1.0, 2.0, np.nan, 1.0, 1.0, 2.0]
+    one.obs["share"], other.obs["share"] = 1, 0.5
+    one.obs["donor"], other.obs["donor"] = "A", np.nan
+    one.obs["good"] = [True, False] * 3
+    index = xt.tl.build_index([one, other], tmp_path / "index", **options)
+    assert {"batch", "donor", "good"} < set(index.cells.columns) and "share" not in index.cells.columns
+    of_batch = xt.tl.search(one, index, k=20, where={"batch": 1}, **options)
+    assert len(of_batch) == 6 * 9 and of_batch["batch"].unique().tolist() == ["1"]
+    assert len(xt.tl.search(one, index, k=20, where={"good": True, "donor": ["A"]}, **options)) == 6 * 3
+
+
+def test_a_source_that_is_changed_meanwhile_is_noticed(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cells.h5ad"
+    make_cells(num_cells=6, seed=1).write_h5ad(path)
+
+    def fit(*arguments: object) -> ExpressionSpace:
+        make_cells(num_cells=7, seed=2).write_h5ad(path)
+        return expression(*arguments)
+
+    expression = ExpressionSpace.fit
+    monkeypatch.setattr(ExpressionSpace, "fit", fit)
+    with pytest.raises(FileFormatError, match=r"cells\.h5ad was changed while the index was built"):
+        xt.tl.build_index(path, tmp_path / "index", model=tiny_model, min_genes=1, progress=False)
+    assert [left.name for left in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_text_that_no_file_can_hold_is_refused_early(
+    text: str, tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("too late"))
+    cells = make_cells()
+    cells.obs["donor"] = text
+    with pytest.raises(FieldError, match=r"obs\['donor'\] holds .* that no file can hold|which is no text"):
+        xt.tl.build_index(cells, tmp_path / "index", model=tiny_model, min_genes=1)
+    cells = make_cells()
+    cells.obs_names = [text, *cells.obs_names[1:]]
+    with pytest.raises(FieldError, match="obs_names holds"):
+        xt.tl.build_index(cells, tmp_path / "index", model=tiny_model, min_genes=1)
+
+
+def test_too_few_cells_for_axes_need_none(tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path) -> None:
+    options = {"model": tiny_model, "min_genes": 1, "progress": False}
+    alike = make_cells(num_cells=4)
+    alike.X = alike.X[[0, 0, 0, 0]].copy()
+    with pytest.raises(ConfigError, match=r"4 cells that differ in 0 genes.*expression=False"):
+        xt.tl.build_index(alike, tmp_path / "index", **options)
+    index = xt.tl.build_index(alike, tmp_path / "index", expression=False, **options)
+    found = xt.tl.search(make_cells(num_cells=2, seed=1), index, **options)
+    assert found["rank"].tolist() == [1, 2, 3, 4] * 2 and found["score"].between(-1, 1).all()

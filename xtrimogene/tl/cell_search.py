@@ -1,28 +1,29 @@
 """Cells like a cell: an index of many on disk, and what is nearest in it."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from jaxtyping import Float32
 
 from xtrimogene.checkpoint import PretrainedModel, load, require_new_folder
 from xtrimogene.config import Pool
-from xtrimogene.data.blocks import open_cells
-from xtrimogene.errors import CheckpointError, ConfigError, FieldError
+from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.cell_search.cell_index import CellIndex, IndexedCells, open_index, write_index
-from xtrimogene.tasks.cell_search.cell_table import NAMES, TextColumn
+from xtrimogene.tasks.cell_search.cell_space import place
+from xtrimogene.tasks.cell_search.cell_table import TextColumn
 from xtrimogene.tasks.cell_search.vector_index import VectorPrecision, check_precision, graph_class
-from xtrimogene.tl.embedding import read_vectors, warn_of_unread
+from xtrimogene.tasks.expression_space import ExpressionSpace
+from xtrimogene.tl.embedding import CellVectors, read_vectors
+from xtrimogene.tl.index_sources import SOURCE, look_at, names_of, text_column
 
 Cells: TypeAlias = AnnData | str | os.PathLike[str]
-SOURCE = "source"
-OWN = frozenset({"query", "rank", "score", "cell", SOURCE})  # columns of results
-MANY_TEXTS = 1000  # of a column that is taken without being named
 
 
 def build_index(
@@ -31,6 +32,7 @@ def build_index(
     *,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     columns: Sequence[str] | None = None,
+    expression: bool = True,
     precision: VectorPrecision = "float16",
     pool: Pool | None = None,
     read_depth: str | None = None,
@@ -49,8 +51,12 @@ def build_index(
         Must not exist yet, or be an empty folder.
     columns
         Columns of ``obs`` to keep beside the vectors, such as label, donor and study: results carry them, and
-        `search` can filter by them. Default: those of text, whole numbers or truth values, with at most 1,000 of them,
-        but for any that is called as a column of results is.
+        `search` can filter by them. Default: those that hold text, whole numbers or truth values in every source that
+        has them, with at most 1,000 of them, but for any that is called as a column of results is.
+    expression
+        Compare cells along axes of expression too (HVG + PCA of up to 20,000 of these cells, in the genes that all
+        sources measured), with half of the embedding's weight: that finds cells of the right type better than either
+        alone. What is searched for then has to have measured genes that hold half of these cells' counts.
     precision
         Of a number of a vector: "float32", or "float16" for half of the size, or "int8" for a quarter.
     model, pool, read_depth, device, token_budget, min_genes
@@ -58,20 +64,23 @@ def build_index(
 
     Returns
     -------
-    The index, opened; `open_index` opens it again. Beside ``columns`` it has "source": the file of each cell.
+    The index, opened; `open_index` opens it again. Beside ``columns`` it has "source": the file of each cell, by as
+    much of its path as tells it from the others.
 
     Raises
     ------
     FieldError
-        A column that no source has, or that holds decimal numbers, or is called as one of the results'.
+        A column that no source has, or that holds decimal numbers, or is called as one of the results'; text that no
+        file can hold.
     ConfigError
-        No cells, or none that can be read; the folder cannot be written; an option of `embed` that cannot be.
+        No cells, or none that can be read; too few for axes of expression; a source given twice; the folder cannot be
+        written; an option of `embed` that cannot be.
     MissingExtraError
         usearch is not installed: pip install 'xtrimogene[search]'.
     CheckpointError
         The folder holds something; or as in `embed`.
     CountsError, GeneMatchError, FileFormatError
-        As in `embed`.
+        As in `embed`; a source was changed while the index was built.
 
     Warns
     -----
@@ -79,32 +88,38 @@ def build_index(
         As in `embed`; cells without counts in the model's genes are not in the index.
     """
     graph_class()
-    sources = [cells] if isinstance(cells, AnnData | str | os.PathLike) else list(cells)
     check_precision(precision)
-    if not sources:
-        raise ConfigError("no cells were given; an index needs an AnnData, or the path of one.")
-    require_new_folder(Path(folder))
-    _check_columns(sources, columns)
+    sources = [cells] if isinstance(cells, AnnData | str | os.PathLike) else list(cells)
+    if isinstance(columns, str):
+        raise ConfigError(f"columns={columns!r} is one text; a list is needed, such as [{columns!r}].")
+    names = names_of(sources)
+    target = Path(folder).resolve()
+    require_new_folder(target)
     loaded = load(model)
+    seen = look_at(sources, loaded, columns=columns, expression=expression, min_genes=min_genes)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     options: dict[str, Any] = {"pool": pool or loaded.config.pool, "read_depth": read_depth or loaded.config.read_depth}
 
     def parts() -> Iterator[IndexedCells]:
-        for source in sources:
-            found = read_vectors(source, inference, loaded, **options, min_genes=min_genes, progress=progress)
-            warn_of_unread(found)
+        for source, name, number, has in zip(sources, names, seen.num_cells, seen.columns_of, strict=True):
+            found, rows = _read_rows(
+                source, inference, loaded, seen.expression, **options, min_genes=min_genes, progress=progress
+            )
+            if len(found.obs) != number or not has <= set(map(str, found.obs.columns)):
+                raise FileFormatError(f"{name} was changed while the index was built; build it again.")
+            _warn_of_unread(found, "are not in the index")
             read = np.isfinite(found.embedding).all(axis=1)
-            name = "AnnData" if isinstance(source, AnnData) else Path(source).name
             own = TextColumn(categories=(name,), codes=np.zeros(int(read.sum()), dtype=np.int32))
+            kept = {column: text_column(found.obs[read], column) for column in sorted(has, key=seen.columns.index)}
             yield IndexedCells(
-                vectors=found.embedding[read],
-                names=found.obs.index.to_numpy(dtype=str)[read],
-                columns={SOURCE: own, **_text_columns(found.obs[read], columns)},
+                rows=rows[read],
+                names=found.obs.index[read].astype(str).to_numpy(dtype=object),
+                columns={SOURCE: own, **kept},
                 source={"name": name, "cells": int(read.sum()), "genes": found.record["genes"]},
             )
 
     card = {"model": {"model": loaded.name, "sha256": loaded.sha256, "options": options}}
-    return write_index(Path(folder), parts(), precision=precision, card=card, progress=progress)
+    return write_index(target, parts(), expression=seen.expression, precision=precision, card=card, progress=progress)
 
 
 def search(
@@ -112,7 +127,7 @@ def search(
     index: CellIndex | str | os.PathLike[str],
     *,
     k: int = 10,
-    where: Mapping[str, str | Collection[str]] | None = None,
+    where: Mapping[str, object] | None = None,
     exact: bool = False,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     device: str | None = None,
@@ -127,9 +142,10 @@ def search(
     query
         Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`. It is not changed.
     index
-        What `build_index` or `open_index` returned, or the folder.
+        What `build_index` or `open_index` returned, or the folder; a folder is read through once to be opened, so open
+        it yourself for many searches.
     where
-        Only cells with these values: ``{"tissue": "blood", "donor": ["A", "B"]}``.
+        Only cells with these values, of each column one or several: ``{"tissue": "blood", "donor": ["A", "B"]}``.
     exact
         Compare all cells instead of walking the graph, which misses some: for each million, 1.5 s and 20 ms a query.
     model
@@ -139,21 +155,29 @@ def search(
 
     Returns
     -------
-    A row for each answer, those of a query together and the nearest first: "query", its name in ``obs``; "rank", from
-    1; "score", the cosine of the two vectors, counted from the index's mean; "cell", the name of the cell found; and
-    the columns of the index, "source" among them. A cell without counts in the model's genes has no rows.
+    A row for each answer, those of a query together and the nearest first: "query", its name in ``obs``, and
+    "query_row", where it stands there; "rank", from 1; "score", how alike they are, from -1 to 1: the cosine of
+    embeddings counted from the index's mean and, with half of its weight, that of expression; "cell", the name of the
+    cell found; and the columns of the index, "source" among them. A cell without counts in the model's genes has no
+    rows.
 
     Raises
     ------
     FieldError
         ``where`` names a column that the index does not have.
     ConfigError
-        ``k`` is below 1, or a value of ``where`` is one that no cell has; an option of `embed` that cannot be.
+        ``k`` is no whole number above 0, or a value of ``where`` is one that no cell has; an option of `embed` that
+        cannot be.
     CheckpointError
         No such index, or one of another model's vectors; or as in `embed`.
     MissingExtraError
         usearch is not installed: pip install 'xtrimogene[search]'.
     CountsError, GeneMatchError, FileFormatError
+        As in `embed`; the query measured genes that hold less than half of the counts of the index's cells.
+
+    Warns
+    -----
+    UserWarning
         As in `embed`.
     """
     if k < 1:
@@ -168,50 +192,47 @@ def search(
         )
     allowed = None if where is None else opened.cells.allowed(where)
     inference = Inference(loaded, device=device, token_budget=token_budget)
-    found = read_vectors(query, inference, loaded, **made["options"], min_genes=min_genes, progress=progress)
-    warn_of_unread(found)
+    found, rows = _read_rows(
+        query, inference, loaded, opened.space.expression, **made["options"], min_genes=min_genes, progress=progress
+    )
+    _warn_of_unread(found, "are not searched for")
     read = np.flatnonzero(np.isfinite(found.embedding).all(axis=1))
-    nearest = opened.vectors.search(found.embedding[read], k, allowed=allowed, exact=exact)
-    there = nearest.rows >= 0
-    taken = opened.cells.take(nearest.rows[there])
-    names = found.obs.index.to_numpy(dtype=str)[read]
+    nearest = opened.vectors.search(opened.space.directions(rows[read]), k, allowed=allowed, exact=exact)
+    names, texts = opened.cells.take(nearest.rows.ravel())
+    query_row = np.repeat(read, nearest.rows.shape[1])
     table = {
-        "query": np.repeat(names, there.sum(axis=1)),
-        "rank": np.nonzero(there)[1] + 1,
-        "score": nearest.scores[there],
-        "cell": taken.pop(NAMES),
+        "query": found.obs.index.astype(str).to_numpy(dtype=object)[query_row],
+        "query_row": query_row,
+        "rank": np.tile(np.arange(nearest.rows.shape[1]) + 1, len(read)),
+        "score": nearest.scores.ravel(),
+        "cell": names,
     }
-    return pd.DataFrame(table | {name: pd.Categorical(values) for name, values in taken.items()})
+    return pd.DataFrame(table | {name: pd.Categorical(values) for name, values in texts.items()})
 
 
-def _check_columns(sources: Sequence[Cells], columns: Sequence[str] | None) -> None:
-    """Refuse columns before long work."""
-    if columns is None:
-        return
-    if taken := sorted(OWN.intersection(columns)):
-        raise FieldError(f"columns holds {taken[0]!r}, which is what results call something else; rename it in obs.")
-    missing = set(columns)
-    for source in sources:
-        with open_cells(source) as cells:
-            missing -= set(_text_columns(cells.obs, columns))
-    if missing:
-        raise FieldError(f"no source has {sorted(missing)[0]!r} in obs; name a column that one of them has.")
+def _read_rows(
+    cells: Cells,
+    inference: Inference,
+    model: PretrainedModel,
+    expression: ExpressionSpace | None,
+    **reading: Any,
+) -> tuple[CellVectors, Float32[np.ndarray, "N W"]]:
+    """Return what was read, and of every cell its embedding and then its place along the axes."""
+    placed = [np.zeros((0, 0 if expression is None else len(expression.components)), dtype=np.float32)]
+    found = read_vectors(
+        cells,
+        inference,
+        model,
+        each=lambda block, measured: placed.append(place(expression, block, measured)),
+        **reading,
+    )
+    return found, np.hstack([found.embedding, np.concatenate(placed)])
 
 
-def _text_columns(obs: pd.DataFrame, columns: Sequence[str] | None) -> dict[str, TextColumn]:
-    """Return these columns, where there are, as text; by default those that may be labels."""
-    found = {}
-    for name in obs.columns if columns is None else [name for name in columns if name in obs]:
-        column = obs[name]
-        if isinstance(column, pd.DataFrame):
-            raise FieldError(f"obs has {column.shape[1]} columns {name!r}; rename all but one.")
-        coded = column.astype("category").cat.remove_unused_categories()
-        if pd.api.types.is_float_dtype(coded.cat.categories.dtype):
-            if columns is None:
-                continue
-            raise FieldError(f"obs[{name!r}] holds {coded.cat.categories.dtype} numbers; text is needed.")
-        if columns is None and (name in OWN or len(coded.cat.categories) > MANY_TEXTS):
-            continue
-        texts = tuple(map(str, coded.cat.categories))
-        found[str(name)] = TextColumn(categories=texts, codes=coded.cat.codes.to_numpy(dtype=np.int32))
-    return found
+def _warn_of_unread(found: CellVectors, then: str) -> None:
+    if found.num_unread:
+        warnings.warn(
+            f"{found.num_unread:,} of {len(found.embedding):,} cells have no counts in the model's genes and {then}.",
+            UserWarning,
+            stacklevel=3,
+        )

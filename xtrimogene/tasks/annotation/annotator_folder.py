@@ -20,9 +20,9 @@ from xtrimogene.errors import CheckpointError
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier
 from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
-from xtrimogene.tasks.annotation.expression import ExpressionSpace
 from xtrimogene.tasks.annotation.learned import Learned
 from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance, Strangeness
+from xtrimogene.tasks.expression_space import ExpressionSpace
 
 FORMAT = "xtrimogene-annotator-2"
 CARD, ARRAYS = "annotator.json", "arrays.safetensors"

@@ -20,8 +20,8 @@ from xtrimogene.tasks.annotation.alignment import (
     disagreement,
     label_centers,
 )
-from xtrimogene.tasks.annotation.expression import ExpressionSpace
 from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance
+from xtrimogene.tasks.expression_space import ExpressionSpace
 
 AnnotationMethod = Literal["ensemble", "linear", "knn"]
 

@@ -1,34 +1,39 @@
-"""An index of cells on disk: vectors.usearch, cells.h5 and index.json, which says whose vectors they are.
+"""An index of cells on disk: vectors.usearch, space.safetensors, cells.h5 and index.json, which says whose they are.
 
-No file is a pickle. index.json holds the sha256 of the other two, which tells a damaged file, not one that was made to
+No file is a pickle. index.json holds the sha256 of the others, which tells a damaged file, not one that was made to
 mislead: open an index of somebody you trust.
 """
 
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int, Shaped
+from jaxtyping import Float32, Shaped
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.long_work import progress_bar, temporary_folder
-from xtrimogene.tasks.cell_search.cell_table import CellTable, TextColumn
+from xtrimogene.tasks.cell_search.cell_space import CellSpace
+from xtrimogene.tasks.cell_search.cell_table import CellTable, CellTableWriter, TextColumn
 from xtrimogene.tasks.cell_search.vector_index import BLOCK_ROWS, VectorIndex, VectorPrecision
+from xtrimogene.tasks.expression_space import ExpressionSpace
 
 FORMAT = "xtrimogene-index-1"
-CARD, VECTORS, CELLS = "index.json", "vectors.usearch", "cells.h5"
+CARD, VECTORS, SPACE, CELLS = "index.json", "vectors.usearch", "space.safetensors", "cells.h5"
+CENTER = "center"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class IndexedCells:
-    """Cells to be found: a vector, a name and text columns of each, and where they come from."""
+    """Cells to be found: where they lie (embedding, then axes), their names and texts, and where they come from."""
 
-    vectors: Float32[np.ndarray, "n P"]
+    rows: Float32[np.ndarray, "n W"]
     names: Shaped[np.ndarray, " n"]
     columns: Mapping[str, TextColumn]
     source: Mapping[str, Any]
@@ -40,6 +45,7 @@ class CellIndex:
 
     folder: Path
     vectors: VectorIndex
+    space: CellSpace
     cells: CellTable
     card: Mapping[str, Any]
 
@@ -48,15 +54,16 @@ def write_index(
     folder: Path,
     parts: Iterable[IndexedCells],
     *,
+    expression: ExpressionSpace | None = None,
     precision: VectorPrecision = "float16",
     card: Mapping[str, Any],
     threads: int = 0,
     progress: bool = False,
 ) -> CellIndex:
-    """Write the folder, which appears when it is whole; vectors wait in a file until their mean is known.
+    """Write the folder, which appears when it is whole; rows wait in a file until their mean is known.
 
-    Memory holds the graph, some 850 bytes a cell at 128 numbers in float16, and a number for each text of each cell;
-    the disk holds 405 bytes, and 512 more until the graph is made.
+    Memory holds the graph, two to three times what it weighs on disk (505 bytes a cell at 178 numbers in float16), a
+    number for each text of each cell, and the rows of one part; rows wait on disk, four bytes a number.
 
     Raises
     ------
@@ -66,36 +73,34 @@ def write_index(
     with temporary_folder(folder) as scratch:
         place = scratch / "index"
         place.mkdir()
-        names, columns, sources = [], _Columns(), []
-        total, width = np.zeros(1), 0
-        with (scratch / "vectors.f32").open("wb") as waiting:
+        sources: list[dict[str, Any]] = []
+        total, number, width = np.zeros(1), 0, 0
+        with (scratch / "rows.f32").open("wb") as waiting, CellTableWriter(place / CELLS) as table:
             for part in parts:
-                waiting.write(part.vectors.astype(np.float32).tobytes())
-                total = total + part.vectors.sum(axis=0, dtype=np.float64)
-                names.append(part.names)
-                columns.append(part.columns, len(part.names))
+                waiting.write(np.ascontiguousarray(part.rows).data)
+                table.append(part.names, part.columns)
                 sources.append(dict(part.source))
-                width = part.vectors.shape[1]
-        number = sum(map(len, names))
+                total = total + part.rows.sum(axis=0, dtype=np.float64)
+                number, width = number + len(part.rows), part.rows.shape[1]
         if not number:
             raise ConfigError("no cell has counts in the model's genes; an index needs at least one.")
-        vectors = np.memmap(scratch / "vectors.f32", dtype=np.float32, mode="r", shape=(number, width))
-        center = (total / number).astype(np.float32)
-        index = VectorIndex.empty(center, precision)
+        rows = np.memmap(scratch / "rows.f32", dtype=np.float32, mode="r", shape=(number, width))
+        space = CellSpace(center=(total / number).astype(np.float32), expression=expression)
+        index = VectorIndex.empty(width, precision)
         with progress_bar("Placing cells", number, shown=progress) as advance:
             for start in range(0, number, BLOCK_ROWS):
-                block = np.array(vectors[start : start + BLOCK_ROWS])
-                index.add(block, threads=threads)
+                block = np.array(rows[start : start + BLOCK_ROWS])
+                index.add(space.directions(block), threads=threads)
                 advance(len(block))
         index.save(place / VECTORS)
-        CellTable.write(place / CELLS, np.concatenate(names), columns.whole())
+        arrays = {CENTER: space.center} | ({} if expression is None else _arrays(expression))
+        (place / SPACE).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
         facts = {
             "format": FORMAT,
             "num_cells": number,
             "precision": precision,
-            "center": center.tolist(),
             "sources": sources,
-            "sha256": {name: file_sha256(place / name) for name in (VECTORS, CELLS)},
+            "sha256": {name: file_sha256(place / name) for name in (VECTORS, SPACE, CELLS)},
             **card,
         }
         (place / CARD).write_text(json.dumps(facts, indent=1) + "\n")
@@ -118,47 +123,32 @@ def open_index(folder: str | os.PathLike[str]) -> CellIndex:
         card = json.loads((place / CARD).read_text())
         if card["format"] != FORMAT:
             raise CheckpointError(f"{place / CARD} has format {card['format']!r}; this version reads {FORMAT!r}.")
-        for name in (VECTORS, CELLS):
+        for name in (VECTORS, SPACE, CELLS):
             if file_sha256(place / name) != card["sha256"][name]:
                 raise CheckpointError(f"{place / name} is not the file this index was written with; build it again.")
-        vectors = VectorIndex.open(place / VECTORS, np.array(card["center"], dtype=np.float32))
-        cells = CellTable.open(place / CELLS)
+        arrays = load((place / SPACE).read_bytes())
+        center = arrays.pop(CENTER)
+        space = CellSpace(center=center, expression=ExpressionSpace(**arrays) if arrays else None)
+        vectors = VectorIndex.open(place / VECTORS, len(center))
+        cells = CellTable(place / CELLS)
         if not len(vectors) == len(cells) == card["num_cells"]:
             raise ConfigError("its files hold different numbers of cells")
-        return CellIndex(folder=place, vectors=vectors, cells=cells, card=card)
+        made = card["model"]
+        if {*map(type, (made["model"], made["sha256"], *made["options"].values()))} != {str}:
+            raise ConfigError("it does not say how its vectors were made")
+        if made["options"].keys() != {"pool", "read_depth"}:
+            raise ConfigError("it does not say how its vectors were pooled")
+        return CellIndex(folder=place, vectors=vectors, space=space, cells=cells, card=card)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"no index at {os.fspath(folder)!r} as xtrimogene.tl.build_index writes it: "
             f"it has no {Path(error.filename).name}."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{os.fspath(folder)!r} is no index of ours ({error}); build it again.") from error
 
 
-class _Columns:
-    """Columns of one part after another; a part that lacks one has none of its texts."""
-
-    def __init__(self) -> None:
-        self.num_cells = 0
-        self.numbers: dict[str, dict[str, int]] = {}
-        self.codes: dict[str, list[Int[np.ndarray, " n"]]] = {}
-
-    def append(self, columns: Mapping[str, TextColumn], num_cells: int) -> None:
-        for name in [*columns, *(name for name in self.numbers if name not in columns)]:
-            if name not in self.numbers:
-                self.numbers[name], self.codes[name] = {}, [np.full(self.num_cells, -1, dtype=np.int32)]
-            if name not in columns:
-                self.codes[name].append(np.full(num_cells, -1, dtype=np.int32))
-                continue
-            known, column = self.numbers[name], columns[name]
-            of_own = [known.setdefault(category, len(known)) for category in column.categories]
-            self.codes[name].append(np.array([*of_own, -1], dtype=np.int32)[column.codes])
-        self.num_cells += num_cells
-
-    def whole(self) -> dict[str, TextColumn]:
-        return {
-            name: TextColumn(categories=tuple(known), codes=np.concatenate(self.codes[name]))
-            for name, known in self.numbers.items()
-        }
+def _arrays(expression: ExpressionSpace) -> dict[str, np.ndarray]:
+    return {field.name: getattr(expression, field.name) for field in fields(ExpressionSpace)}

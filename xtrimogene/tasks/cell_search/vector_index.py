@@ -1,9 +1,7 @@
 """Which of many vectors point the same way: a graph of neighbours (HNSW, by usearch) that is read from disk as needed.
 
-Vectors are counted from the mean of those in the index and compared by cosine: on the validation studies that finds
-cells of the query's type better than the cosine alone or the distance does, with our vectors as with HVG + PCA
-(benchmarks/retrieval.py). What is found is the same whatever else is asked at once.
-Letters: N vectors in the index; Q queries; P width of a vector; k answers to each query.
+What is found is the same whatever else is asked at once.
+Letters: N vectors in the index; Q queries; W width of a vector; k answers to each query.
 """
 
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from xtrimogene.errors import ConfigError, MissingExtraError
+from xtrimogene.tasks.cell_search.cell_space import unit
 
 if TYPE_CHECKING:
     from usearch.index import Index
@@ -31,7 +30,7 @@ BLOCK_ROWS, BLOCK_QUERIES = 65_536, 256
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Neighbors:
-    """The rows found for each query, the nearest first, and their cosines; where there are fewer than k, -1 and NaN."""
+    """The rows found for each query, the nearest first, and their cosines; k as asked for, or as many as there are."""
 
     rows: Int64[np.ndarray, "Q k"]
     scores: Float32[np.ndarray, "Q k"]
@@ -46,45 +45,44 @@ class VectorIndex:
         usearch is not installed.
     """
 
-    def __init__(self, graph: "Index", center: Float32[np.ndarray, " P"]) -> None:
-        self.graph, self.center = graph, center
+    def __init__(self, graph: "Index") -> None:
+        self.graph = graph
 
     @classmethod
-    def empty(cls, center: Float32[np.ndarray, " P"], precision: VectorPrecision = "float16") -> "VectorIndex":
-        """Start one around the mean of what will be in it."""
+    def empty(cls, width: int, precision: VectorPrecision = "float16") -> "VectorIndex":
         graph = graph_class()(
-            ndim=len(center),
+            ndim=width,
             metric="cos",
             dtype=DTYPES[precision],
             connectivity=NEIGHBOURS,
             expansion_add=BUILD_CANDIDATES,
             expansion_search=SEARCH_CANDIDATES,
         )
-        return cls(graph, center)
+        return cls(graph)
 
     @classmethod
-    def open(cls, path: Path, center: Float32[np.ndarray, " P"]) -> "VectorIndex":
+    def open(cls, path: Path, width: int) -> "VectorIndex":
         """Read a saved one; pages of the file come into memory as they are needed."""
         graph = graph_class().restore(path, view=True)
-        if graph is None or graph.ndim != len(center):
-            raise ConfigError(f"{path} holds no vectors of {len(center)} numbers.")
+        if graph is None or graph.ndim != width:
+            raise ConfigError(f"{path} holds no vectors of {width} numbers.")
         graph.expansion_search = SEARCH_CANDIDATES
-        return cls(graph, center)
+        return cls(graph)
 
     def __len__(self) -> int:
         return len(self.graph)
 
-    def add(self, vectors: Float32[np.ndarray, "n P"], *, threads: int = 0) -> None:
+    def add(self, vectors: Float32[np.ndarray, "n W"], *, threads: int = 0) -> None:
         """Append; with more than one thread (0: one for each core) the graph is another each time, and as good."""
         start = len(self)
-        self.graph.add(np.arange(start, start + len(vectors)), self._directions(vectors), threads=threads)
+        self.graph.add(np.arange(start, start + len(vectors)), unit(vectors), threads=threads)
 
     def save(self, path: Path) -> None:
         self.graph.save(path)
 
     def search(
         self,
-        vectors: Float32[np.ndarray, "Q P"],
+        vectors: Float32[np.ndarray, "Q W"],
         k: int,
         *,
         allowed: Bool[np.ndarray, " N"] | None = None,
@@ -95,39 +93,58 @@ class VectorIndex:
         Up to 10,000 rows, or so many allowed ones, are compared one by one; more are found through the graph, which
         misses some. With ``exact`` all are compared: for each million, 1.5 s of reading and 20 ms a query.
         """
-        directions = self._directions(vectors)
+        directions = unit(vectors)
         number = len(self) if allowed is None else int(allowed.sum())
+        k = min(k, number)
         if exact or number <= EXACT_ROWS:
             rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
             return self._compared(directions, k, rows)
-        return self._walked(directions, k) if allowed is None else self._walked_among(directions, k, allowed)
+        return self._walked(directions, k, allowed)
 
-    def _walked(self, directions: Float32[np.ndarray, "Q P"], k: int) -> Neighbors:
-        found = self.graph.search(directions, k)
-        each = [found] if len(directions) == 1 else list(found)  # of one query it returns no batch
-        return _filled([one.keys.astype(np.int64) for one in each], [1 - one.distances for one in each], k)
-
-    def _walked_among(
-        self, directions: Float32[np.ndarray, "Q P"], k: int, allowed: Bool[np.ndarray, " N"]
+    def _walked(
+        self, directions: Float32[np.ndarray, "Q W"], k: int, allowed: Bool[np.ndarray, " N"] | None
     ) -> Neighbors:
-        found = [self._first_allowed(direction, k, allowed) for direction in directions]
-        return _filled([rows for rows, _ in found], [scores for _, scores in found], k)
+        """Walk the graph, further where not all are allowed; a query that still falls short is compared with all."""
+        found: list[Int64[np.ndarray, " n"] | None]
+        if allowed is None:
+            batch = self.graph.search(directions, k)
+            each = [batch] if len(directions) == 1 else list(batch)  # of one query it returns no batch
+            found = [one.keys.astype(np.int64) if len(one.keys) == k else None for one in each]
+        else:
+            found = [self._first_allowed(direction, k, allowed) for direction in directions]
+        rows = np.empty((len(directions), k), dtype=np.int64)
+        short = [place for place, keys in enumerate(found) if keys is None]
+        if short:
+            may = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+            rows[short] = self._compared(directions[short], k, may).rows
+        for place, keys in enumerate(found):
+            if keys is not None:
+                rows[place] = keys
+        return self._scored(directions, rows)
 
     def _first_allowed(
-        self, direction: Float32[np.ndarray, " P"], k: int, allowed: Bool[np.ndarray, " N"]
-    ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """Ask for more and more neighbours until k of them are allowed."""
+        self, direction: Float32[np.ndarray, " W"], k: int, allowed: Bool[np.ndarray, " N"]
+    ) -> Int64[np.ndarray, " k"] | None:
+        """Ask for more and more neighbours until k of them are allowed; None where that is too far."""
         wanted = int(2 * k * len(allowed) / allowed.sum()) + 1
         while wanted <= MOST_WALKED:
-            found = self.graph.search(direction, wanted)
-            kept = allowed[found.keys]
-            if kept.sum() >= k:
-                return found.keys[kept].astype(np.int64), 1 - found.distances[kept]
+            keys = self.graph.search(direction, wanted).keys.astype(np.int64)
+            kept = keys[allowed[keys]]
+            if len(kept) >= k:
+                return kept[:k]
             wanted *= 4
-        one = self._compared(direction[None], k, np.flatnonzero(allowed))
-        return one.rows[0], one.scores[0]
+        return None
 
-    def _compared(self, directions: Float32[np.ndarray, "Q P"], k: int, rows: Int64[np.ndarray, " R"]) -> Neighbors:
+    def _scored(self, directions: Float32[np.ndarray, "Q W"], rows: Int64[np.ndarray, "Q k"]) -> Neighbors:
+        """Score rows as `_compared` does: the graph rounds a query as it rounds what it holds."""
+        scores = np.empty(rows.shape, dtype=np.float32)
+        for place, (direction, of_one) in enumerate(zip(directions, rows, strict=True)):
+            score = self._stored(of_one) @ direction
+            order = np.argsort(-score, kind="stable")
+            rows[place], scores[place] = of_one[order], score[order]
+        return Neighbors(rows=rows, scores=scores)
+
+    def _compared(self, directions: Float32[np.ndarray, "Q W"], k: int, rows: Int64[np.ndarray, " R"]) -> Neighbors:
         best = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in directions]
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
@@ -139,20 +156,15 @@ class VectorIndex:
                     found = np.append(best[place][0], block[row]), np.append(best[place][1], score[row])
                     order = np.argsort(-found[1], kind="stable")[:k]
                     best[place] = found[0][order], found[1][order]
-        return _filled([rows for rows, _ in best], [scores for _, scores in best], k)
+        return Neighbors(
+            rows=np.stack([rows for rows, _ in best]) if best else np.zeros((0, k), dtype=np.int64),
+            scores=np.stack([scores for _, scores in best]) if best else np.zeros((0, k), dtype=np.float32),
+        )
 
-    def _stored(self, rows: Int64[np.ndarray, " R"]) -> Float32[np.ndarray, "R P"]:
+    def _stored(self, rows: Int64[np.ndarray, " R"]) -> Float32[np.ndarray, "R W"]:
         """Read vectors back; what rounding took from their length is given back."""
         stored = np.asarray(self.graph.get(rows, dtype=np.float32)).reshape(len(rows), -1)
         return unit(stored)
-
-    def _directions(self, vectors: Float32[np.ndarray, "n P"]) -> Float32[np.ndarray, "n P"]:
-        return unit(vectors - self.center)
-
-
-def unit(vectors: Float32[np.ndarray, "n P"]) -> Float32[np.ndarray, "n P"]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(length, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
 def check_precision(precision: str) -> None:
@@ -180,11 +192,3 @@ def graph_class() -> "type[Index]":
     except ImportError:
         raise MissingExtraError("cell search needs an extra: pip install 'xtrimogene[search]'.") from None
     return Index
-
-
-def _filled(rows: list[np.ndarray], scores: list[np.ndarray], k: int) -> Neighbors:
-    all_rows = np.full((len(rows), k), -1, dtype=np.int64)
-    all_scores = np.full((len(rows), k), np.nan, dtype=np.float32)
-    for place, (found, score) in enumerate(zip(rows, scores, strict=True)):
-        all_rows[place, : len(found)], all_scores[place, : len(found)] = found[:k], score[:k]
-    return Neighbors(rows=all_rows, scores=all_scores)

@@ -5,7 +5,7 @@ import pytest
 
 from xtrimogene.errors import GeneMatchError
 from xtrimogene.evaluation.baselines import HvgPca
-from xtrimogene.tasks.annotation.expression import ExpressionSpace
+from xtrimogene.tasks.expression_space import ExpressionSpace
 
 
 def test_with_all_genes_measured_it_is_hvg_and_pca(reference: Any, draw_kinds: Any) -> None:
