@@ -4,9 +4,10 @@ python benchmarks/search.py                     # a million in float16: a quarte
 python benchmarks/search.py --precision int8 --out /tmp/int8.json
 python benchmarks/search.py --kind unstructured --vectors 100000 --out /tmp/unstructured.json
 
-"cells" are drawn around the cell types of the wheel's sample cells, placed as `xt.tl.search` places them (demo model and
-axes of expression, 178 numbers), with each type's own covariance and a twentieth of isotropic noise. "unstructured" are of a normal distribution with no structure at all,
-where every neighbour is about as far as any other: the hardest there is, and what no embedding looks like.
+"cells" are drawn around the cell types of the wheel's sample cells, placed as `xt.tl.search` places them (demo model
+and axes of expression, 178 numbers), with each type's own covariance and a twentieth of isotropic noise.
+"unstructured" are of a normal distribution with no structure at all, where every neighbour is about as far as any
+other: the hardest there is, and what no embedding looks like.
 recall@10: of the 10 nearest of all in float32, how many are found. One query at a time; memory is of processes of their
 own: what the kernel counts after a thousand queries ("resident", with the pages of the index that were touched).
 """

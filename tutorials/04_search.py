@@ -47,8 +47,8 @@ print(len(index.vectors), "cells with", ", ".join(index.cells.columns))
 # %% [markdown]
 # ## The nearest cells
 #
-# The score is the cosine of two vectors, counted from the mean of the index: 1 is the same direction, 0 is as far as
-# chance.
+# The score is a cosine, of embeddings and, with half of the weight, of expression, counted from the mean of the index:
+# 1 is the same direction, 0 is as far as chance.
 
 # %%
 hits = xt.tl.search(query, index, k=10)

@@ -218,3 +218,16 @@ def test_too_few_cells_for_axes_need_none(tiny_model: PretrainedModel, make_cell
     index = xt.tl.build_index(alike, tmp_path / "index", expression=False, **options)
     found = xt.tl.search(make_cells(num_cells=2, seed=1), index, **options)
     assert found["rank"].tolist() == [1, 2, 3, 4] * 2 and found["score"].between(-1, 1).all()
+
+
+def test_axes_are_of_genes_that_every_source_measured(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    """A gene that one source did not measure is unknown there, and no difference between sources."""
+    options = {"model": tiny_model, "min_genes": 1, "progress": False}
+    one, other = (make_cells(num_cells=8, seed=seed) for seed in (1, 2))
+    fewer = [other[:, 100:].copy(), one[:, :300].copy()]
+    index = xt.tl.build_index(fewer, tmp_path / "index", **options)
+    columns = {name: place for place, name in enumerate(tiny_model.genes.symbols)}
+    both = {columns[name] for name in set(fewer[0].var_names) & set(fewer[1].var_names)}
+    assert set(np.flatnonzero(index.space.expression.share)) <= both and 100 < len(both) < 300
