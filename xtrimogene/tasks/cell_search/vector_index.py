@@ -24,7 +24,7 @@ DTYPES: Mapping[VectorPrecision, str] = MappingProxyType({"float16": "f16", "flo
 NEIGHBOURS = 16  # of a vector in the graph
 BUILD_CANDIDATES, SEARCH_CANDIDATES = 128, 512  # kept while a vector is placed, and while near ones are looked for
 EXACT_ROWS = 10_000  # so many vectors are read and compared in 15 ms, which a graph walked far takes too
-MOST_WALKED = 20_000  # neighbours of a query
+WIDER, MOST_WALKED = 8, 20_000  # neighbours of a query: times k / share allowed, and at most
 BLOCK_ROWS, BLOCK_QUERIES = 65_536, 256
 
 
@@ -126,7 +126,7 @@ class VectorIndex:
         self, direction: Float32[np.ndarray, " W"], k: int, allowed: Bool[np.ndarray, " N"]
     ) -> Int64[np.ndarray, " k"] | None:
         """Ask for more and more neighbours until k of them are allowed; None where that is too far."""
-        wanted = int(2 * k * len(allowed) / allowed.sum()) + 1
+        wanted = int(WIDER * k * len(allowed) / allowed.sum()) + 1
         while wanted <= MOST_WALKED:
             keys = self.graph.search(direction, wanted).keys.astype(np.int64)
             kept = keys[allowed[keys]]
