@@ -6,9 +6,9 @@ python benchmarks/retrieval.py --test --out benchmarks/results/retrieval_test.js
 The tasks are those of embedding_quality.py: training cells are the index, test cells ask, and every indexed cell of a
 query's type is a right answer. All are compared; 100 answers are returned. "mrr", "map", "recall" and "mmrr" are as in
 xtrimogene.evaluation.retrieval; means over queries, in three draws of the folds where there are folds, with 95 % of a
-bootstrap over queries (so for these donors). "xt.tl.search" is what it does: the mean of the cosines of our vectors and,
-with half of their weight, of HVG + PCA (fitted on the indexed cells). Beside it, each of the two alone, by the cosine
-counted from the index's mean, the plain cosine, and the distance; and other weights, which were compared on the
+bootstrap over queries (so for these donors). "xt.tl.search" is what it does: the mean of the cosines of our vectors
+and, with half of their weight, of HVG + PCA (fitted on the indexed cells). Beside it, each of the two alone, by the
+cosine counted from the index's mean, the plain cosine, and the distance; and other weights, which were compared on the
 validation sets.
 """
 
