@@ -147,10 +147,12 @@ def _coded(column: pd.Series) -> pd.Series | None:
 def _require_storable(where: str, texts: Shaped[np.ndarray, " n"]) -> None:
     for text in texts:
         try:
-            if "\0" in text.encode().decode():
-                raise FieldError(f"{where} holds {text!r}, with a zero byte that no file can hold; rename it.")
+            text.encode()
+            storable = "\0" not in text
         except UnicodeEncodeError:
-            raise FieldError(f"{where} holds {text!r}, which is no text that a file can hold; rename it.") from None
+            storable = False
+        if not storable:
+            raise FieldError(f"{where} holds {text!r}, which is no text that a file can hold; rename it.")
 
 
 def _fit_axes(
