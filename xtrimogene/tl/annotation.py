@@ -16,7 +16,7 @@ from xtrimogene.checkpoint import PretrainedModel, load, require_new_folder
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.errors import CheckpointError, ConfigError, GeneMatchError
+from xtrimogene.errors import ConfigError, GeneMatchError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation import voting
 from xtrimogene.tasks.annotation.annotator import Annotation, Annotator, check_options
@@ -27,7 +27,7 @@ from xtrimogene.tasks.annotation.annotator_folder import (
 )
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Views, draw_cells
 from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns
-from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread
+from xtrimogene.tl.embedding import read_vectors, record_key, require_model, warn_of_unread
 from xtrimogene.tl.reference_labels import ReferenceLabels, read_labels
 
 LEAST_STRANGE = 10  # cells that may well be so among few
@@ -115,7 +115,7 @@ def annotate(
     if annotator is not None and all(one is None for one in learning):
         saved = load_annotator(annotator)
         loaded = load(model)
-        _check_model(saved, loaded, annotator)
+        require_model(saved.card["model"], loaded, f"{os.fspath(annotator)!r} was fitted on", "fit again")
         inference = Inference(loaded, device=device, token_budget=token_budget)
         ontology = CellOntology() if "ontology" in saved.card else None
     elif annotator is None and reference is not None and label_key is not None:
@@ -320,15 +320,6 @@ def _warn_of_strange(annotation: Annotation, novelty_rate: float) -> None:
             "the reference lacks, or cells made or measured in another way, whose confidence may not hold.",
             UserWarning,
             stacklevel=3,
-        )
-
-
-def _check_model(saved: SavedAnnotator, model: PretrainedModel, folder: str | os.PathLike[str]) -> None:
-    wanted = saved.card["model"]
-    if wanted["sha256"] != model.sha256:
-        raise CheckpointError(
-            f"{os.fspath(folder)!r} was fitted on vectors of {wanted['model']!r} (sha256 {wanted['sha256'][:12]}...), "
-            f"not of {model.name!r} ({model.sha256[:12]}...); give that model, or fit again."
         )
 
 

@@ -1,7 +1,6 @@
 """Cells like a cell: an index of many on disk, and what is nearest in it."""
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,14 +12,14 @@ from jaxtyping import Float32
 
 from xtrimogene.checkpoint import PretrainedModel, load, require_new_folder
 from xtrimogene.config import Pool
-from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
+from xtrimogene.errors import ConfigError, FileFormatError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.cell_search.cell_index import CellIndex, IndexedCells, open_index, write_index
 from xtrimogene.tasks.cell_search.cell_space import place
 from xtrimogene.tasks.cell_search.cell_table import TextColumn
 from xtrimogene.tasks.cell_search.vector_index import VectorPrecision, check_precision, graph_class
 from xtrimogene.tasks.expression_space import ExpressionSpace
-from xtrimogene.tl.embedding import CellVectors, read_vectors
+from xtrimogene.tl.embedding import CellVectors, read_vectors, require_model, warn_of_unread
 from xtrimogene.tl.index_sources import SOURCE, look_at, names_of, text_column
 
 Cells: TypeAlias = AnnData | str | os.PathLike[str]
@@ -107,15 +106,16 @@ def build_index(
             )
             if len(found.obs) != number or not has <= set(map(str, found.obs.columns)):
                 raise FileFormatError(f"{name} was changed while the index was built; build it again.")
-            _warn_of_unread(found, "are not in the index")
+            warn_of_unread(found, " and are not in the index")
             read = np.isfinite(found.embedding).all(axis=1)
-            own = TextColumn(categories=(name,), codes=np.zeros(int(read.sum()), dtype=np.int32))
-            kept = {column: text_column(found.obs[read], column) for column in sorted(has, key=seen.columns.index)}
+            obs = found.obs[read]
+            own = TextColumn(categories=(name,), codes=np.zeros(len(obs), dtype=np.int32))
+            kept = {column: text_column(obs, column) for column in sorted(has, key=seen.columns.index)}
             yield IndexedCells(
                 rows=rows[read],
-                names=found.obs.index[read].astype(str).to_numpy(dtype=object),
+                names=obs.index.astype(str).to_numpy(dtype=object),
                 columns={SOURCE: own, **kept},
-                source={"name": name, "cells": int(read.sum()), "genes": found.record["genes"]},
+                source={"name": name, "cells": len(obs), "genes": found.record["genes"]},
             )
 
     card = {"model": {"model": loaded.name, "sha256": loaded.sha256, "options": options}}
@@ -185,17 +185,13 @@ def search(
     opened = index if isinstance(index, CellIndex) else open_index(index)
     loaded = load(model)
     made = opened.card["model"]
-    if made["sha256"] != loaded.sha256:
-        raise CheckpointError(
-            f"{str(opened.folder)!r} holds vectors of {made['model']!r} (sha256 {made['sha256'][:12]}...), not of "
-            f"{loaded.name!r} ({loaded.sha256[:12]}...); give that model, or build the index again."
-        )
+    require_model(made, loaded, f"{str(opened.folder)!r} holds", "build the index again")
     allowed = None if where is None else opened.cells.allowed(where)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     found, rows = _read_rows(
         query, inference, loaded, opened.space.expression, **made["options"], min_genes=min_genes, progress=progress
     )
-    _warn_of_unread(found, "are not searched for")
+    warn_of_unread(found, " and are not searched for")
     read = np.flatnonzero(np.isfinite(found.embedding).all(axis=1))
     nearest = opened.vectors.search(opened.space.directions(rows[read]), k, allowed=allowed, exact=exact)
     names, texts = opened.cells.take(nearest.rows.ravel())
@@ -227,12 +223,3 @@ def _read_rows(
         **reading,
     )
     return found, np.hstack([found.embedding, np.concatenate(placed)])
-
-
-def _warn_of_unread(found: CellVectors, then: str) -> None:
-    if found.num_unread:
-        warnings.warn(
-            f"{found.num_unread:,} of {len(found.embedding):,} cells have no counts in the model's genes and {then}.",
-            UserWarning,
-            stacklevel=3,
-        )

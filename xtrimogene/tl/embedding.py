@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -206,14 +206,28 @@ def read_vectors(
     )
 
 
-def warn_of_unread(found: CellVectors) -> None:
-    """Warn whoever called the caller."""
+def warn_of_unread(found: CellVectors, then: str = "; their rows are NaN") -> None:
+    """Warn whoever called the caller, and say what becomes of the cells."""
     if found.num_unread:
         warnings.warn(
-            f"{found.num_unread:,} of {len(found.embedding):,} cells have no counts in the model's genes; "
-            "their rows are NaN.",
+            f"{found.num_unread:,} of {len(found.embedding):,} cells have no counts in the model's genes{then}.",
             UserWarning,
             stacklevel=3,
+        )
+
+
+def require_model(made: Mapping[str, Any], model: PretrainedModel, what: str, remedy: str) -> None:
+    """Refuse a model other than the one in this record of vectors, which ``what`` holds.
+
+    Raises
+    ------
+    CheckpointError
+        It is another.
+    """
+    if made["sha256"] != model.sha256:
+        raise CheckpointError(
+            f"{what} vectors of {made['model']!r} (sha256 {made['sha256'][:12]}...), not of {model.name!r} "
+            f"({model.sha256[:12]}...); give that model, or {remedy}."
         )
 
 

@@ -105,7 +105,7 @@ def write_index(
         }
         (place / CARD).write_text(json.dumps(facts, indent=1) + "\n")
         os.replace(place, folder)
-    return open_index(folder)
+    return _opened(folder, facts)
 
 
 def open_index(folder: str | os.PathLike[str]) -> CellIndex:
@@ -126,19 +126,7 @@ def open_index(folder: str | os.PathLike[str]) -> CellIndex:
         for name in (VECTORS, SPACE, CELLS):
             if file_sha256(place / name) != card["sha256"][name]:
                 raise CheckpointError(f"{place / name} is not the file this index was written with; build it again.")
-        arrays = load((place / SPACE).read_bytes())
-        center = arrays.pop(CENTER)
-        space = CellSpace(center=center, expression=ExpressionSpace(**arrays) if arrays else None)
-        vectors = VectorIndex.open(place / VECTORS, len(center))
-        cells = CellTable(place / CELLS)
-        if not len(vectors) == len(cells) == card["num_cells"]:
-            raise ConfigError("its files hold different numbers of cells")
-        made = card["model"]
-        if {*map(type, (made["model"], made["sha256"], *made["options"].values()))} != {str}:
-            raise ConfigError("it does not say how its vectors were made")
-        if made["options"].keys() != {"pool", "read_depth"}:
-            raise ConfigError("it does not say how its vectors were pooled")
-        return CellIndex(folder=place, vectors=vectors, space=space, cells=cells, card=card)
+        return _opened(place, card)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"no index at {os.fspath(folder)!r} as xtrimogene.tl.build_index writes it: "
@@ -148,6 +136,23 @@ def open_index(folder: str | os.PathLike[str]) -> CellIndex:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{os.fspath(folder)!r} is no index of ours ({error}); build it again.") from error
+
+
+def _opened(place: Path, card: Mapping[str, Any]) -> CellIndex:
+    """Open the files, which are those that were written."""
+    arrays = load((place / SPACE).read_bytes())
+    center = arrays.pop(CENTER)
+    space = CellSpace(center=center, expression=ExpressionSpace(**arrays) if arrays else None)
+    vectors = VectorIndex.open(place / VECTORS, len(center))
+    cells = CellTable(place / CELLS)
+    if not len(vectors) == len(cells) == card["num_cells"]:
+        raise ConfigError("its files hold different numbers of cells")
+    made = card["model"]
+    if {*map(type, (made["model"], made["sha256"], *made["options"].values()))} != {str}:
+        raise ConfigError("it does not say how its vectors were made")
+    if made["options"].keys() != {"pool", "read_depth"}:
+        raise ConfigError("it does not say how its vectors were pooled")
+    return CellIndex(folder=place, vectors=vectors, space=space, cells=cells, card=card)
 
 
 def _arrays(expression: ExpressionSpace) -> dict[str, np.ndarray]:

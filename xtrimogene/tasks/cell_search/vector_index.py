@@ -97,8 +97,7 @@ class VectorIndex:
         number = len(self) if allowed is None else int(allowed.sum())
         k = min(k, number)
         if exact or number <= EXACT_ROWS:
-            rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
-            return self._compared(directions, k, rows)
+            return self._compared(directions, k, allowed)
         return self._walked(directions, k, allowed)
 
     def _walked(
@@ -115,8 +114,7 @@ class VectorIndex:
         rows = np.empty((len(directions), k), dtype=np.int64)
         short = [place for place, keys in enumerate(found) if keys is None]
         if short:
-            may = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
-            rows[short] = self._compared(directions[short], k, may).rows
+            rows[short] = self._compared(directions[short], k, allowed).rows
         for place, keys in enumerate(found):
             if keys is not None:
                 rows[place] = keys
@@ -144,7 +142,10 @@ class VectorIndex:
             rows[place], scores[place] = of_one[order], score[order]
         return Neighbors(rows=rows, scores=scores)
 
-    def _compared(self, directions: Float32[np.ndarray, "Q W"], k: int, rows: Int64[np.ndarray, " R"]) -> Neighbors:
+    def _compared(
+        self, directions: Float32[np.ndarray, "Q W"], k: int, allowed: Bool[np.ndarray, " N"] | None
+    ) -> Neighbors:
+        rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
         best = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in directions]
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
