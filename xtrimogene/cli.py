@@ -181,7 +181,15 @@ def annotate(
     annotator: Annotated[Path | None, typer.Option(help="Instead, a folder of xtrimogene.tl.fit_annotator.")] = None,
     model: Model = "demo",
     method: Annotated[
-        Literal["ensemble", "linear", "knn"] | None, typer.Option(help="How labels are learned. Default: ensemble.")
+        Literal["ensemble", "linear", "knn", "match"] | None,
+        typer.Option(help="How labels are learned. Default: ensemble."),
+    ] = None,
+    candidate: Annotated[
+        list[str] | None, typer.Option(help="A label that may be given; may be repeated. Default: all.")
+    ] = None,
+    marker: Annotated[
+        list[str] | None,
+        typer.Option(help="A further label by its marker genes, Platelet=PPBP,PF4, for match; may be repeated."),
     ] = None,
     baselines: Annotated[
         bool | None, typer.Option(help="Say whether PCA or all genes would do better here. Default: yes.")
@@ -213,6 +221,8 @@ def annotate(
         model=model,
         method=method,
         baselines=baselines,
+        candidates=candidate,
+        markers=_markers(marker or []),
         error_rate=error_rate,
         novelty_rate=novelty_rate,
         align=align,
@@ -230,6 +240,18 @@ def annotate(
     typer.echo(f"{out}: {cells.n_obs:,} cells, labels of {sum(learned['cells']):,} in obs[{key_added + '_label'!r}]")
     for line in held_out_lines(worth, held_out_by=learned["held_out_by"]):
         typer.echo(line)
+
+
+def _markers(given: list[str]) -> dict[str, list[str]]:
+    """Turn "Platelet=PPBP,PF4" into a label and its genes."""
+    described = {}
+    for one in given:
+        name, _, genes = one.partition("=")
+        listed = [gene.strip() for gene in genes.split(",") if gene.strip()]
+        if not name.strip() or not listed:
+            raise ConfigError(f"--marker {one!r}: a label and its genes are needed, such as Platelet=PPBP,PF4.")
+        described[name.strip()] = listed
+    return described
 
 
 @app.command(epilog="Example:  xtrimogene index blood.h5ad lung.h5ad atlas-index --column cell_type --column donor")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from anndata import AnnData
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.data.blocks import open_cells
@@ -16,10 +16,9 @@ from xtrimogene.data.cell_hashes import are_among, gene_keys, hash_cells
 from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.data.counts import InputKind, SampleKind
 from xtrimogene.data.gene_panels import panels_of_batches
-from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.data.read_depth import ReadDepth
-from xtrimogene.errors import CheckpointError, ConfigError, GeneMatchError
+from xtrimogene.errors import CheckpointError, ConfigError
 from xtrimogene.inference import Inference, readable_cells
 from xtrimogene.long_work import progress_bar
 
@@ -190,7 +189,7 @@ def _decode(
     compute = getattr(inference, what)
     depth = read_depth or model.config.read_depth
     ReadDepth.parse(depth)
-    places = None if genes is None else _places(genes, model.genes)
+    places = None if genes is None else model.genes.places(genes)
     num_genes = len(model.genes) if places is None else len(places)
     shape = (num_genes, model.config.decoder.dim) if what == "gene_embeddings" else (num_genes,)
     with open_cells(adata) as cells:
@@ -219,21 +218,6 @@ def _decode(
             stacklevel=3,
         )
     return result
-
-
-def _places(genes: Sequence[str], vocabulary: GeneVocabulary) -> Int64[np.ndarray, "A"]:
-    """Where the genes of these names are in the model."""
-    if isinstance(genes, str) or not len(genes):
-        raise GeneMatchError(f"genes={genes!r}: a list of symbols or Ensembl ids is needed, such as ['CD3D', 'MS4A1'].")
-    match = vocabulary.match({"genes": list(genes)})
-    unknown = [name for name, place in zip(genes, match.target.tolist(), strict=True) if place < 0]
-    if unknown:
-        raise GeneMatchError(
-            f"The model has no gene {', '.join(map(repr, unknown[:5]))}"
-            + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-            + f" among its {len(vocabulary):,}; see model.genes.symbols."
-        )
-    return match.target
 
 
 def _check_size(shape: tuple[int, ...], max_gigabytes: float) -> None:

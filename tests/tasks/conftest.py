@@ -41,7 +41,7 @@ class Cells:
     def seen_by(self, learned: Learned) -> Views:
         return learned.view(self.embedding, self.counts, self.read)
 
-    def asked(self, annotator: Annotator, **options: float) -> Annotation:
+    def asked(self, annotator: Annotator, **options: Any) -> Annotation:
         return annotator.annotate(self.seen_by(annotator.learned), **options)
 
 

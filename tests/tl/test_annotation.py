@@ -325,3 +325,42 @@ def test_few_held_out_cells_are_said(tiny_model: PretrainedModel, make_cells: Ma
     with pytest.warns(UserWarning, match="12 cells of the reference could be held out, so novelty_rate=0.05 calls no"):
         xt.tl.annotate(query, reference=reference, label_key="cell_type", model=tiny_model, min_genes=1)
     assert not query.obs["xtrimogene_unknown"].any()
+
+
+def test_a_type_is_described_by_its_markers(blood: tuple[AnnData, AnnData], tmp_path: Path) -> None:
+    reference, query = (cells.copy() for cells in blood)
+    learning = {"reference": reference, "label_key": "cell_type", "baselines": False, "progress": False}
+    markers = {"Platelet": ["PPBP", "PF4", "ENSG00000169704"]}
+    xt.tl.annotate(query, method="match", markers=markers, **learning)
+    found, true = query.obs["xtrimogene_label"].astype(str), query.obs["cell_type"].astype(str)
+    assert (found == true)[:60].mean() > 0.8
+    assert (found == "Platelet").to_numpy()[60:].mean() > 0.8 and not (found == "Platelet").to_numpy()[:60].any()
+    record = query.uns["xtrimogene_annotation"]
+    assert record["candidates"] == [*KINDS, "Platelet"]
+    assert record["described"] == ["Platelet: PPBP, PF4, ENSG00000169704"]
+    query.write_h5ad(tmp_path / "annotated.h5ad")
+
+    folder = xt.tl.fit_annotator(
+        reference, tmp_path / "kept", label_key="cell_type", method="match", baselines=False, progress=False
+    )
+    again = blood[1].copy()
+    xt.tl.annotate(again, annotator=folder, markers=markers, candidates=["B cells", "Platelet"], progress=False)
+    assert set(again.obs["xtrimogene_label"].astype(str)) <= {"B cells", "Platelet", "unknown"}
+    assert (again.obs["xtrimogene_label"].astype(str) == "Platelet").to_numpy()[60:].mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"markers": {"DC": ["XYZ0"]}}, GeneMatchError, "The model has no gene 'XYZ0'"),
+        ({"markers": {"DC": []}}, GeneMatchError, "a list of symbols or Ensembl ids is needed"),
+        ({"markers": {"DC": "FCER1A"}}, GeneMatchError, "a list of symbols or Ensembl ids is needed"),
+        ({"markers": {"DC": ["FCER1A"]}}, ConfigError, "labels to method='match', and the method is 'ensemble'"),
+        ({"candidates": ["B cell"]}, ConfigError, "candidates= holds 'B cell'; the labels are 'B cells', 'Monocytes'"),
+    ],
+)
+def test_markers_and_candidates_that_cannot_be(
+    options: dict[str, object], error: type[Exception], words: str, blood: tuple[AnnData, AnnData]
+) -> None:
+    with pytest.raises(error, match=words):
+        xt.tl.annotate(blood[1].copy(), reference=blood[0], label_key="cell_type", progress=False, **options)

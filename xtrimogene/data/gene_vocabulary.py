@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int, Real, Shaped
+from jaxtyping import Bool, Int, Int64, Real, Shaped
 from scipy.sparse import csr_matrix
 
 from xtrimogene.data.gene_columns import are_genes, contradicted, ensembl_ids, of_other_species
@@ -91,6 +91,28 @@ class GeneVocabulary:
 
     def __repr__(self) -> str:
         return f"GeneVocabulary({len(self):,} genes: {', '.join(self.symbols[:3])}{', ...' if len(self) > 3 else ''})"
+
+    def places(self, names: Sequence[str]) -> Int64[np.ndarray, " A"]:
+        """Say where the genes of these symbols or Ensembl ids are.
+
+        Raises
+        ------
+        GeneMatchError
+            A name is none of ours; or there is no name.
+        """
+        if isinstance(names, str) or not len(names):
+            raise GeneMatchError(
+                f"genes={names!r}: a list of symbols or Ensembl ids is needed, such as ['CD3D', 'MS4A1']."
+            )
+        target = self.match({"genes": list(names)}).target
+        unknown = [name for name, place in zip(names, target.tolist(), strict=True) if place < 0]
+        if unknown:
+            raise GeneMatchError(
+                f"The model has no gene {', '.join(map(repr, unknown[:5]))}"
+                + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+                + f" among its {len(self):,}; see model.genes.symbols."
+            )
+        return target
 
     def match(self, columns: Mapping[str, Sequence[str]]) -> "GeneMatch":
         """Find the gene of every column of a matrix.

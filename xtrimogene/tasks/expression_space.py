@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
 from xtrimogene.errors import GeneMatchError
-from xtrimogene.evaluation.baselines import HvgPca, log_normalize
+from xtrimogene.evaluation.baselines import HvgPca
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,8 +42,20 @@ class ExpressionSpace:
     def place(self, counts: csr_matrix, measured: Bool[np.ndarray, " G"]) -> Float[np.ndarray, "B C"]:
         """Return coordinates of cells (B x G); a gene that is not ``measured`` lies where the reference's mean does.
 
-        Counts are per 10,000 of the genes that the reference was read with: where some are not measured, of as many
-        as the others hold of the reference's counts.
+        Raises
+        ------
+        GeneMatchError
+            As `normalize`.
+        """
+        values = self.normalize(counts, measured)[:, self.genes].toarray()
+        there = ((self.share > 0) & measured)[self.genes]
+        centered = np.where(there, values - self.mean, np.float32(0))
+        return np.asarray(centered @ self.components.T, dtype=np.float32)
+
+    def normalize(self, counts: csr_matrix, measured: Bool[np.ndarray, " G"]) -> csr_matrix:
+        """Return log1p of counts per 10,000 of those genes that the reference has counts of (B x G).
+
+        Where some of them are not ``measured``, it is per as many as the rest hold of the reference's counts.
 
         Raises
         ------
@@ -56,10 +68,7 @@ class ExpressionSpace:
                 f"the genes measured here hold {held:.0%} of the reference's counts; at least half are needed. "
                 "Give all measured genes, or a reference of the same panel."
             )
-        values = log_normalize(counts[:, np.flatnonzero(shared)], total=1e4 * held)
-        place = np.full(len(measured), -1)
-        place[shared] = np.arange(shared.sum())
-        there = np.flatnonzero(shared[self.genes])
-        centered = np.zeros((counts.shape[0], len(self.genes)), dtype=np.float32)
-        centered[:, there] = values[:, place[self.genes[there]]].toarray() - self.mean[there]
-        return np.asarray(centered @ self.components.T, dtype=np.float32)
+        totals = np.asarray(counts @ shared.astype(np.float64))
+        scale = np.divide(1e4 * held, totals, out=np.zeros(len(totals)), where=totals > 0)
+        data = counts.data * measured[counts.indices] * np.repeat(scale, np.diff(counts.indptr))
+        return csr_matrix((np.log1p(data).astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)

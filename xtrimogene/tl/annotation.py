@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import ConfigError, GeneMatchError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation import voting
-from xtrimogene.tasks.annotation.annotator import Annotation, Annotator, check_options
+from xtrimogene.tasks.annotation.annotator import Annotation, Annotator, check_candidates, check_options
 from xtrimogene.tasks.annotation.annotator_folder import (
     SavedAnnotator,
     load_annotator,
     save_annotator,
 )
+from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Views, draw_cells
 from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns
 from xtrimogene.tl.embedding import read_vectors, record_key, require_model, warn_of_unread
@@ -44,6 +46,8 @@ def annotate(
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod | None = None,
     baselines: bool | None = None,
+    candidates: Sequence[str] | None = None,
+    markers: Mapping[str, Sequence[str]] | None = None,
     error_rate: float = 0.1,
     novelty_rate: float = 0.05,
     align: bool | None = None,
@@ -68,6 +72,10 @@ def annotate(
         Instead of these, a folder that `fit_annotator` wrote.
     model
         As in `embed`; with ``annotator``, the model it was fitted with.
+    candidates
+        The labels that may be given, such as those of a sorted sample: confidence is that among them. Default: all.
+    markers
+        More labels for method "match", each described by its marker genes alone: ``{"Platelet": ["PPBP", "PF4"]}``.
     error_rate
         The share of cells, of those like the reference's, whose right label may be missing from the possible ones.
     novelty_rate
@@ -95,12 +103,13 @@ def annotate(
     FieldError
         No such column in ``reference.obs``, or it holds decimal numbers, or a label with " | " in it.
     ConfigError
-        Neither a reference with a label_key nor an annotator, or both; fewer than two labels; a rate that is none; an
+        Neither a reference with a label_key nor an annotator, or both; fewer than two labels; a rate that is none; a
+        candidate that is no label; markers for another method than "match", or of a label that the reference has; an
         option of `embed` that cannot be.
     CheckpointError
         No such annotator, or one fitted with another model; or as in `embed`.
     CountsError, GeneMatchError, FileFormatError
-        As in `embed`.
+        As in `embed`; a marker is no gene of the model's.
 
     Warns
     -----
@@ -110,17 +119,18 @@ def annotate(
     """
     check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
     record_key(key_added)
+    loaded = load(model)
+    described = {name: loaded.genes.places(genes) for name, genes in (markers or {}).items()}
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
     learning = (reference, label_key, group_key, ontology_key, method, baselines, align)
     if annotator is not None and all(one is None for one in learning):
         saved = load_annotator(annotator)
-        loaded = load(model)
         require_model(saved.card["model"], loaded, f"{os.fspath(annotator)!r} was fitted on", "fit again")
         inference = Inference(loaded, device=device, token_budget=token_budget)
         ontology = CellOntology() if "ontology" in saved.card else None
     elif annotator is None and reference is not None and label_key is not None:
         labels = read_labels(reference, label_key, group_key, ontology_key)
-        loaded = load(model)
+        check_candidates(np.unique(labels.labels[labels.used]), candidates, described, method or "ensemble")
         inference = Inference(loaded, device=device, token_budget=token_budget)
         ontology = None if ontology_key is None else CellOntology()
         panel, _ = _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
@@ -134,22 +144,29 @@ def annotate(
         saved = _fit(reference, labels, inference, loaded, options, reading)
     else:
         raise ConfigError("annotate needs reference= with label_key=, or annotator= without any option of learning.")
+    learned = saved.annotator.learned
+    check_candidates(learned.labels, candidates, described, saved.annotator.method)
     _warn_of_few(saved, error_rate, novelty_rate)
-    read, space = saved.card["model"]["options"], saved.annotator.learned.space
-    placed: list[Float[np.ndarray, "b C"]] = []
+    read = saved.card["model"]["options"]
+    seen: list[Views] = []
     asked = read_vectors(
         query,
         inference,
         loaded,
         pool=read["pool"],
         read_depth=read["read_depth"],
-        each=lambda block, measured: placed.append(space.place(block, measured)),
+        each=lambda block, measured: seen.append(learned.view(no_vectors(block), block, measured, described=described)),
         **reading,
     )
     warn_of_unread(asked)
-    _warn_of_panel(space.share_of(asked.measured))
-    cells = Views(embedding=asked.embedding, components=np.concatenate(placed))
-    annotation = saved.annotator.annotate(cells, error_rate=error_rate, novelty_rate=novelty_rate)
+    _warn_of_panel(learned.space.share_of(asked.measured))
+    annotation = saved.annotator.annotate(
+        Views.join(seen, asked.embedding),
+        error_rate=error_rate,
+        novelty_rate=novelty_rate,
+        candidates=candidates,
+        described=described,
+    )
     _warn_of_strange(annotation, novelty_rate)
     written = query if isinstance(query, AnnData) else AnnData(obs=asked.obs)
     columns = answer_columns(annotation)
@@ -159,15 +176,18 @@ def annotate(
         columns["voted"] = label_column(annotation, voting.vote(asked.embedding, annotation.probabilities))
     for name, column in columns.items():
         written.obs[f"{key_added}_{name}"] = pd.Series(column, index=asked.obs.index)
-    learned = {
+    made = {
         "method": saved.annotator.method,
         "temperature": saved.annotator.temperature,
         "held_out": dict(saved.annotator.held_out),
         "error_rate": error_rate,
         "novelty_rate": novelty_rate,
         "aligned": annotation.aligned,
+        "candidates": list(annotation.labels),
     }
-    written.uns[f"{key_added}_annotation"] = asked.record | learned | {"annotator": dict(saved.card)}
+    if markers:
+        made["described"] = [f"{name}: {', '.join(genes)}" for name, genes in markers.items()]
+    written.uns[f"{key_added}_annotation"] = asked.record | made | {"annotator": dict(saved.card)}
     return written
 
 
@@ -201,7 +221,9 @@ def fit_annotator(
         confidence is checked in groups that were not learned from; without, in other cells of the same.
     method
         "ensemble": the mean probability of two logistic regressions, on the embedding and on the reference's HVG + PCA.
-        "linear": that on the embedding alone. "knn": the 15 nearest cells of the reference vote.
+        "linear": that on the embedding alone. "knn": the 15 nearest cells of the reference vote. "match": each pair of
+        a cell and a label is judged by itself, by what the ensemble says and by the label's marker genes, so that
+        `annotate` may be given labels that the reference lacks.
     align
         Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them.
         It needs ten cells each of three types that lie near the reference and are displaced alike, and is left out
@@ -246,6 +268,10 @@ class Learning:
     panel: Bool[np.ndarray, " G"] | None = None
 
 
+def no_vectors(block: csr_matrix) -> Float[np.ndarray, "b 0"]:
+    return np.empty((block.shape[0], 0))
+
+
 def _fit(
     reference: AnnData | str | os.PathLike[str],
     known: ReferenceLabels,
@@ -278,6 +304,7 @@ def _fit(
         groups=None if known.groups is None else known.groups[rows],
         align=options.align,
         baselines=options.baselines,
+        expression=LatentExpression.of(model.network) if options.method == "match" else None,
     )
     if found.num_unread:
         warnings.warn(

@@ -7,10 +7,10 @@ import pytest
 from scipy.sparse import vstack
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.tasks.annotation.annotator import check_options
+from xtrimogene.tasks.annotation.annotator import check_candidates, check_options
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
 
-every = pytest.mark.parametrize("method", ["ensemble", "linear", "knn"])
+every = pytest.mark.parametrize("method", ["ensemble", "linear", "knn", "match"])
 ASKED = {"B cell": 50, "T cell": 50, "platelet": 50}
 FIELDS = ("best", "confidence", "possible", "novel")
 
@@ -30,7 +30,7 @@ def test_it_says_what_cells_are_and_which_are_none_of_it(
     assert (found.confidence[:100] > 0.9).mean() > 0.9
 
 
-@every
+@pytest.mark.parametrize("method", ["ensemble", "linear", "knn"])  # "match" reads counts too, which are of one of both
 def test_a_cell_between_two_types_may_be_either(method: AnnotationMethod, reference: Any) -> None:
     random = np.random.default_rng(0)
     cells = reference.rows(np.zeros(120, dtype=int)).at(random.normal(size=(120, 2)).astype(np.float32))
@@ -172,3 +172,42 @@ def test_what_cannot_be_learned_is_said(reference: Any) -> None:
 def test_three_cells_are_enough(method: AnnotationMethod, reference: Any) -> None:
     few = reference.rows(np.array([0, 1, 99]))
     assert few.asked(few.fit(method=method)).best.tolist() == [0, 0, 1]
+
+
+@every
+def test_confidence_is_that_among_the_candidates(method: AnnotationMethod, draw_kinds: Any) -> None:
+    three = draw_kinds({"B cell": 40, "T cell": 40, "platelet": 40})
+    annotator, asked = three.fit(method=method, align=False), draw_kinds(ASKED, seed=5)
+    everything = asked.asked(annotator)
+    found = asked.asked(annotator, candidates=["platelet", "B cell"])
+    assert found.labels == ("B cell", "platelet")
+    kept = everything.probabilities[:, [0, 2]]
+    np.testing.assert_allclose(found.probabilities, kept / kept.sum(axis=1, keepdims=True), atol=1e-9)
+    assert (found.best[:50] == 0).all() and (found.best[100:] == 1).all()
+    assert found.possible.shape == (150, 2) and (found.novel == everything.novel).all()
+
+
+def test_a_described_label_is_given_and_is_not_novel(reference: Any, draw_kinds: Any) -> None:
+    annotator, asked = reference.fit(method="match"), draw_kinds(ASKED, seed=5)
+    described = {"platelet": np.arange(20, 25)}
+    cells = annotator.learned.view(asked.embedding, asked.counts, asked.read, described=described)
+    found = annotator.annotate(cells, described=described)
+    assert found.labels == ("B cell", "T cell", "platelet")
+    assert (found.best == np.repeat([0, 1, 2], 50)).all() and found.novel.mean() < 0.1
+    only = annotator.annotate(cells, described=described, candidates=["T cell", "platelet"])
+    assert only.labels == ("T cell", "platelet") and (only.best[50:] == np.repeat([0, 1], 50)).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "candidates", "described", "words"),
+    [
+        ("linear", None, ["platelet"], "markers= describes labels to method='match', and the method is 'linear'"),
+        ("match", None, ["T cell"], "describes 'T cell', of which the reference has cells; give another name"),
+        ("match", ["NK"], [], "candidates= holds 'NK'; the labels are 'B cell', 'T cell'"),
+        ("match", [], ["platelet"], "candidates= is empty; the labels are 'B cell', 'T cell', 'platelet'"),
+    ],
+)
+def test_candidates_that_cannot_be(method: str, candidates: Any, described: list[str], words: str) -> None:
+    genes = {name: np.arange(2) for name in described}
+    with pytest.raises(ConfigError, match=words):
+        check_candidates(np.array(["B cell", "T cell"]), candidates, genes, method)

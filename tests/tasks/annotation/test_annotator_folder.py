@@ -30,7 +30,7 @@ def saved(draw_kinds: Any) -> Callable[..., SavedAnnotator]:
     return fitted
 
 
-@pytest.mark.parametrize("method", ["ensemble", "linear", "knn"])
+@pytest.mark.parametrize("method", ["ensemble", "linear", "knn", "match"])
 def test_what_is_read_answers_to_the_bit(
     method: AnnotationMethod, saved: Saved, draw_kinds: Any, tmp_path: Path
 ) -> None:

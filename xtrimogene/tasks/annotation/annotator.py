@@ -4,7 +4,7 @@ Letters: A reference cells; N of them that count, held out, whose label was lear
 model; L labels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from xtrimogene.evaluation.splits import Split, folds_by_cell, folds_by_group
 from xtrimogene.tasks.annotation.alignment import common_excess
 from xtrimogene.tasks.annotation.calibration import label_sets
 from xtrimogene.tasks.annotation.held_out import HeldOutCells
+from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, Views
 from xtrimogene.tasks.annotation.novelty import Strangeness
 
@@ -70,6 +71,7 @@ class Annotator:
         groups: Shaped[np.ndarray, " A"] | None = None,
         align: bool = True,
         baselines: bool = True,
+        expression: LatentExpression | None = None,
         seed: int = 0,
     ) -> "Annotator":
         """Fit on all cells that have an embedding, and calibrate in five folds of them.
@@ -87,11 +89,13 @@ class Annotator:
             Whether cells that are asked for are aligned (`Learned.align`), as then those held out are.
         baselines
             Run them in the same folds.
+        expression
+            What the embedding says of genes, for "match"; None where it is no latent vector.
 
         Raises
         ------
         ConfigError
-            As `check_labels` and `check_options`; or a fold would learn from a single cell.
+            As `check_labels`, `check_options` and `Learned.fit`; or a fold would learn from a single cell.
         """
         check_options(method=method)
         usable = np.isfinite(embedding).all(axis=1)
@@ -111,19 +115,28 @@ class Annotator:
             counted=counted,
             splits=splits,
             align=align,
+            expression=expression,
             seed=seed,
         )
         return cls(
             method=method,
             align=align,
-            learned=Learned.fit(method, embedding, counts, labels, read=read, seed=seed),
+            learned=Learned.fit(method, embedding, counts, labels, read=read, expression=expression, seed=seed),
             temperature=cells.temperature,
             of_right_labels=cells.of_right_labels,
             strangeness=cells.strangeness,
             held_out=cells.beside_baselines(counts, read, splits, baselines=baselines) | cells.figures(),
         )
 
-    def annotate(self, cells: Views, *, error_rate: float = 0.1, novelty_rate: float = 0.05) -> Annotation:
+    def annotate(
+        self,
+        cells: Views,
+        *,
+        error_rate: float = 0.1,
+        novelty_rate: float = 0.05,
+        candidates: Sequence[str] | None = None,
+        described: Mapping[str, Int[np.ndarray, " m"]] | None = None,
+    ) -> Annotation:
         """Say what each cell is; with ``align``, by where it lies beside the others, else by itself alone.
 
         Parameters
@@ -134,29 +147,45 @@ class Annotator:
             The share of cells, of those like the reference's, whose right label may be missing from ``possible``.
         novelty_rate
             The share of them that may be called novel.
+        candidates
+            The labels that may be given (default: all): probabilities are those among them.
+        described
+            More labels, by their marker genes' places, for "match". A cell of one lies far from the reference by right,
+            and is not novel.
+
+        Raises
+        ------
+        ConfigError
+            A rate that is none; `check_candidates`.
         """
         check_options(error_rate=error_rate, novelty_rate=novelty_rate)
+        described = described or {}
+        names = np.array([*self.learned.labels.tolist(), *described])
+        kept = check_candidates(self.learned.labels, candidates, described, self.method)
         known = np.isfinite(cells.embedding).all(axis=1)
-        number, num_labels = len(known), len(self.learned.labels)
+        number, num_labels = len(known), len(kept)
         probabilities = np.full((number, num_labels), np.nan)
         best, confidence = np.full(number, -1), np.full(number, np.nan)
         possible, novel = np.zeros((number, num_labels), dtype=bool), np.zeros(number, dtype=bool)
         aligned = False
         if known.any():
-            asked = Views(embedding=cells.embedding[known], components=cells.components[known])
+            asked = cells.rows(known)
             if self.align:
                 asked, aligned = self.learned.align(asked)
             scores, distances = self.learned.scores(asked), self.learned.distances(asked)
+            if aligned:
+                near, first = self.learned.near(asked), scores.argmax(axis=1)
+                distances -= common_excess(distances[near], first[near], self.strangeness.center, scores.shape[1])
+            more = [self.learned.described_scores(asked, genes) for genes in described.values()]
+            scores = np.column_stack([scores, *more])[:, kept]
             probable = softmax(scores / self.temperature, axis=1)  # (b, L)
             probabilities[known] = probable
             best[known], confidence[known] = probable.argmax(axis=1), probable.max(axis=1)
             possible[known] = label_sets(probable, self.of_right_labels, error_rate)
-            if aligned:
-                near = self.learned.near(asked)
-                distances -= common_excess(distances[near], best[known][near], self.strangeness.center, num_labels)
-            novel[known] = self.strangeness.share(distances) <= novelty_rate
+            of_reference = kept[best[known]] < len(self.learned.labels)
+            novel[known] = of_reference & (self.strangeness.share(distances) <= novelty_rate)
         return Annotation(
-            labels=tuple(self.learned.labels.tolist()),
+            labels=tuple(names[kept].tolist()),
             probabilities=probabilities,
             best=best,
             confidence=confidence,
@@ -164,6 +193,34 @@ class Annotator:
             novel=novel,
             aligned=aligned,
         )
+
+
+def check_candidates(
+    labels: Shaped[np.ndarray, " R"],
+    candidates: Sequence[str] | None,
+    described: Mapping[str, Int[np.ndarray, " m"]],
+    method: str,
+) -> Int[np.ndarray, " L"]:
+    """Return which labels may be given: places among the R of the reference and, after them, those described.
+
+    Raises
+    ------
+    ConfigError
+        No candidate, or one that is no label; labels described to another method than "match", or that the reference
+        has.
+    """
+    known = labels.tolist()
+    if described and method != "match":
+        raise ConfigError(f"markers= describes labels to method='match', and the method is {method!r}; use 'match'.")
+    for name in described:
+        if name in known:
+            raise ConfigError(f"markers= describes {name!r}, of which the reference has cells; give another name.")
+    names = [*known, *described]
+    unknown = [name for name in candidates or () if name not in names]
+    if unknown or (candidates is not None and not len(candidates)):
+        what = f"holds {', '.join(map(repr, unknown))}" if unknown else "is empty"
+        raise ConfigError(f"candidates= {what}; the labels are {', '.join(map(repr, names))}.")
+    return np.array([place for place, name in enumerate(names) if candidates is None or name in candidates])
 
 
 def check_options(*, method: str = "ensemble", error_rate: float = 0.1, novelty_rate: float = 0.05) -> None:

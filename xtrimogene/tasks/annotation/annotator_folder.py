@@ -20,7 +20,9 @@ from xtrimogene.errors import CheckpointError
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier
 from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
+from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import Learned
+from xtrimogene.tasks.annotation.matching import MarkerEvidence, PairScorer
 from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance, Strangeness
 from xtrimogene.tasks.expression_space import ExpressionSpace
 
@@ -32,7 +34,12 @@ PARTS: Mapping[str, type] = {  # of what is learned, besides the classifier
     "neighbors": NeighborDistance,
     "distance": LabelDistance,
 }
-CLASSIFIERS: Mapping[str, type] = {"linear": LinearClassifier, "ensemble": LinearClassifier, "knn": NeighborClassifier}
+CLASSIFIERS: Mapping[str, type] = {
+    "linear": LinearClassifier,
+    "ensemble": LinearClassifier,
+    "knn": NeighborClassifier,
+    "match": LinearClassifier,
+}
 MEASURED = ("macro_f1", "accuracy", "calibration_error_before", "calibration_error", "coverage", "unknown")
 
 
@@ -61,6 +68,12 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
     arrays["centers"] = annotator.learned.centers
     for part, kind in {"classifier": CLASSIFIERS[annotator.method], **PARTS}.items():
         arrays |= {f"{part}.{name}": getattr(getattr(annotator.learned, part), name) for name in _arrays(kind)}
+    evidence, scorer = annotator.learned.evidence, annotator.learned.scorer
+    if evidence is not None and scorer is not None:
+        arrays |= {f"evidence.{name}": getattr(evidence, name) for name in _arrays(MarkerEvidence)}
+        arrays |= {f"scorer.{name}": getattr(scorer, name) for name in _arrays(PairScorer)}
+        if evidence.expression is not None:
+            arrays |= {f"expression.{name}": getattr(evidence.expression, name) for name in _arrays(LatentExpression)}
     with temporary_folder(target) as scratch:
         place = scratch / "annotator"
         place.mkdir()
@@ -100,10 +113,12 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
         for part, kind in {"classifier": CLASSIFIERS[facts["method"]], **PARTS}.items():
             own = {name: arrays[f"{part}.{name}"] for name in _arrays(kind)}
             parts[part] = kind(**own, **({"labels": labels} if kind in CLASSIFIERS.values() else {}))
+        if facts["method"] == "match":
+            parts |= _read_matching(arrays)
         annotator = Annotator(
             method=facts["method"],
             align=bool(facts["align"]),
-            learned=Learned(**parts, both=facts["method"] == "ensemble", centers=arrays["centers"]),
+            learned=Learned(**parts, both=facts["method"] in ("ensemble", "match"), centers=arrays["centers"]),
             temperature=float(facts["temperature"]),
             of_right_labels=arrays["of_right_labels"],
             strangeness=Strangeness(**{name: arrays[f"strangeness.{name}"] for name in _arrays(Strangeness)}),
@@ -123,9 +138,19 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
         raise CheckpointError(f"{place} is no annotator of ours ({error!r}); fit it again.") from None
 
 
+def _read_matching(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    expression = None
+    if any(name.startswith("expression.") for name in arrays):
+        expression = LatentExpression(**{name: arrays[f"expression.{name}"] for name in _arrays(LatentExpression)})
+    own = {name: arrays[f"evidence.{name}"] for name in _arrays(MarkerEvidence)}
+    scorer = PairScorer(**{name: arrays[f"scorer.{name}"] for name in _arrays(PairScorer)})
+    return {"evidence": MarkerEvidence(**own, expression=expression), "scorer": scorer}
+
+
 def _arrays(kind: type) -> tuple[str, ...]:
     """Name the fields that hold numbers."""
-    return tuple(field.name for field in fields(kind) if field.name not in ("labels", "num_neighbors"))
+    others = ("labels", "num_neighbors", "expression")
+    return tuple(field.name for field in fields(kind) if field.name not in others)
 
 
 def _check(saved: SavedAnnotator) -> None:
@@ -155,12 +180,16 @@ def _check(saved: SavedAnnotator) -> None:
         if isinstance(reader, LinearClassifier):
             shapes += [(reader, name, (wide,)) for name in ("center", "scale")]
             shapes += [(reader, "weight", (len(labels), wide)), (reader, "bias", (len(labels),))]
+    shapes += _matching_shapes(learned, width, num_genes)
     for owner, name, shape in shapes:
         _check_numbers(getattr(owner, name), shape, name)
     if isinstance(classifier, NeighborClassifier):
         _check_numbers(classifier.embedding, (num_cells, width), "embedding")
         _check_places(classifier.label_of_cell, (num_cells,), len(labels), "label_of_cell")
     _check_places(learned.space.genes, (num_variable,), num_genes, "genes")
+    if learned.evidence is not None:
+        markers = learned.evidence.markers
+        _check_places(markers, (len(labels), markers.shape[1]), num_genes, "markers")
     if right.min() < 0 or right.max() > 1 or not 0 < annotator.temperature < np.inf:
         raise ValueError("probabilities")
     if (
@@ -177,6 +206,26 @@ def _check(saved: SavedAnnotator) -> None:
             raise KeyError(min(missing))
     for name in MEASURED:
         float(annotator.held_out[name])
+
+
+def _matching_shapes(learned: Learned, width: int, num_genes: int) -> list[tuple[Any, str, tuple[int, ...]]]:
+    evidence, scorer = learned.evidence, learned.scorer
+    if evidence is None or scorer is None:
+        return []
+    expression = evidence.expression
+    number = 1 if expression is None else 2  # what marker genes say
+    shapes: list[tuple[Any, str, tuple[int, ...]]] = [
+        (evidence, "usual", (num_genes,)),
+        (evidence, "center", (width,)),
+        (scorer, "of_cells", (number + 3,)),
+        (scorer, "of_markers", (number + 1,)),
+    ]
+    if expression is not None:
+        wide = len(expression.expand_bias)
+        shapes += [(expression, "expand", (wide, width)), (expression, "expand_bias", (wide,))]
+        shapes += [(expression, "contract", (width, wide)), (expression, "contract_bias", (width,))]
+        shapes += [(expression, "factors", (num_genes, width)), (expression, "bias", (num_genes,))]
+    return shapes
 
 
 def _check_numbers(array: np.ndarray, shape: tuple[int, ...], name: str) -> None:

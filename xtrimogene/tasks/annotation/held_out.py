@@ -18,6 +18,7 @@ from xtrimogene.evaluation.metrics import calibration_error
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Task
 from xtrimogene.tasks.annotation.calibration import fit_temperature, label_sets
+from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned
 from xtrimogene.tasks.annotation.novelty import Strangeness
 
@@ -55,6 +56,7 @@ class HeldOutCells:
         counted: Bool[np.ndarray, " N"],
         splits: Sequence[Split],
         align: bool = True,
+        expression: LatentExpression | None = None,
         seed: int = 0,
     ) -> "HeldOutCells":
         """Fit once for each split, which together test every cell once; what one tests is aligned as a query is."""
@@ -66,7 +68,14 @@ class HeldOutCells:
         for place, split in enumerate(splits):
             train, test = split.train, split.test
             partial = Learned.fit(
-                method, embedding[train], counts[train], labels[train], read=read, names=names, seed=seed
+                method,
+                embedding[train],
+                counts[train],
+                labels[train],
+                read=read,
+                names=names,
+                expression=expression,
+                seed=seed,
             )
             cells = partial.view(embedding[test], counts[test], read)
             if align:

@@ -63,13 +63,18 @@ class LabelDistance:
 
     def of(self, components: Float[np.ndarray, "B C"]) -> Float[np.ndarray, " B"]:
         """Return the squared distance to the nearest label, in units of what is usual of its own cells."""
+        return self.of_labels(components).min(axis=1)
+
+    def of_labels(self, components: Float[np.ndarray, "B C"]) -> Float[np.ndarray, "B L"]:
+        """Return the squared distance to each label, in units of what is usual of its own cells."""
         placed = components @ self.whiten
         return np.stack(
             [
                 ((placed - center) ** 2).sum(axis=1) / spread
                 for center, spread in zip(self.centers, self.spread, strict=True)
-            ]
-        ).min(axis=0)
+            ],
+            axis=1,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,0 +1,146 @@
+"""Does this cell go with this label? One pair at a time, so that labels may be left out or added at the end.
+
+A label that the reference has cells of is judged by what was learned of them and by its marker genes; one described by
+marker genes alone, by these. Of marker genes two things are read: how much more of them was measured in a cell than is
+usual in the reference, and how much more its latent vector says there is, which chance in the counting hardly moves.
+
+Letters: A reference cells; B cells asked for; G genes of the model; P width of the embedding; L labels; K markers of
+each; m genes; F = 2 + E numbers say of a pair what was learned and its markers, E = 1 or 2 the markers alone.
+Source of the reformulation, a binary classifier of pairs for a choice of many: arXiv 2011.03292.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.sparse import csr_matrix, vstack
+from sklearn.linear_model import LogisticRegression
+
+from xtrimogene.tasks.annotation.latent_expression import LatentExpression
+
+NUM_MARKERS = 10
+LEAST_LOG_PROBABILITY = -12.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MarkerValues:
+    """log1p of counts per 10,000 of some ``genes``, ascending; 0 where one is not ``measured``."""
+
+    values: csr_matrix  # B x m
+    genes: Int[np.ndarray, " m"]
+    measured: Bool[np.ndarray, " m"]
+
+    def rows(self, rows: Shaped[np.ndarray, " _"]) -> "MarkerValues":
+        return replace(self, values=self.values[rows])
+
+    @staticmethod
+    def join(parts: "Sequence[MarkerValues]") -> "MarkerValues":
+        """Put cells of the same genes one after the other."""
+        return replace(parts[0], values=vstack([part.values for part in parts], format="csr"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Pairs:
+    """Evidence of pairs of a cell and a label, whether they belong together, and what each pair weighs."""
+
+    evidence: Float[np.ndarray, "N F"]
+    right: Bool[np.ndarray, " N"]
+    weight: Float[np.ndarray, " N"]
+
+    @staticmethod
+    def join(parts: "Sequence[Pairs]") -> "Pairs":
+        return Pairs(
+            evidence=np.concatenate([part.evidence for part in parts]),
+            right=np.concatenate([part.right for part in parts]),
+            weight=np.concatenate([part.weight for part in parts]),
+        )
+
+    def fit(self) -> Float[np.ndarray, " F1"]:
+        """Return the weights of the log odds that a pair belongs together, the constant last."""
+        model = LogisticRegression(max_iter=1000)
+        model.fit(self.evidence, self.right, sample_weight=self.weight / self.weight.mean())
+        return np.append(model.coef_[0], model.intercept_[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MarkerEvidence:
+    """What is usual of every gene in the reference's cells; ``markers`` are those of each label, best first.
+
+    ``usual`` is the mean of what was measured; ``center``, the mean cell's embedding, is what the model is asked of.
+    """
+
+    markers: Int[np.ndarray, "L K"]
+    usual: Float[np.ndarray, " G"]
+    center: Float[np.ndarray, " P"]
+    expression: LatentExpression | None
+
+    @classmethod
+    def fit(
+        cls,
+        values: csr_matrix,
+        embedding: Float[np.ndarray, "A P"],
+        labels: Shaped[np.ndarray, " A"],
+        *,
+        read: Bool[np.ndarray, " G"],
+        expression: LatentExpression | None,
+        num_markers: int = NUM_MARKERS,
+    ) -> "MarkerEvidence":
+        """Choose markers: the genes whose mean ``values`` (A x G) exceed those of every other label by most."""
+        names, label = np.unique(labels, return_inverse=True)
+        cells = np.bincount(label)
+        of_label = csr_matrix((1 / cells[label], (label, np.arange(len(label)))), shape=(len(names), len(label)))
+        means = np.asarray((of_label @ values).toarray(), dtype=np.float64)  # (L, G)
+        highest = np.sort(means, axis=0)[-2:]  # the best two of each gene
+        ahead = means - np.where(means == highest[-1], highest[0], highest[-1])
+        ahead[:, ~read] = -np.inf
+        number = min(num_markers, int(read.sum()))
+        return cls(
+            markers=np.argsort(-ahead, axis=1, kind="stable")[:, :number],
+            usual=np.asarray(values.mean(axis=0), dtype=np.float64).ravel(),
+            center=embedding.mean(axis=0, dtype=np.float64),
+            expression=expression,
+        )
+
+    def of(
+        self, embedding: Float[np.ndarray, "B P"], values: MarkerValues, genes: Int[np.ndarray, " m"]
+    ) -> Float[np.ndarray, "B E"]:
+        """Return by how much the mean of these genes exceeds what is usual: measured (0 if none was) and predicted."""
+        place = np.searchsorted(values.genes, genes)
+        place, read = place[values.measured[place]], genes[values.measured[place]]
+        measured = np.zeros(len(embedding))
+        if len(read):
+            measured = np.asarray(values.values[:, place].mean(axis=1)).ravel() - self.usual[read].mean()
+        if self.expression is None:
+            return measured[:, None]
+        predicted = self.expression.predict(embedding, genes).mean(axis=1)
+        return np.column_stack([measured, predicted - self.expression.predict(self.center[None], genes).mean()])
+
+    def of_labels(self, embedding: Float[np.ndarray, "B P"], values: MarkerValues) -> Float[np.ndarray, "B L E"]:
+        return np.stack([self.of(embedding, values, genes) for genes in self.markers], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PairScorer:
+    """Weights of the evidence of a pair, the constant last: of a label with cells, and of one with markers alone."""
+
+    of_cells: Float[np.ndarray, " F1"]
+    of_markers: Float[np.ndarray, " E1"]
+
+    def score(self, evidence: Float[np.ndarray, "B L F"]) -> Float[np.ndarray, "B L"]:
+        """Return log odds that each cell is of each label of the reference."""
+        return evidence @ self.of_cells[:-1] + self.of_cells[-1]
+
+    def score_described(self, evidence: Float[np.ndarray, "B E"]) -> Float[np.ndarray, " B"]:
+        """Return log odds that each cell is of a label that markers alone describe."""
+        return evidence @ self.of_markers[:-1] + self.of_markers[-1]
+
+
+def evidence_of_pairs(
+    log_probabilities: Float[np.ndarray, "B L"],
+    log_distances: Float[np.ndarray, "B L"],
+    of_markers: Float[np.ndarray, "B L E"],
+) -> Float[np.ndarray, "B L F"]:
+    """Join what was learned of each label's cells, and how far the cell lies from them, with its markers."""
+    learned = np.stack([np.maximum(log_probabilities, LEAST_LOG_PROBABILITY), log_distances], axis=2)
+    return np.concatenate([learned, of_markers], axis=2)
