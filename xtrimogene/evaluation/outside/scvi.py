@@ -86,4 +86,11 @@ def _training(cells: AnnData) -> dict[str, Any]:
         "logger": False,
         "enable_model_summary": False,
     }
-    return {"train_size": 1.0, "batch_size": size, "accelerator": "cpu", "devices": 1, **silent}
+    return {
+        "train_size": 1.0,
+        "shuffle_set_split": False,
+        "batch_size": size,
+        "accelerator": "cpu",
+        "devices": 1,
+        **silent,
+    }
