@@ -22,6 +22,7 @@ PUBLIC = [
     "PretrainedModel",
     "__version__",
     "errors",
+    "evaluation",
     "get",
     "load",
     "pl",

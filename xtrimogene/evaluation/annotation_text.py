@@ -45,7 +45,7 @@ def to_report(result: AnnotationResult, figures: Mapping[str, str]) -> str:
         *_not_run(result),
         _wrap("Versions: " + ", ".join(f"{name} {number}" for name, number in result.facts["versions"].items()) + "."),
         "## Verdict",
-        _wrap(verdict_words(result)),
+        _wrap(f"{result.verdict} in macro-F1."),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -66,19 +66,14 @@ def to_screen(result: AnnotationResult) -> str:
         )
     warned = [*_seen_words(result, width=SCREEN), *([_cell_words()] if result.scores.grouping == "cell" else [])]
     lines += [textwrap.fill(one, SCREEN) for one in warned]
-    return "\n".join([*lines, textwrap.fill(verdict_words(result), SCREEN)])
-
-
-def verdict_words(result: AnnotationResult) -> str:
-    return f"Verdict: {result.verdict} in macro-F1."
+    return "\n".join([*lines, textwrap.fill(f"Verdict: {result.verdict} in macro-F1.", SCREEN)])
 
 
 def _facts(result: AnnotationResult) -> Iterator[str]:
     facts, scores = result.facts, result.scores
-    apart = "cells" if scores.grouping == "cell" else f"whole {_plural(scores.grouping)}"
     yield (
         f"{scores.num_tested:,} test cells of {len(scores.labels)} labels, {len(facts['splits'])} "
-        f"{'split' if len(facts['splits']) == 1 else 'splits'} that keep {apart} apart, {len(facts['seeds'])} "
+        f"{'split' if len(facts['splits']) == 1 else 'splits'} by {scores.grouping}, {len(facts['seeds'])} "
         f"{'seed' if len(facts['seeds']) == 1 else 'seeds'}. Model: {facts['model']} (sha256 {facts['sha256'][:12]}). "
         f"Baselines read the {facts['genes']:,} genes of the model that all files measured."
     )
@@ -86,8 +81,8 @@ def _facts(result: AnnotationResult) -> Iterator[str]:
         yield _cell_words()
     if scores.unseen_labels:
         yield (
-            f"No training cell has, in some split that tests it, the label {', '.join(scores.unseen_labels)}; there "
-            "every method is wrong."
+            f"Labels that some split tests without a training cell, where every method is wrong: "
+            f"{', '.join(scores.unseen_labels)}."
         )
 
 
@@ -133,11 +128,11 @@ def _interval_words(result: AnnotationResult) -> str:
     if any("*" in str(score.method) for score in result.scores.scores):
         words += " \\" + STAR
     if "celltypist" in result.study.outside_run:
-        words += " CellTypist learns by its own settings, with gradient descent."
+        words += " CellTypist learns by its own settings."
     if {"scvi", "scanvi"} & set(result.study.outside_run):
         words += (
-            f" scVI learns for {result.facts['epochs']} epochs on 2,000 genes; scANVI goes on for a fifth of them, and "
-            "maps the test cells in as many."
+            f" scVI learns for {result.facts['epochs'] or 'up to 400 (its own rule)'} epochs on 2,000 genes; scANVI "
+            "goes on for a fifth of them, and maps the test cells in as many."
         )
     return words
 
@@ -230,10 +225,6 @@ def _not_run(result: AnnotationResult) -> Iterator[str]:
     if result.not_run:
         reasons = "; ".join(f"{name} ({reason})" for name, reason in result.not_run.items())
         yield _wrap(f"Not run: {reasons}.")
-
-
-def _plural(name: str) -> str:
-    return "studies" if name == "study" else f"groups of {name}"
 
 
 def _wrap(text: str) -> str:

@@ -83,8 +83,8 @@ def logistic_regression(
     """Labels by multinomial logistic regression on log1p of counts per 10,000 of all genes.
 
     L2 with C = ``strength`` (mean macro-F1 on the validation sets at 0.01, 0.1 and 1: .729, .738, .738; without weights
-    at most .711), labels weighted to equal total weight. L-BFGS on the sparse matrix: about a second for 2,600 cells x 6,800
-    genes, as fast as any of scikit-learn's solvers here.
+    at most .711), labels weighted to equal total weight. L-BFGS on the sparse matrix: about a second for 2,600 cells x
+    6,800 genes, as fast as any of scikit-learn's solvers here.
     """
     if len(np.unique(labels)) == 1:
         return majority(labels, test.shape[0])

@@ -102,8 +102,8 @@ def classify(
 ) -> Shaped[np.ndarray, " B"]:
     """Predict the label of each test cell.
 
-    "linear": `LinearClassifier`, C = ``strength``; scaled together a dimension counts for as much as it varies, which serves the models
-    best on the validation sets; scaled each by itself, HVG + PCA (benchmarks/linear_head.py). "knn":
+    "linear": `LinearClassifier`, C = ``strength``; scaled together a dimension counts for as much as it varies, which
+    serves the models best on the validation sets; scaled each by itself, HVG + PCA (benchmarks/linear_head.py). "knn":
     `NeighborClassifier`, 15 neighbours.
 
     A training cell without an embedding (a NaN row) is not used; a test cell without one gets no label (""), which

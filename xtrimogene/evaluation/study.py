@@ -49,10 +49,16 @@ class AnnotationStudy:
     methods: tuple[str, ...] = ("ensemble", "linear", "knn")  # of annotate; one of them is chosen on inner folds
     baselines: tuple[Baseline, ...] = get_args(Baseline)
     outside: tuple[Outside, ...] | None = None  # None: those that are installed
-    strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)  # C of every logistic regression, chosen on inner folds
+    strengths: tuple[float, ...] = (
+        0.001,
+        0.01,
+        0.1,
+        1.0,
+        10.0,
+    )  # C of every logistic regression, chosen on inner folds
     num_inner_folds: int = 3
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = 100  # of scVI; scANVI goes on for a fifth of them, and maps the test cells in as many
+    epochs: int | None = None  # of scVI, None: its own rule; scANVI goes on for a fifth of them, and maps in as many
     error_rate: float = 0.1  # at which possible labels are given
     min_genes: int = 200  # fewer in common with the model are refused
     device: str | None = None
@@ -93,8 +99,9 @@ class AnnotationStudy:
         for strength in self.strengths:
             _require(0 < strength < math.inf, f"strengths: C={strength} is not possible; give positive numbers.")
         _require(min(self.seeds) >= 0, f"seeds={self.seeds} must not be negative.")
-        for name, least in (("num_inner_folds", 2), ("epochs", 1), ("min_genes", 1)):
+        for name, least in (("num_inner_folds", 2), ("min_genes", 1)):
             _require(getattr(self, name) >= least, f"{name}={getattr(self, name)} must be at least {least}.")
+        _require(self.epochs is None or self.epochs >= 1, f"epochs={self.epochs} must be at least 1, or left out.")
         _require(0 < self.error_rate < 1, f"error_rate={self.error_rate} must lie between 0 and 1; 0.1 is usual.")
         for name in self.outside or ():
             module, package = PACKAGES[name]

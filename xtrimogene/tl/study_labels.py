@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from xtrimogene.data.blocks import open_cells
-from xtrimogene.errors import ConfigError, FieldError
+from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.study import AnnotationStudy
 from xtrimogene.tl.reference_labels import text_column
 

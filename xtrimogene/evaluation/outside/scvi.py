@@ -1,4 +1,4 @@
-"""scVI (Lopez et al., 2018) and scANVI (Xu et al., 2021), mapped to other cells by scArches (Lotfollahi et al., 2022)."""
+"""scVI (Lopez et al., 2018), and scANVI (Xu et al., 2021) mapped to new cells by scArches (Lotfollahi et al., 2022)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ SCARCHES: Mapping[str, Any] = {  # what its authors ask of a model that is to be
 }
 
 
-def run_scvi(lesson: Lesson, strengths: Sequence[float], *, epochs: int) -> Mapping[Method, Answer]:
+def run_scvi(lesson: Lesson, strengths: Sequence[float], *, epochs: int | None = None) -> Mapping[Method, Answer]:
     """Train on the 2,000 HVG of the cells learned from, without batches; the others pass through the same encoder."""
     genes = highly_variable_genes(log_normalize(lesson.counts))
     cells, asked = _cells(lesson.counts, genes), _cells(lesson.asked, genes)
@@ -34,24 +34,25 @@ def run_scvi(lesson: Lesson, strengths: Sequence[float], *, epochs: int) -> Mapp
 
         Model.setup_anndata(cells)
         model = Model(cells)
-        model.train(max_epochs=epochs, **_training(cells))
+        model.train(max_epochs=_epochs(cells, epochs), **_training(cells))
         placed, there = model.get_latent_representation(), model.get_latent_representation(asked)
     return read_features(SCVI, placed, there, lesson, strengths, scaling="each")
 
 
-def run_scanvi(lesson: Lesson, *, epochs: int) -> Mapping[Method, Answer]:
+def run_scanvi(lesson: Lesson, *, epochs: int | None = None) -> Mapping[Method, Answer]:
     """Train scVI with batches, go on with labels, and map the cells asked for, whose counts are learned from too."""
     genes = highly_variable_genes(log_normalize(lesson.counts))
     cells = _cells(lesson.counts, genes, lesson.batches, lesson.labels)
     asked = _cells(lesson.asked, genes, lesson.asked_batches, np.full(lesson.asked.shape[0], NO_LABEL))
-    after = max(epochs // 5, 1)
+    before = _epochs(cells, epochs)
+    after = max(before // 5, 1)
     with quiet(lesson.seed):
         from scvi.model import SCANVI as Labelled
         from scvi.model import SCVI as Model
 
         Model.setup_anndata(cells, batch_key="batch")
         model = Model(cells, **SCARCHES)
-        model.train(max_epochs=epochs, **_training(cells))
+        model.train(max_epochs=before, **_training(cells))
         labelled = Labelled.from_scvi_model(model, unlabeled_category=NO_LABEL, labels_key="label")
         labelled.train(max_epochs=after, n_samples_per_label=100, **_training(cells))
         mapped = Labelled.load_query_data(asked, labelled, accelerator="cpu")
@@ -73,6 +74,11 @@ def _cells(
         obs=pd.DataFrame(obs, index=[f"cell {number}" for number in range(counts.shape[0])]),
         var=pd.DataFrame(index=[f"gene {number}" for number in range(len(genes))]),
     )
+
+
+def _epochs(cells: AnnData, epochs: int | None) -> int:
+    """Return how often all cells are seen: as asked, or scvi-tools' own rule."""
+    return epochs or max(min(400, round(20_000 / cells.n_obs * 400)), 1)
 
 
 def _training(cells: AnnData) -> dict[str, Any]:
