@@ -118,7 +118,8 @@ def _read_part(
     )
     counts, measured = vstack(blocks, format="csr"), found.measured
     if file.batches is not None:
-        measured = panels_of_batches([(0, counts)], measured, file.batches[file.used])[0].all(axis=0)
+        panels, _ = panels_of_batches([(0, counts)], measured, file.batches[file.used])
+        measured = np.asarray(panels.all(axis=0))
     num_seen = None
     if model.cell_hashes is not None and complete:
         num_seen = int(are_among(hash_cells(counts, gene_keys(model.genes)), model.cell_hashes).sum())
@@ -175,7 +176,7 @@ def _splits(
         return (draw_train(Split(name="study", train=train, test=test, grouping="study"), labels, seed=seed),)
     if len(np.unique(groups)) < 2:
         raise ConfigError(
-            f"all cells belong to the {study.grouping} {groups[0]!r}; two are needed, one to learn from and one to "
+            f"all cells belong to the {study.grouping} {str(groups[0])!r}; two are needed, one to learn from and one to "
             'test on. Give another group_key, or ask for split = "cell".'
         )
     splits = folds_by_group(groups, labels, grouping=study.grouping, num_folds=study.num_folds, seed=seed)

@@ -4,6 +4,7 @@ Letters: N cells of the task; P width of the embedding.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -69,7 +70,8 @@ def run_annotators(
     """
     answers, held_out = dict[str, Answer](), dict[str, float]()
     for method in study.methods:
-        answers[method], held_out[method] = run_annotator(study, task, embedding, lesson, method)
+        checked = cast(AnnotationMethod, method)  # by check_options
+        answers[method], held_out[method] = run_annotator(study, task, embedding, lesson, checked)
     found = {Method(features=ANNOTATE, classifier=method): answer for method, answer in answers.items()}
     if len(answers) > 1:
         best = max(held_out, key=lambda method: held_out[method])

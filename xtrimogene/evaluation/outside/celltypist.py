@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Self
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -30,7 +30,7 @@ class OneVsRest(LogisticRegression):  # type: ignore[misc]
     ) -> None:
         super().__init__(C=C, solver=solver, max_iter=max_iter)
 
-    def fit(self, values: Any, labels: Any) -> Self:
+    def fit(self, values: Any, labels: Any) -> "OneVsRest":
         one = LogisticRegression(C=self.C, solver=self.solver, max_iter=self.max_iter)
         fitted = OneVsRestClassifier(one).fit(values, labels)
         self.classes_ = fitted.classes_
