@@ -176,8 +176,8 @@ def _splits(
         return (draw_train(Split(name="study", train=train, test=test, grouping="study"), labels, seed=seed),)
     if len(np.unique(groups)) < 2:
         raise ConfigError(
-            f"all cells belong to the {study.grouping} {str(groups[0])!r}; two are needed, one to learn from and one to "
-            'test on. Give another group_key, or ask for split = "cell".'
+            f"all cells belong to the {study.grouping} {str(groups[0])!r}; two are needed, to learn from and to test "
+            'on. Give another group_key, or ask for split = "cell".'
         )
     splits = folds_by_group(groups, labels, grouping=study.grouping, num_folds=study.num_folds, seed=seed)
     return splits if study.num_folds is not None else tuple(draw_train(one, labels, seed=seed) for one in splits)
