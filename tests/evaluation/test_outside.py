@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from xtrimogene.evaluation import study as module
 from xtrimogene.evaluation.comparison import Method
 from xtrimogene.evaluation.outside.methods import outside_runs
 from xtrimogene.evaluation.study import AnnotationStudy
@@ -83,10 +84,13 @@ def test_two_labels_are_enough(lesson: Lesson) -> None:
     assert (answer.labels == TRUTH)[TRUTH != "c"].mean() > 0.9
 
 
-def test_what_is_not_run_has_a_reason(make_task: Callable[..., Task]) -> None:
+def test_what_is_not_run_has_a_reason(make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
     study = AnnotationStudy(files=("a",), label_key="t", output="o", split="cell", outside=("harmony", "celltypist"))
     task = make_task()
     runs, reasons = outside_runs(study, task)
     assert len(runs) == 2 and reasons == {"scvi": "not asked for", "scanvi": "not asked for"}
     runs, reasons = outside_runs(study, replace(task, groups=np.full(90, "one")))
     assert len(runs) == 1 and "one batch" in reasons["harmony"]
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "scvi" else object())
+    runs, reasons = outside_runs(replace(study, outside=None), task)
+    assert len(runs) == 2 and reasons["scvi"] == "scvi-tools is not installed: pip install 'xtrimogene[eval]'"

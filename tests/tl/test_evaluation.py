@@ -14,11 +14,12 @@ from xtrimogene.evaluation import AnnotationStudy, annotation, read_study
 from xtrimogene.evaluation.baselines import HvgPca
 from xtrimogene.evaluation.benchmark_sets import HAO_COARSE, PBMC3K_COARSE
 from xtrimogene.evaluation.classifiers import classify
+from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.trials import lesson_of
 from xtrimogene.tl import evaluation
 from xtrimogene.tl.study_cells import read_study_cells
 from xtrimogene.tl.study_labels import read_labelled_files
-from xtrimogene.tl.study_methods import run_pca
+from xtrimogene.tl.study_methods import ours_of, run_annotators, run_pca
 
 MakeCells = Callable[..., AnnData]
 Study = Callable[..., AnnotationStudy]
@@ -61,15 +62,15 @@ def test_every_method_answers_and_learns(make_study: Study) -> None:
     result = annotation(make_study(seeds=(0, 1)), progress=False)
     scores = {str(score.method): score.macro_f1.mean for score in result.scores.scores}
     assert set(scores) == {
-        "annotate, linear", "annotate, knn", "annotate, chosen", "embedding, linear", "embedding, knn",
+        "annotate*, linear", "annotate*, knn", "annotate*, chosen", "embedding, linear", "embedding, knn",
         "random weights, linear", "random weights, knn", "HVG + PCA, linear", "HVG + PCA, knn", "all genes, linear",
         "most frequent label",
     }  # fmt: skip
     assert scores["all genes, linear"] > 0.9 and scores["most frequent label"] < 0.2
-    assert str(result.best_baseline) not in ("annotate, linear", "embedding, linear")
+    assert str(result.best_baseline) not in ("annotate*, linear", "embedding, linear")
     assert result.scores.grouping == "study" and result.scores.num_tested == 24
     assert result.facts["inner_grouping"] == ["cell"] and result.facts["tested_cells_seen_in_pretraining"] is None
-    methods = [one for one in result.chosen if one["method"] == "annotate, chosen"]
+    methods = [one for one in result.chosen if one["method"] == "annotate*, chosen"]
     assert [one["seed"] for one in methods] == [0, 1]
     for one in methods:
         assert one["macro_f1"][one["value"]] == max(one["macro_f1"].values())
@@ -99,7 +100,7 @@ def test_a_baseline_is_fitted_on_the_cells_learned_from(make_study: Study, tiny_
     cells = read_study_cells(study, tiny_model, progress=False)
     task, split = cells.task, cells.task.splits[0][0]
     counts = task.counts[:, np.flatnonzero(task.genes)]
-    few = type(split)(name="few", train=split.train, test=split.test[:5], grouping="study")
+    few = Split(name="few", train=split.train, test=split.test[:5], grouping="study")
     of_all, of_few = (run_pca(lesson_of(task, counts, one, None, "", 2, 0), (0.1,)) for one in (split, few))
     for method, answer in of_few.items():
         np.testing.assert_array_equal(answer.labels, of_all[method].labels[:5])
@@ -111,6 +112,24 @@ def test_a_baseline_is_fitted_on_the_cells_learned_from(make_study: Study, tiny_
     )  # fmt: skip
     (linear,) = (answer for method, answer in of_all.items() if method.classifier == "linear")
     np.testing.assert_array_equal(linear.labels, by_hand)
+
+
+def test_without_alignment_ours_has_no_star_and_looks_at_no_other_test_cell(
+    make_study: Study, tiny_model: PretrainedModel
+) -> None:
+    study = make_study(align=False, methods=("linear",))
+    cells = read_study_cells(study, tiny_model, progress=False)
+    split = cells.task.splits[0][0]
+    few = Split(name="few", train=split.train, test=split.test[:5], grouping="study")
+    of_all, of_few = (
+        run_annotators(
+            study, cells.task, cells.embedding, lesson_of(cells.task, cells.task.counts, one, None, "", 2, 0)
+        )
+        for one in (split, few)
+    )
+    assert [str(method) for method in of_all] == ["annotate, linear"] and ours_of(study) in of_all
+    np.testing.assert_array_equal(of_few[ours_of(study)].labels, of_all[ours_of(study)].labels[:5])
+    assert str(ours_of(replace(study, align=True))) == "annotate*, linear"
 
 
 def test_groups_are_kept_apart_outside_and_inside(make_study: Study, tiny_model: PretrainedModel) -> None:

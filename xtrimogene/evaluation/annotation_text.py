@@ -10,7 +10,7 @@ from xtrimogene.evaluation.task_tables import interval_text, table
 
 WIDTH = 100
 SCREEN = 80
-STAR = "* has seen the counts of the test cells, never their labels."
+STAR = "* has seen the counts of all test cells together, never their labels."
 MOST_CONFUSED = 10
 
 
@@ -30,7 +30,7 @@ def to_report(result: AnnotationResult, figures: Mapping[str, str]) -> str:
         _score_table(result),
         _wrap(_interval_words(result)),
         *_seen_words(result),
-        f"## Labels ({result.ours}, first seed)",
+        f"## Labels ({_plain(result.ours)}, first seed)",
         f"![confusion matrix]({figures['confusion']})",
         _class_table(result),
         _confused(result),
@@ -45,7 +45,7 @@ def to_report(result: AnnotationResult, figures: Mapping[str, str]) -> str:
         *_not_run(result),
         _wrap("Versions: " + ", ".join(f"{name} {number}" for name, number in result.facts["versions"].items()) + "."),
         "## Verdict",
-        _wrap(f"{result.verdict} in macro-F1."),
+        _wrap(f"{_plain(result.verdict)} in macro-F1."),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -114,9 +114,10 @@ def _score_table(result: AnnotationResult) -> str:
     for score in _ordered(result):
         one = compared.get(score.method)
         ours = (interval_text(one.macro_f1, "+.3f"), one.verdict) if one is not None else ("", "")
-        name = f"**{score.method}**" if score.method == result.ours else str(score.method).replace("*", "\\*")
+        name = _plain(score.method)
+        name = f"**{name}**" if score.method == result.ours else name
         rows.append((name, interval_text(score.macro_f1, ".3f"), f"{score.accuracy:.3f}", *ours))
-    return table(("method", "macro-F1", "accuracy", f"{result.ours.features} minus this", "verdict"), rows)
+    return table(("method", "macro-F1", "accuracy", "ours minus this", "verdict"), rows)
 
 
 def _interval_words(result: AnnotationResult) -> str:
@@ -145,9 +146,7 @@ def _class_table(result: AnnotationResult) -> str:
          f"{best[one.label].f1:.3f}")
         for one in ours
     ]  # fmt: skip
-    return table(
-        ("label", "cells", "precision", "recall", "F1", f"F1, {result.best_baseline}".replace("*", "\\*")), rows
-    )
+    return table(("label", "cells", "precision", "recall", "F1", f"F1, {_plain(result.best_baseline)}"), rows)
 
 
 def _confused(result: AnnotationResult) -> str:
@@ -183,7 +182,7 @@ def _worth(result: AnnotationResult) -> Iterator[str]:
     bins = [(f"{one.confidence:.3f}", f"{one.right:.3f}", f"{one.num_cells:,}") for one in result.calibration]
     yield table(("confidence", "right", "cells of all seeds"), bins)
     rows = [
-        (str(method), f"{one.calibration_error:.3f}", f"{one.coverage:.3f}", f"{one.labels_possible:.2f}",
+        (_plain(method), f"{one.calibration_error:.3f}", f"{one.coverage:.3f}", f"{one.labels_possible:.2f}",
          f"{one.unknown:.3f}")
         for method, one in result.worth.items()
     ]  # fmt: skip
@@ -193,9 +192,10 @@ def _worth(result: AnnotationResult) -> Iterator[str]:
 def _inner_words(result: AnnotationResult) -> str:
     grouping = " and ".join(result.facts["inner_grouping"])
     return (
-        f"On folds by {grouping} of the training cells alone, by macro-F1: C of every logistic regression, among "
-        f"{', '.join(f'{one:g}' for one in result.facts['strengths'])}, and the method of {result.ours.features}. "
-        "Each choice, with what it was made by, is in report.json."
+        f"On folds by {grouping} of the training cells alone, by macro-F1: C of each logistic regression on an "
+        f"embedding, on components or on genes, among {', '.join(f'{one:g}' for one in result.facts['strengths'])}, "
+        "and the method of annotate, whose own regressions keep the C that they ship with. Each choice, with what it "
+        "was made by, is in report.json."
     )
 
 
@@ -205,7 +205,7 @@ def _choice_table(result: AnnotationResult) -> str:
         value = f"{one['value']:g}" if isinstance(one["value"], float) else str(one["value"])
         values.setdefault((one["method"], one["setting"]), []).append(value)
     rows = [
-        (method.replace("*", "\\*"), setting, ", ".join(f"{value} ({n})" for value, n in Counter(given).most_common()))
+        (_plain(method), setting, ", ".join(f"{value} ({n})" for value, n in Counter(given).most_common()))
         for (method, setting), given in values.items()
     ]
     return table(("method", "setting", "chosen (times)"), rows) if rows else "Nothing was to be chosen."
@@ -225,6 +225,10 @@ def _not_run(result: AnnotationResult) -> Iterator[str]:
     if result.not_run:
         reasons = "; ".join(f"{name} ({reason})" for name, reason in result.not_run.items())
         yield _wrap(f"Not run: {reasons}.")
+
+
+def _plain(text: object) -> str:
+    return str(text).replace("*", "\\*")  # a star is no markup
 
 
 def _wrap(text: str) -> str:

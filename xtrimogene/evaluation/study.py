@@ -47,6 +47,7 @@ class AnnotationStudy:
     joined_by: Mapping[str, str] = field(default_factory=dict)  # file: obs column of the batches it joins
     model: str = "demo"
     methods: tuple[str, ...] = ("ensemble", "linear", "knn")  # of annotate; one of them is chosen on inner folds
+    align: bool = True  # as annotate does: an answer depends on the other cells asked for
     baselines: tuple[Baseline, ...] = get_args(Baseline)
     outside: tuple[Outside, ...] | None = None  # None: those that are installed
     strengths: tuple[float, ...] = (
@@ -55,7 +56,7 @@ class AnnotationStudy:
         0.1,
         1.0,
         10.0,
-    )  # C of every logistic regression, chosen on inner folds
+    )  # C of logistic regressions, chosen on inner folds
     num_inner_folds: int = 3
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int | None = None  # of scVI, None: its own rule; scANVI goes on for a fifth of them, and maps in as many

@@ -13,7 +13,7 @@ from xtrimogene.evaluation.trials import run_trials
 from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.annotation.annotator import check_options
 from xtrimogene.tl.study_cells import StudyCells, read_study_cells
-from xtrimogene.tl.study_methods import ANNOTATE, EMBEDDING, model_runs, ours_of
+from xtrimogene.tl.study_methods import EMBEDDING, annotate_name, model_runs, ours_of
 
 
 def annotation(study: AnnotationStudy, *, progress: bool = True) -> AnnotationResult:
@@ -54,7 +54,7 @@ def annotation(study: AnnotationStudy, *, progress: bool = True) -> AnnotationRe
         task,
         trials,
         ours=ours_of(study),
-        own=(ANNOTATE, EMBEDDING),
+        own=(annotate_name(study), EMBEDDING),
         facts=_facts(study, model, cells),
         not_run=not_run,
     )

@@ -1,7 +1,5 @@
 """Which outside methods can be run on a task, and why another cannot."""
 
-from importlib.util import find_spec
-
 import numpy as np
 
 from xtrimogene.evaluation.study import PACKAGES, AnnotationStudy, Outside
@@ -12,16 +10,16 @@ from xtrimogene.evaluation.trials import Run
 def outside_runs(study: AnnotationStudy, task: Task) -> tuple[list[Run], dict[str, str]]:
     """Return what runs each method of the study, and of each method that is not run, the reason."""
     runs, reasons = list[Run](), dict[str, str]()
-    for name, (module, package) in PACKAGES.items():
+    for name, (_, package) in PACKAGES.items():
         if name in study.outside_run:
             if name == "harmony" and not _has_batches(task):
                 reasons[name] = "the cells have one batch, so nothing is to be corrected"
             else:
                 runs.append(_run_of(name, study))
-        elif study.outside is None and find_spec(module) is None:
-            reasons[name] = f"{package} is not installed: pip install 'xtrimogene[eval]'"
-        else:
+        elif study.outside is not None:
             reasons[name] = "not asked for"
+        else:
+            reasons[name] = f"{package} is not installed: pip install 'xtrimogene[eval]'"
     return runs, reasons
 
 
