@@ -465,10 +465,10 @@ def evaluate_annotation(
 ) -> None:
     """Annotate held-out cells, with the model and with baselines; write a report.
 
-    It ends with a verdict: the model beats, ties with or loses to the best of the baselines. A study at its
-    simplest, where each donor is held out in turn:
+    It ends with a verdict: the model beats, ties with or loses to the best of the baselines.
 
-    files = ["cells.h5ad"]; label_key = "cell_type"; group_key = "donor"; output = "report"
+    What is kept apart is said by group_key, such as donors, or by test_files, another study. Cells of the same
+    donors are tested only where split = "cell" asks for it.
     """
     from dataclasses import replace
 

@@ -51,6 +51,7 @@ def test_what_is_kept_apart(settings: dict[str, object], grouping: str) -> None:
         ({"label_keys": {"c": "x"}}, "label_keys names 'c', which is neither among files nor test_files"),
         ({"labels": {"a.h5ad": {"T": ("x",), "B": ("x",)}}}, "gives two labels to 'x'"),
         ({"seeds": ()}, "seeds is empty"),
+        ({"baselines": ()}, "baselines is empty; give one at least"),
         ({"seeds": (1, 1)}, "twice"),
         ({"seeds": (-1,)}, "must not be negative"),
         ({"strengths": (0.0,)}, "C=0.0 is not possible"),

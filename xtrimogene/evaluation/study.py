@@ -93,7 +93,7 @@ class AnnotationStudy:
             self.num_folds is None or not self.test_files,
             "num_folds deals cells of `files`, and test_files names those to test; leave one of the two out.",
         )
-        for name in ("methods", "strengths", "seeds"):
+        for name in ("methods", "baselines", "strengths", "seeds"):
             values = getattr(self, name)
             _require(len(values) > 0, f"{name} is empty; give one at least.")
             _require(len(set(values)) == len(values), f"{name} names one of {values} twice; give each once.")
