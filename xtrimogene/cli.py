@@ -465,10 +465,11 @@ def evaluate_annotation(
 ) -> None:
     """Annotate held-out cells, with the model and with baselines; write a report.
 
-    It ends with a verdict: the model beats, ties with or loses to the best of the baselines.
+    It ends with a verdict: the model beats, ties with or loses to the best baseline.
 
-    What is kept apart is said by group_key, such as donors, or by test_files, another study. Cells of the same
-    donors are tested only where split = "cell" asks for it.
+    group_key or test_files say what is kept apart: donors, or another study.
+
+    Cells of the same donors are tested only with split = "cell".
     """
     from dataclasses import replace
 
