@@ -142,7 +142,7 @@ def read_study(path: str | os.PathLike[str]) -> AnnotationStudy:
     folder = file.parent.resolve()
 
     def beside(entry: str) -> str:
-        return str(folder / entry)
+        return os.path.normpath(folder / entry)
 
     return replace(
         study,
