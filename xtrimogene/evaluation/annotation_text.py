@@ -41,7 +41,7 @@ def to_report(result: AnnotationResult, figures: Mapping[str, str]) -> str:
         _wrap(_inner_words(result)),
         _choice_table(result),
         "## What was run",
-        table(("file", "cells", "used", "genes", "tested"), [_file_row(one) for one in result.facts["files"]]),
+        table(("file", "cells", "used", "genes read", "tested"), [_file_row(one) for one in result.facts["files"]]),
         *_not_run(result),
         _wrap("Versions: " + ", ".join(f"{name} {number}" for name, number in result.facts["versions"].items()) + "."),
         "## Verdict",

@@ -35,6 +35,7 @@ def macro_f1(result: AnnotationResult, *, ax: "Axes | None" = None) -> "Axes":
             capsize=3,
             markersize=7 if score.method == result.ours else 5,
         )
+        ax.text(1.01, place, f"{one.mean:.3f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
     ours = result.score_of(result.ours).macro_f1.mean
     ax.axvline(ours, color=FEW_COLOURS[0], linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(scores)), [str(score.method) for score in scores])
