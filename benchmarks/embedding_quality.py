@@ -29,7 +29,7 @@ from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.evaluation.baseline_cache import cached_baselines
 from xtrimogene.evaluation.benchmark_sets import TEST, VALIDATION
 from xtrimogene.evaluation.comparison import TaskResult, compare
-from xtrimogene.evaluation.report import as_dict, to_markdown
+from xtrimogene.evaluation.task_tables import as_dict, to_markdown
 from xtrimogene.evaluation.tasks import SEEDS, Study, Task, TaskPlan, build_task
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import whole_file

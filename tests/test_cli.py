@@ -37,6 +37,7 @@ COMMANDS = [
     ["store", "info"],
     ["plan"],
     ["pretrain"],
+    ["evaluate", "annotation"],
 ]
 
 
@@ -414,3 +415,44 @@ def test_pretrain_takes_seed_output_and_machines_beside_the_config(
     assert [(one.seed, one.output) for one in runs] == [(5, str(tmp_path / "first")), (0, str(tmp_path / "second"))]
     code, _, said = run("pretrain", tmp_path / "run.toml", "--seed", -1)
     assert code == 2 and "seed=-1 must not be negative" in said
+
+
+@pytest.fixture
+def study(make_cells: MakeCells, tiny_folder: Path, tmp_path: Path) -> Path:
+    make_cells(num_cells=40).write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "study.toml").write_text(
+        f'files = ["cells.h5ad"]\nlabel_key = "cell_type"\nsplit = "cell"\nnum_folds = 2\noutput = "report"\n'
+        f'model = "{tiny_folder}"\nmin_genes = 1\nmethods = ["linear"]\noutside = []\nseeds = [0]\nstrengths = [0.1]\n'
+        'baselines = ["majority", "all_genes"]\n'
+    )
+    return tmp_path / "study.toml"
+
+
+def test_a_study_ends_with_its_verdict(run: Run, study: Path) -> None:
+    code, out, _ = run("evaluate", "annotation", study)
+    report = study.parent / "report"
+    assert code == 0 and out.startswith(f"{report / 'report.md'}: cells by cell, 40 test cells")
+    assert max(map(len, out.splitlines()[1:])) <= 80 and "Split by cell, as asked for" in out
+    verdict = re.sub(r"\s+", " ", out[out.rindex("Verdict: ") :]).strip()
+    written = verdict.removeprefix("Verdict: ").replace("*", "\\*")
+    assert (report / "report.md").read_text().endswith(f"{written}\n")
+    code, out, err = run("evaluate", "annotation", study)
+    assert code == 2 and not out and err.startswith("error: ") and "report" in err, "before any cell is embedded"
+    assert run("evaluate", "annotation", study, "--output", study.parent / "other")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('split = "cell"', "", "nothing says what is kept apart"),
+        ('"cell_type"', '"kind"', "cells's obs has no 'kind'"),
+        ("num_folds = 2", "num_fold = 2", "unknown setting 'num_fold'"),
+        ('["linear"]', '["forest"]', "method='forest' is not one of"),
+        ('"cells.h5ad"', '"none.h5ad"', "none.h5ad"),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_told_in_one_line(run: Run, study: Path, old: str, new: str, said: str) -> None:
+    study.write_text(study.read_text().replace(old, new))
+    code, out, err = run("evaluate", "annotation", study)
+    assert code == 2 and not out and said in err and err.startswith("error: ") and err.count("\n") == 1
+    assert left_in(study.parent) == {"study.toml", "cells.h5ad"}

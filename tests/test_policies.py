@@ -22,6 +22,7 @@ PUBLIC = [
     "PretrainedModel",
     "__version__",
     "errors",
+    "evaluation",
     "get",
     "load",
     "pl",
@@ -77,6 +78,15 @@ def test_training_is_at_hand_where_nothing_was_imported_yet() -> None:
     found = run(sys.executable, "-W", "ignore", "-c", code).split()
     public = ["DataSummary", "PretrainConfig", "fit_annotator", "plan", "pretrain", "read_config", "summarize_files"]
     assert found == ["pretrain", "read_config", "PretrainConfig", "plan", *public]
+
+
+def test_evaluation_is_at_hand_and_loads_nobody_elses_methods() -> None:
+    names = "xt.evaluation.annotation, xt.evaluation.read_study, xt.evaluation.report, xt.evaluation.AnnotationStudy"
+    heavy = "{'celltypist', 'harmonypy', 'jax', 'scvi'} & set(sys.modules)"
+    code = f"import sys, xtrimogene as xt; print(*(one.__name__ for one in ({names})), *dir(xt.evaluation), {heavy})"
+    found = run(sys.executable, "-W", "ignore", "-c", code).split()
+    public = ["AnnotationResult", "AnnotationStudy", "annotation", "read_study", "report"]
+    assert found == ["annotation", "read_study", "report", "AnnotationStudy", *public, "set()"]
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

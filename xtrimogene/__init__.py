@@ -18,6 +18,7 @@ __all__ = [
     "PretrainedModel",
     "__version__",
     "errors",
+    "evaluation",
     "get",
     "load",
     "pl",

@@ -1,4 +1,5 @@
 from xtrimogene import errors as errors
+from xtrimogene import evaluation as evaluation
 from xtrimogene import get as get
 from xtrimogene import pl as pl
 from xtrimogene import pp as pp

@@ -1,8 +1,11 @@
 """What a model and a run are, as frozen data: checked once, written to JSON and TOML, free of torch."""
 
 import math
-from collections.abc import Mapping
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -307,6 +310,29 @@ def uses_bfloat16(run: PretrainConfig, *, accelerator: bool) -> bool:
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dictionaries, lists and scalars, ready for JSON."""
     return asdict(config)
+
+
+def read_toml(path: str | os.PathLike[str], needed: Sequence[str]) -> dict[str, Any]:
+    """Read the settings of a TOML file; those ``needed`` have to be there.
+
+    Raises
+    ------
+    ConfigError
+        No such file, no TOML, or a setting is missing.
+    """
+    file = Path(path)
+    try:
+        values = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        least = " and ".join(f"`{name}`" for name in needed)
+        raise ConfigError(f"No file {str(file)!r}; a TOML with at least {least} is needed.") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror}); a TOML is needed.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}.") from None
+    for name in needed:
+        _require(name in values, f"{file}: `{name}` is missing.")
+    return values
 
 
 def from_dict(kind: type[T], values: Any, where: str = "config") -> T:

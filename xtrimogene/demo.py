@@ -24,7 +24,7 @@ from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.bootstrap import Interval
 from xtrimogene.evaluation.classifiers import CLASSIFIERS, Classifier, classify
 from xtrimogene.evaluation.comparison import TaskResult, compare, run_baselines
-from xtrimogene.evaluation.report import as_dict
+from xtrimogene.evaluation.task_tables import as_dict
 from xtrimogene.evaluation.tasks import Source, Study, Task, TaskPlan, build_task
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import whole_file

@@ -10,7 +10,7 @@ from xtrimogene.evaluation.baseline_cache import cached_baselines, fingerprint
 from xtrimogene.evaluation.baselines import HvgPca
 from xtrimogene.evaluation.classifiers import classify
 from xtrimogene.evaluation.comparison import ALL_GENES, JOINT_PCA, MAJORITY, Baselines, Method, compare, run_baselines
-from xtrimogene.evaluation.report import as_dict, overview, summary, to_markdown
+from xtrimogene.evaluation.task_tables import as_dict, overview, summary, to_markdown
 from xtrimogene.evaluation.tasks import Source, Study, Task, TaskPlan, build_task
 
 

@@ -98,11 +98,12 @@ def classify(
     *,
     classifier: Classifier = "linear",
     scaling: Scaling = "together",
+    strength: float = C,
 ) -> Shaped[np.ndarray, " B"]:
     """Predict the label of each test cell.
 
-    "linear": `LinearClassifier`; scaled together a dimension counts for as much as it varies, which serves the models
-    best on the validation sets; scaled each by itself, HVG + PCA (benchmarks/linear_head.py). "knn":
+    "linear": `LinearClassifier`, C = ``strength``; scaled together a dimension counts for as much as it varies, which
+    serves the models best on the validation sets; scaled each by itself, HVG + PCA (benchmarks/linear_head.py). "knn":
     `NeighborClassifier`, 15 neighbours.
 
     A training cell without an embedding (a NaN row) is not used; a test cell without one gets no label (""), which
@@ -120,7 +121,8 @@ def classify(
     fitted: LinearClassifier | NeighborClassifier
     match classifier:
         case "linear":
-            fitted = LinearClassifier.fit(train_embedding, train_labels, variance=variance_of(train_embedding, scaling))
+            variance = variance_of(train_embedding, scaling)
+            fitted = LinearClassifier.fit(train_embedding, train_labels, variance=variance, strength=strength)
         case "knn":
             fitted = NeighborClassifier.fit(train_embedding, train_labels)
         case _:

@@ -41,6 +41,15 @@ class ClusterScores:
     silhouette: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationBin:
+    """One point of the calibration curve: cells of about one confidence, and how many of them are right."""
+
+    num_cells: int
+    confidence: float
+    right: float
+
+
 def macro_f1(truth: Labels, predicted: Labels) -> float:
     """Return the plain mean of F1 over the labels present in the truth.
 
@@ -66,6 +75,21 @@ def calibration_error(
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     gap = np.bincount(bins, weights=confidence - right, minlength=num_bins)
     return float(np.abs(gap).sum() / len(confidence))
+
+
+def calibration_bins(
+    confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], *, num_bins: int = 10
+) -> tuple[CalibrationBin, ...]:
+    """Return the bins of equal width that hold a cell, from the least confidence to the largest."""
+    place = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    return tuple(
+        CalibrationBin(
+            num_cells=int((place == one).sum()),
+            confidence=float(confidence[place == one].mean()),
+            right=float(right[place == one].mean()),
+        )
+        for one in np.unique(place)
+    )
 
 
 def per_class(truth: Labels, predicted: Labels) -> tuple[ClassScore, ...]:

@@ -33,15 +33,15 @@ def read_labels(
 ) -> ReferenceLabels:
     with open_cells(reference) as cells:
         obs = cells.obs
-    labels, used = _text(obs, label_key)
+    labels, used = text_column(obs, label_key)
     if parted := [name for name in np.unique(labels[used]).tolist() if SEPARATOR in name]:
         raise FieldError(f"the label {parted[0]!r} holds {SEPARATOR!r}, which parts possible labels; rename it.")
     groups = None
     if group_key is not None:
-        groups, grouped = _text(obs, group_key)
+        groups, grouped = text_column(obs, group_key)
         used = used & grouped
     check_labels(labels[used], None if groups is None else groups[used])
-    ids = None if ontology_key is None else _ids(labels, *_text(obs, ontology_key), used, ontology_key)
+    ids = None if ontology_key is None else _ids(labels, *text_column(obs, ontology_key), used, ontology_key)
     return ReferenceLabels(label_key=label_key, group_key=group_key, labels=labels, used=used, groups=groups, ids=ids)
 
 
@@ -70,16 +70,18 @@ def _ids(
     return ids
 
 
-def _text(obs: pd.DataFrame, key: str) -> tuple[Shaped[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+def text_column(
+    obs: pd.DataFrame, key: str, what: str = "the reference"
+) -> tuple[Shaped[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
     """Return a column as text, and where it holds any; "", "nan" and "unknown", as in CELLxGENE's files, are none."""
     if key not in obs:
-        raise FieldError(f"the reference's obs has no {key!r}, it has {', '.join(map(str, obs.columns)) or 'nothing'}.")
+        raise FieldError(f"{what}'s obs has no {key!r}, it has {', '.join(map(str, obs.columns)) or 'nothing'}.")
     column = obs[key]
     if isinstance(column, pd.DataFrame):
-        raise FieldError(f"the reference's obs has {column.shape[1]} columns {key!r}; rename all but one.")
+        raise FieldError(f"{what}'s obs has {column.shape[1]} columns {key!r}; rename all but one.")
     kind = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
     if pd.api.types.is_float_dtype(kind):
-        raise FieldError(f"the reference's obs[{key!r}] holds {kind} numbers; names are needed.")
+        raise FieldError(f"{what}'s obs[{key!r}] holds {kind} numbers; names are needed.")
     column = column.astype(object)
     text = column.astype(str).to_numpy(dtype=str)
     return text, column.notna().to_numpy() & ~np.isin(text, ["", "nan", UNKNOWN])

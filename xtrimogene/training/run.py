@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -15,7 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from xtrimogene.checkpoint import PretrainedModel, save
-from xtrimogene.config import PretrainConfig, from_dict, to_dict
+from xtrimogene.config import PretrainConfig, from_dict, read_toml, to_dict
 from xtrimogene.data.cell_store import CellStore, hash_store, join, open_stores
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import Sampler, lanes_of
@@ -39,17 +38,7 @@ def read_config(path: str | os.PathLike[str]) -> PretrainConfig:
         No such file, no TOML, an unknown setting or a wrong value.
     """
     file = Path(path)
-    try:
-        values = tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"No file {str(file)!r}; a TOML with at least `files` and `output` is needed.") from None
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read ({error.strerror}); a TOML is needed.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not TOML: {error}.") from None
-    for name in ("files", "output"):
-        if name not in values:
-            raise ConfigError(f"{file}: `{name}` is missing.")
+    values = read_toml(file, ("files", "output"))
     config = from_dict(PretrainConfig, values, file.name)
 
     folder = file.parent.resolve()  # the same run, from wherever it is called

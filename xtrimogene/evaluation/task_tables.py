@@ -54,7 +54,7 @@ def overview(results: Sequence[TaskResult]) -> Iterator[str]:
             compared = [f"{means[other]} {marks[other]}" if other in marks else "" for other in others]
             rows.append((result.task, means.get(method, ""), *compared))
         header = ("task", method.features, *(other.features for other in others))
-        yield f"Macro-F1, {method.classifier}: {method.features} beats (+), ties with (=), loses to (-)\n\n" + _table(
+        yield f"Macro-F1, {method.classifier}: {method.features} beats (+), ties with (=), loses to (-)\n\n" + table(
             header, rows
         )
 
@@ -73,15 +73,15 @@ def _section(result: TaskResult) -> str:
         (
             f"### {result.task}",
             facts,
-            _table(("method", "macro-F1", "accuracy", "ours minus this", "ours"), scores),
-            _table(("embedding", "ARI", "NMI", "silhouette", "batch mixing"), spaces),
+            table(("method", "macro-F1", "accuracy", "ours minus this", "ours"), scores),
+            table(("embedding", "ARI", "NMI", "silhouette", "batch mixing"), spaces),
         )
     )
 
 
 def _score_row(score: MethodScore, difference: Difference | None) -> tuple[str, ...]:
-    ours = (_interval(difference.macro_f1, "+.3f"), difference.verdict) if difference is not None else ("", "")
-    return (str(score.method), _interval(score.macro_f1, ".3f"), f"{score.accuracy:.3f}", *ours)
+    ours = (interval_text(difference.macro_f1, "+.3f"), difference.verdict) if difference is not None else ("", "")
+    return (str(score.method), interval_text(score.macro_f1, ".3f"), f"{score.accuracy:.3f}", *ours)
 
 
 def _space_row(name: str, space: Space) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ def _space_row(name: str, space: Space) -> tuple[str, ...]:
     return (name, *("" if number is None else f"{number:.3f}" for number in numbers))
 
 
-def _interval(interval: Interval, form: str) -> str:
+def interval_text(interval: Interval, form: str) -> str:
     return f"{interval.mean:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
@@ -97,7 +97,7 @@ def _tasks(number: int) -> str:
     return f"{number} task" if number == 1 else f"{number} tasks"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
