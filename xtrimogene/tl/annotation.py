@@ -27,7 +27,7 @@ from xtrimogene.tasks.annotation.annotator_folder import (
 )
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Views, draw_cells
 from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns
-from xtrimogene.tl.embedding import read_vectors, record_key, require_model, warn_of_unread
+from xtrimogene.tl.embedding import CellVectors, read_vectors, record_key, require_model, warn_of_unread
 from xtrimogene.tl.reference_labels import ReferenceLabels, read_labels
 
 LEAST_STRANGE = 10  # cells that may well be so among few
@@ -123,34 +123,18 @@ def annotate(
         loaded = load(model)
         inference = Inference(loaded, device=device, token_budget=token_budget)
         ontology = None if ontology_key is None else CellOntology()
-        panel, _ = _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
-        _check_shared(reference, loaded, panel, min_genes)
         options = Learning(
             method=method or "ensemble",
             align=True if align is None else align,
             baselines=True if baselines is None else baselines,
-            panel=panel,
+            panel=shared_panel(query, reference, loaded, min_genes),
         )
-        saved = _fit(reference, labels, inference, loaded, options, reading)
+        saved = learn(reference, labels, inference, loaded, options, reading).saved
     else:
         raise ConfigError("annotate needs reference= with label_key=, or annotator= without any option of learning.")
-    _warn_of_few(saved, error_rate, novelty_rate)
-    read, space = saved.card["model"]["options"], saved.annotator.learned.space
-    placed: list[Float[np.ndarray, "b C"]] = []
-    asked = read_vectors(
-        query,
-        inference,
-        loaded,
-        pool=read["pool"],
-        read_depth=read["read_depth"],
-        each=lambda block, measured: placed.append(space.place(block, measured)),
-        **reading,
-    )
+    answers = answer(query, saved, inference, loaded, reading, error_rate=error_rate, novelty_rate=novelty_rate)
+    asked, annotation = answers.asked, answers.annotation
     warn_of_unread(asked)
-    _warn_of_panel(space.share_of(asked.measured))
-    cells = Views(embedding=asked.embedding, components=np.concatenate(placed))
-    annotation = saved.annotator.annotate(cells, error_rate=error_rate, novelty_rate=novelty_rate)
-    _warn_of_strange(annotation, novelty_rate)
     written = query if isinstance(query, AnnData) else AnnData(obs=asked.obs)
     columns = answer_columns(annotation)
     if ontology is not None:
@@ -159,15 +143,7 @@ def annotate(
         columns["voted"] = label_column(annotation, voting.vote(asked.embedding, annotation.probabilities))
     for name, column in columns.items():
         written.obs[f"{key_added}_{name}"] = pd.Series(column, index=asked.obs.index)
-    learned = {
-        "method": saved.annotator.method,
-        "temperature": saved.annotator.temperature,
-        "held_out": dict(saved.annotator.held_out),
-        "error_rate": error_rate,
-        "novelty_rate": novelty_rate,
-        "aligned": annotation.aligned,
-    }
-    written.uns[f"{key_added}_annotation"] = asked.record | learned | {"annotator": dict(saved.card)}
+    written.uns[f"{key_added}_annotation"] = answers.record
     return written
 
 
@@ -233,7 +209,7 @@ def fit_annotator(
     inference = Inference(loaded, device=device, token_budget=token_budget)
     reading = {"min_genes": min_genes, "progress": progress}
     options = Learning(method=method, align=align, baselines=baselines)
-    return save_annotator(_fit(reference, labels, inference, loaded, options, reading), folder)
+    return save_annotator(learn(reference, labels, inference, loaded, options, reading).saved, folder)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -246,14 +222,25 @@ class Learning:
     panel: Bool[np.ndarray, " G"] | None = None
 
 
-def _fit(
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Taught:
+    """What was learned, and of the reference the cells it was learned from; ``measured`` are the genes read."""
+
+    saved: SavedAnnotator
+    obs: pd.DataFrame
+    embedding: Float[np.ndarray, "A P"]
+    counts: csr_matrix
+    measured: Bool[np.ndarray, " G"]
+
+
+def learn(
     reference: AnnData | str | os.PathLike[str],
     known: ReferenceLabels,
     inference: Inference,
     model: PretrainedModel,
     options: Learning,
     reading: dict[str, Any],
-) -> SavedAnnotator:
+) -> Taught:
     """Embed and learn the cells drawn, in the genes that the reference, and where given the query, measured."""
     labelled = np.flatnonzero(known.used)
     drawn, counted = draw_cells(known.labels[labelled])
@@ -268,9 +255,10 @@ def _fit(
         each=lambda block, _: parts.append(block),
         **reading,
     )
+    counts = vstack(parts, format="csr")
     annotator = Annotator.fit(
         found.embedding[rows],
-        vstack(parts, format="csr"),
+        counts,
         known.labels[rows],
         read=found.measured,
         counted=counted,
@@ -285,7 +273,8 @@ def _fit(
             UserWarning,
             stacklevel=3,
         )
-    taught = np.isfinite(found.embedding).all(axis=1)
+    read = np.isfinite(found.embedding[rows]).all(axis=1)
+    taught = rows[read]
     names, numbers = np.unique(known.labels[taught], return_counts=True)
     card = {
         "label_key": known.label_key,
@@ -296,7 +285,62 @@ def _fit(
     }
     if known.ids is not None:
         card["ontology"] = {"labels": list(known.ids), "ids": list(known.ids.values())}
-    return SavedAnnotator(annotator=annotator, card=card)
+    return Taught(
+        saved=SavedAnnotator(annotator=annotator, card=card),
+        obs=found.obs.iloc[taught],
+        embedding=found.embedding[taught],
+        counts=counts[np.flatnonzero(read)],
+        measured=found.measured,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Answers:
+    """Cells asked for, where they lie, what is said of them, and the record of how."""
+
+    asked: CellVectors
+    cells: Views
+    annotation: Annotation
+    record: dict[str, Any]
+
+
+def answer(
+    query: AnnData | str | os.PathLike[str],
+    saved: SavedAnnotator,
+    inference: Inference,
+    model: PretrainedModel,
+    reading: dict[str, Any],
+    *,
+    error_rate: float,
+    novelty_rate: float,
+) -> Answers:
+    """Embed a query as the reference was, and say what its cells are; warn of what makes the answers worth less."""
+    _warn_of_few(saved, error_rate, novelty_rate)
+    read, space = saved.card["model"]["options"], saved.annotator.learned.space
+    placed: list[Float[np.ndarray, "b C"]] = []
+    asked = read_vectors(
+        query,
+        inference,
+        model,
+        pool=read["pool"],
+        read_depth=read["read_depth"],
+        each=lambda block, measured: placed.append(space.place(block, measured)),
+        **reading,
+    )
+    _warn_of_panel(space.share_of(asked.measured))
+    cells = Views(embedding=asked.embedding, components=np.concatenate(placed))
+    annotation = saved.annotator.annotate(cells, error_rate=error_rate, novelty_rate=novelty_rate)
+    _warn_of_strange(annotation, novelty_rate)
+    learned = {
+        "method": saved.annotator.method,
+        "temperature": saved.annotator.temperature,
+        "held_out": dict(saved.annotator.held_out),
+        "error_rate": error_rate,
+        "novelty_rate": novelty_rate,
+        "aligned": annotation.aligned,
+    }
+    record = asked.record | learned | {"annotator": dict(saved.card)}
+    return Answers(asked=asked, cells=cells, annotation=annotation, record=record)
 
 
 def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) -> None:
@@ -308,7 +352,7 @@ def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) 
                 f"{number:,} cells of the reference could be held out, so {name}={rate:g} {then}; label more cells, "
                 f"or ask for {1 / (number + 1):.2g}.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
@@ -319,7 +363,7 @@ def _warn_of_strange(annotation: Annotation, novelty_rate: float) -> None:
             f"{number / known:.0%} of the cells are unknown, where {novelty_rate:.0%} were to be expected: types that "
             "the reference lacks, or cells made or measured in another way, whose confidence may not hold.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -336,18 +380,21 @@ def _check_cells(
     return found.match.measured, counts
 
 
-def _check_shared(
+def shared_panel(
+    query: AnnData | str | os.PathLike[str],
     reference: AnnData | str | os.PathLike[str],
     model: PretrainedModel,
-    panel: Bool[np.ndarray, " G"],
     min_genes: int,
-) -> None:
+) -> Bool[np.ndarray, " G"]:
+    """Return the genes that the query measured; refuse a pair before the reference is embedded, maybe for an hour."""
+    panel, _ = _check_cells(query, model, min_genes)
     _, counts = _check_cells(reference, model, min_genes)
     held = counts[panel].sum() / max(counts.sum(), 1)
     if held < 0.5:
         raise GeneMatchError(
             f"the genes that the query measured hold {held:.0%} of the reference's counts; at least half are needed."
         )
+    return panel
 
 
 def _warn_of_panel(share: float) -> None:
@@ -356,5 +403,5 @@ def _warn_of_panel(share: float) -> None:
             f"the genes measured here hold {share:.0%} of the counts that the annotator learned from, and confidence, "
             "possible labels and unknown were checked with all; give reference= to have it read in these genes.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
