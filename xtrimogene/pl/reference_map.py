@@ -52,7 +52,7 @@ def reference_map(adata: AnnData, *, key: str = "xtrimogene") -> tuple["Axes", "
     colours = _colours(label)
     rows = -(-len(colours) // 7)
     figure, (known, labelled, sure) = pyplot.subplots(
-        1, 3, figsize=(WIDTH, HEIGHT + 0.25 * rows), layout="constrained", sharex=True, sharey=True
+        1, 3, figsize=(WIDTH, HEIGHT + 0.25 * (rows + 1)), layout="constrained", sharex=True, sharey=True
     )
     for ax in (labelled, sure):
         ax.scatter(*plane[~asked].T, color=GREY, zorder=1, **dots)
