@@ -14,7 +14,6 @@ bootstrap over cells and seeds. It needs harmonypy beside the extra eval.
 """
 
 import json
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -45,7 +44,6 @@ Labels = Shaped[np.ndarray, " T"]
 
 def main() -> None:
     options = read_options(__doc__)
-    logging.getLogger("scib_metrics").setLevel(logging.WARNING)
     model, _, tasks, placed = prepare(options)
     report: dict[str, Any] = {"sha256": model.sha256, "tasks": []}
     for task in tasks:

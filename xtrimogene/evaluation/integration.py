@@ -7,6 +7,7 @@ the data before they were integrated. Neighbours are exact.
 Letters: N cells; P width of an embedding.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,9 +135,15 @@ def _scib_metrics() -> ModuleType:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Pass over what scib-metrics and jax say to their own authors."""
+    """Pass over what scib-metrics and jax say to their own authors, and of each label that has too few cells."""
+    logger = logging.getLogger("scib_metrics")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", ImportWarning)
-        yield
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
