@@ -108,5 +108,10 @@ def _draw_legend(
         for name, colour in colours.items()
     ]  # fmt: skip
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=-(-len(handles) // rows), frameon=False, fontsize=9
+        handles=handles,
+        title="(cells of the reference + of the query)",
+        loc="outside lower center",
+        ncols=-(-len(handles) // rows),
+        frameon=False,
+        fontsize=9,
     )
