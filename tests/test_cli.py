@@ -30,6 +30,7 @@ COMMANDS = [
     ["check"],
     ["embed"],
     ["annotate"],
+    ["map"],
     ["index"],
     ["search"],
     ["convert", "scfoundation"],
@@ -169,6 +170,31 @@ def test_annotate_writes_what_tl_annotate_gives(
         code == 2
         and said == "error: annotate needs reference= with label_key=, or annotator= without any option of learning.\n"
     )
+
+
+def test_map_writes_what_tl_map_to_reference_gives(
+    run: Run, cells: Path, tiny_folder: Path, tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    known, out = cells.with_name("known.h5ad"), cells.with_name("out.h5ad")
+    make_cells(num_cells=30, seed=1).write_h5ad(known)
+    options = ["--label-key", "cell_type", "--no-baselines", "--no-umap", "--error-rate", "0.2", "--model", tiny_folder]
+    code, said, warned = run("map", cells, known, out, *options)
+    assert (code, warned) == (0, "")
+    learning = {"label_key": "cell_type", "baselines": False, "umap": False, "error_rate": 0.2, "model": tiny_model}
+    wanted, written = tl.map_to_reference(make_cells(), known, **learning), read_h5ad(out)
+    pd.testing.assert_frame_equal(written.obs, wanted.obs)
+    np.testing.assert_array_equal(written.obsm["X_xtrimogene"], wanted.obsm["X_xtrimogene"])
+    *labels, there, worth, _, _ = said.splitlines()
+    numbers = wanted.obs["xtrimogene_label"][30:].value_counts()
+    assert labels == [f"{number:>9,}  {label}" for label, number in numbers.items() if number]
+    assert there == f"{out}: 12 cells of the query on 30 of the reference, in obsm 'X_xtrimogene'"
+    assert worth.startswith("Held out by cell: macro-F1")
+
+    code, _, said = run("map", cells, known, known, *options, "--overwrite")
+    assert code == 2 and said == f"error: OUT is the input {known}, and OUT has no X; name another file.\n"
+    options[1] = "kind"
+    code, _, said = run("map", cells, known, cells.with_name("no.h5ad"), *options)
+    assert code == 2 and said == "error: the reference's obs has no 'kind', it has cell_type.\n"
 
 
 def test_an_existing_file_is_kept_unless_told(run: Run, cells: Path, tiny_folder: Path) -> None:

@@ -258,6 +258,65 @@ def _markers(given: list[str]) -> dict[str, list[str]]:
     return described
 
 
+@app.command(name="map", epilog="Example:  xtrimogene map cells.h5ad known.h5ad mapped.h5ad --label-key cell_type")
+def map_to_reference(
+    query: Annotated[Path, typer.Argument(metavar="QUERY", help="Cells: an .h5ad file or a .zarr directory.")],
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Labelled cells, as one of these.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .h5ad to write: cells of both, without X.")],
+    label_key: Annotated[str, typer.Option(help="The reference's column of obs with the cell types.")],
+    group_key: Annotated[
+        str | None, typer.Option(help="Its donors, studies or batches: confidence is checked in those held out.")
+    ] = None,
+    model: Model = "demo",
+    method: Annotated[
+        Literal["ensemble", "linear", "knn", "match"], typer.Option(help="How labels are learned.")
+    ] = "ensemble",
+    baselines: Annotated[bool, typer.Option(help="Say whether PCA or all genes would do better here.")] = True,
+    align: Annotated[bool, typer.Option(help="Take out what moves all types alike, as a protocol does.")] = True,
+    error_rate: Annotated[float, typer.Option(help="How seldom the right label is not among the possible.")] = 0.1,
+    novelty_rate: Annotated[float, typer.Option(help="How seldom a known kind of cell is called unknown.")] = 0.05,
+    umap: Annotated[bool, typer.Option(help="Add a UMAP of the reference with the query on it.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the UMAP.")] = 0,
+    key_added: Annotated[str, typer.Option(help="How the new columns of obs begin.")] = "xtrimogene",
+    device: Device = None,
+    min_genes: MinGenes = 200,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Lay cells onto a labelled reference: one space for both, its labels, its UMAP."""
+    for source in (query, reference):
+        _check_target(source, out, overwrite)
+    from xtrimogene import tl
+    from xtrimogene.tasks.annotation.screen import held_out_lines
+
+    mapped = tl.map_to_reference(
+        query,
+        reference,
+        label_key=label_key,
+        group_key=group_key,
+        model=model,
+        method=method,
+        baselines=baselines,
+        align=align,
+        error_rate=error_rate,
+        novelty_rate=novelty_rate,
+        umap=umap,
+        seed=seed,
+        key_added=key_added,
+        device=device,
+        min_genes=min_genes,
+    )
+    _write(mapped, out)
+    asked = mapped.obs[f"{key_added}_source"] == "query"
+    for label, number in mapped.obs.loc[asked, f"{key_added}_label"].value_counts().items():
+        if number:
+            typer.echo(f"{number:>9,}  {label}")
+    record = mapped.uns[f"{key_added}_map"]
+    keys = " and ".join(repr(key) for key in mapped.obsm)
+    typer.echo(f"{out}: {asked.sum():,} cells of the query on {(~asked).sum():,} of the reference, in obsm {keys}")
+    for line in held_out_lines(record["held_out"], held_out_by=record["annotator"]["held_out_by"]):
+        typer.echo(line)
+
+
 @app.command(epilog="Example:  xtrimogene index blood.h5ad lung.h5ad atlas-index --column cell_type --column donor")
 def index(
     sources: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Cells: .h5ad files, .zarr directories.")],

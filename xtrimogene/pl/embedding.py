@@ -1,6 +1,5 @@
 """Cells of an embedding, one dot each."""
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from anndata import AnnData
 from jaxtyping import Float, Float32
 
 from xtrimogene.errors import FieldError
+from xtrimogene.tasks.umap_layout import MIN_DISTANCE, NUM_NEIGHBORS, umap_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FEW_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _WHEEL = (*range(0, 14, 2), *range(16, 20, 2), *range(1, 14, 2), *range(17, 20, 2))  # without its greys
 GREY = "#D8D8D8"
-_MOST_LABELS = 60
+MOST_LABELS = 60
 
 
 def umap_coordinates(embedding: Float[np.ndarray, "cells width"], *, seed: int = 0) -> Float32[np.ndarray, "cells 2"]:
@@ -25,16 +25,14 @@ def umap_coordinates(embedding: Float[np.ndarray, "cells width"], *, seed: int =
 
     Distances on the plane are for looking only: what is near is alike, what is far says little.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ImportWarning)  # it would like Tensorflow for a part that is not used
-        from umap import UMAP
-
     known = np.isfinite(embedding).all(axis=1)
     plane = np.full((len(embedding), 2), np.nan, np.float32)
     num_known = int(known.sum())
     if num_known < 5:
         raise FieldError(f"{num_known} cells have an embedding; at least 5 are needed for a UMAP.")
-    layout = UMAP(n_neighbors=min(15, num_known - 1), min_dist=0.3, random_state=seed, n_jobs=1)
+    layout = umap_class()(
+        n_neighbors=min(NUM_NEIGHBORS, num_known - 1), min_dist=MIN_DISTANCE, random_state=seed, n_jobs=1
+    )
     plane[known] = layout.fit_transform(embedding[known])
     return plane
 
@@ -103,12 +101,13 @@ def new_axes(width: float, height: float) -> "Axes":
     return ax
 
 
+def dot_style(number: int) -> dict[str, Any]:
+    """Return how so many cells are drawn."""
+    return {"s": float(np.clip(12_000 / max(number, 1), 2, 24)), "linewidths": 0, "rasterized": True}
+
+
 def _draw(ax: "Axes", plane: Float[np.ndarray, "cells 2"], values: pd.Series | None) -> None:
-    dots: dict[str, Any] = {
-        "s": float(np.clip(12_000 / max(len(plane), 1), 2, 24)),
-        "linewidths": 0,
-        "rasterized": True,
-    }
+    dots = dot_style(len(plane))
     if values is None:
         ax.scatter(*plane.T, color=FEW_COLOURS[0], **dots)
         return
@@ -127,11 +126,11 @@ def _draw_labels(ax: "Axes", plane: Float[np.ndarray, "cells 2"], labels: pd.Ser
     from matplotlib.lines import Line2D
 
     names = [str(name) for name in labels.cat.categories]
-    if len(names) > _MOST_LABELS:
+    if len(names) > MOST_LABELS:
         raise FieldError(
-            f"{labels.name!r} has {len(names):,} different labels; at most {_MOST_LABELS} can be told apart."
+            f"{labels.name!r} has {len(names):,} different labels; at most {MOST_LABELS} can be told apart."
         )
-    colours = _colours(len(names))
+    colours = label_colours(len(names))
     codes = labels.cat.codes.to_numpy()
     order = np.random.default_rng(0).permutation(np.flatnonzero(codes >= 0))  # no label hides another for its name
     x, y = plane[order].T
@@ -148,7 +147,8 @@ def _draw_labels(ax: "Axes", plane: Float[np.ndarray, "cells 2"], labels: pd.Ser
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, ncols=columns, fontsize=9)
 
 
-def _colours(number: int) -> list[Any]:
+def label_colours(number: int) -> list[Any]:
+    """Return so many colours, apart from grey."""
     import matplotlib
 
     if number <= len(FEW_COLOURS):

@@ -1,38 +1,27 @@
 """Cell types of a query, learned from a labelled reference."""
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Bool, Float
-from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel, load, require_new_folder
-from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.cell_ontology import CellOntology
-from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.errors import ConfigError, GeneMatchError
+from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation import voting
-from xtrimogene.tasks.annotation.annotator import Annotation, Annotator, check_candidates, check_options
-from xtrimogene.tasks.annotation.annotator_folder import (
-    SavedAnnotator,
-    load_annotator,
-    save_annotator,
-)
-from xtrimogene.tasks.annotation.latent_expression import LatentExpression
-from xtrimogene.tasks.annotation.learned import AnnotationMethod, Views, draw_cells
+from xtrimogene.tasks.annotation.annotator import check_candidates, check_options
+from xtrimogene.tasks.annotation.annotator_folder import load_annotator, save_annotator
+from xtrimogene.tasks.annotation.learned import AnnotationMethod
 from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns
-from xtrimogene.tl.embedding import read_vectors, record_key, require_model, warn_of_unread
-from xtrimogene.tl.reference_labels import ReferenceLabels, read_labels
-
-LEAST_STRANGE = 10  # cells that may well be so among few
+from xtrimogene.tl.answering import answer
+from xtrimogene.tl.embedding import record_key, require_model, warn_of_unread
+from xtrimogene.tl.learning import Learning, learn, shared_panel
+from xtrimogene.tl.reference_labels import read_labels
 
 
 def annotate(
@@ -133,41 +122,28 @@ def annotate(
         check_candidates(np.unique(labels.labels[labels.used]), candidates, described, method or "ensemble")
         inference = Inference(loaded, device=device, token_budget=token_budget)
         ontology = None if ontology_key is None else CellOntology()
-        panel, _ = _check_cells(query, loaded, min_genes)  # before the reference is embedded, which may take an hour
-        _check_shared(reference, loaded, panel, min_genes)
         options = Learning(
             method=method or "ensemble",
             align=True if align is None else align,
             baselines=True if baselines is None else baselines,
-            panel=panel,
+            panel=shared_panel(query, reference, loaded, min_genes),
         )
-        saved = _fit(reference, labels, inference, loaded, options, reading)
+        saved = learn(reference, labels, inference, loaded, options, reading).saved
     else:
         raise ConfigError("annotate needs reference= with label_key=, or annotator= without any option of learning.")
-    learned = saved.annotator.learned
-    check_candidates(learned.labels, candidates, described, saved.annotator.method)
-    _warn_of_few(saved, error_rate, novelty_rate)
-    read = saved.card["model"]["options"]
-    seen: list[Views] = []
-    asked = read_vectors(
+    answers = answer(
         query,
+        saved,
         inference,
         loaded,
-        pool=read["pool"],
-        read_depth=read["read_depth"],
-        each=lambda block, measured: seen.append(learned.view(no_vectors(block), block, measured, described=described)),
-        **reading,
-    )
-    warn_of_unread(asked)
-    _warn_of_panel(learned.space.share_of(asked.measured))
-    annotation = saved.annotator.annotate(
-        Views.join(seen, asked.embedding),
+        reading,
         error_rate=error_rate,
         novelty_rate=novelty_rate,
         candidates=candidates,
         described=described,
     )
-    _warn_of_strange(annotation, novelty_rate)
+    asked, annotation = answers.asked, answers.annotation
+    warn_of_unread(asked)
     written = query if isinstance(query, AnnData) else AnnData(obs=asked.obs)
     columns = answer_columns(annotation)
     if ontology is not None:
@@ -176,18 +152,10 @@ def annotate(
         columns["voted"] = label_column(annotation, voting.vote(asked.embedding, annotation.probabilities))
     for name, column in columns.items():
         written.obs[f"{key_added}_{name}"] = pd.Series(column, index=asked.obs.index)
-    made = {
-        "method": saved.annotator.method,
-        "temperature": saved.annotator.temperature,
-        "held_out": dict(saved.annotator.held_out),
-        "error_rate": error_rate,
-        "novelty_rate": novelty_rate,
-        "aligned": annotation.aligned,
-        "candidates": list(annotation.labels),
-    }
+    record = answers.record
     if markers:
-        made["described"] = [f"{name}: {', '.join(genes)}" for name, genes in markers.items()]
-    written.uns[f"{key_added}_annotation"] = asked.record | made | {"annotator": dict(saved.card)}
+        record["described"] = [f"{name}: {', '.join(genes)}" for name, genes in markers.items()]
+    written.uns[f"{key_added}_annotation"] = record
     return written
 
 
@@ -255,133 +223,4 @@ def fit_annotator(
     inference = Inference(loaded, device=device, token_budget=token_budget)
     reading = {"min_genes": min_genes, "progress": progress}
     options = Learning(method=method, align=align, baselines=baselines)
-    return save_annotator(_fit(reference, labels, inference, loaded, options, reading), folder)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Learning:
-    """How to learn; ``panel`` are the genes that a query measured."""
-
-    method: AnnotationMethod
-    align: bool
-    baselines: bool
-    panel: Bool[np.ndarray, " G"] | None = None
-
-
-def no_vectors(block: csr_matrix) -> Float[np.ndarray, "b 0"]:
-    return np.empty((block.shape[0], 0))
-
-
-def _fit(
-    reference: AnnData | str | os.PathLike[str],
-    known: ReferenceLabels,
-    inference: Inference,
-    model: PretrainedModel,
-    options: Learning,
-    reading: dict[str, Any],
-) -> SavedAnnotator:
-    """Embed and learn the cells drawn, in the genes that the reference, and where given the query, measured."""
-    labelled = np.flatnonzero(known.used)
-    drawn, counted = draw_cells(known.labels[labelled])
-    rows = labelled[drawn]
-    parts: list[csr_matrix] = []
-    found = read_vectors(
-        reference,
-        inference,
-        model,
-        only=np.isin(np.arange(len(known.used)), rows),
-        panel=options.panel,
-        each=lambda block, _: parts.append(block),
-        **reading,
-    )
-    annotator = Annotator.fit(
-        found.embedding[rows],
-        vstack(parts, format="csr"),
-        known.labels[rows],
-        read=found.measured,
-        counted=counted,
-        method=options.method,
-        groups=None if known.groups is None else known.groups[rows],
-        align=options.align,
-        baselines=options.baselines,
-        expression=LatentExpression.of(model.network) if options.method == "match" else None,
-    )
-    if found.num_unread:
-        warnings.warn(
-            f"{found.num_unread:,} cells of the reference have no counts in the model's genes and teach nothing.",
-            UserWarning,
-            stacklevel=3,
-        )
-    taught = np.isfinite(found.embedding).all(axis=1)
-    names, numbers = np.unique(known.labels[taught], return_counts=True)
-    card = {
-        "label_key": known.label_key,
-        "held_out_by": known.group_key or "cell",
-        "labels": names.tolist(),  # and their cells as two lists: a key of .h5ad may hold no "/", a label may
-        "cells": numbers.tolist(),
-        "model": found.record,
-    }
-    if known.ids is not None:
-        card["ontology"] = {"labels": list(known.ids), "ids": list(known.ids.values())}
-    return SavedAnnotator(annotator=annotator, card=card)
-
-
-def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) -> None:
-    number = len(saved.annotator.of_right_labels)
-    rates = {"error_rate": (error_rate, "excludes no label"), "novelty_rate": (novelty_rate, "calls no cell unknown")}
-    for name, (rate, then) in rates.items():
-        if rate < 1 / (number + 1):
-            warnings.warn(
-                f"{number:,} cells of the reference could be held out, so {name}={rate:g} {then}; label more cells, "
-                f"or ask for {1 / (number + 1):.2g}.",
-                UserWarning,
-                stacklevel=3,
-            )
-
-
-def _warn_of_strange(annotation: Annotation, novelty_rate: float) -> None:
-    number, known = int(annotation.novel.sum()), int((annotation.best >= 0).sum())
-    if number > max(3 * novelty_rate * known, LEAST_STRANGE):
-        warnings.warn(
-            f"{number / known:.0%} of the cells are unknown, where {novelty_rate:.0%} were to be expected: types that "
-            "the reference lacks, or cells made or measured in another way, whose confidence may not hold.",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _check_cells(
-    adata: AnnData | str | os.PathLike[str], model: PretrainedModel, min_genes: int
-) -> tuple[Bool[np.ndarray, " G"], Float[np.ndarray, " G"]]:
-    """Return which genes are measured, and their counts in the rows looked at; warnings come with embedding."""
-    with open_cells(adata) as cells, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        found = MatchedCounts.find(cells, model.genes)
-        found.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
-    target, matched = found.match.target, found.match.target >= 0
-    counts = np.bincount(target[matched], found.counts_per_column[matched], minlength=len(found.match.measured))
-    return found.match.measured, counts
-
-
-def _check_shared(
-    reference: AnnData | str | os.PathLike[str],
-    model: PretrainedModel,
-    panel: Bool[np.ndarray, " G"],
-    min_genes: int,
-) -> None:
-    _, counts = _check_cells(reference, model, min_genes)
-    held = counts[panel].sum() / max(counts.sum(), 1)
-    if held < 0.5:
-        raise GeneMatchError(
-            f"the genes that the query measured hold {held:.0%} of the reference's counts; at least half are needed."
-        )
-
-
-def _warn_of_panel(share: float) -> None:
-    if share < 0.9:
-        warnings.warn(
-            f"the genes measured here hold {share:.0%} of the counts that the annotator learned from, and confidence, "
-            "possible labels and unknown were checked with all; give reference= to have it read in these genes.",
-            UserWarning,
-            stacklevel=3,
-        )
+    return save_annotator(learn(reference, labels, inference, loaded, options, reading).saved, folder)

@@ -241,7 +241,7 @@ def fit_scorer(
     expression: LatentExpression | None,
     seed: int = 0,
 ) -> PairScorer:
-    """Learn from held-out cells which pairs belong together, with all labels and with one after the other left out.
+    """Learn from held-out cells which pairs belong together, with one label after the other left out.
 
     So the scorer has seen what the others say of a cell whose label they lack, and what markers say of it: some of the
     best of the label left out, as a person would name them. It has a few weights, so 1,000 cells and 8 labels do.
@@ -264,7 +264,8 @@ def fit_scorer(
     of_cells: list[Pairs] = []
     of_markers: list[Pairs] = []
     folds = folds_by_cell(labels, num_folds=NUM_FOLDS, seed=seed)
-    for place, label in enumerate([*NUM_FOLDS * [None], *left_out]):
+    whole = [None] * NUM_FOLDS if len(names) == 2 else []  # of one label alone nothing is learned
+    for place, label in enumerate([*whole, *left_out]):
         train, test = folds[place % NUM_FOLDS].train, folds[place % NUM_FOLDS].test
         kept = train[labels[train] != label] if label is not None else train
         learned = Learned.fit("ensemble", embedding[kept], counts[kept], labels[kept], read=read, seed=seed)
