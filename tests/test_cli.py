@@ -172,6 +172,26 @@ def test_annotate_writes_what_tl_annotate_gives(
     )
 
 
+def test_annotate_takes_candidates_and_markers(
+    run: Run, cells: Path, tiny_folder: Path, tiny_model: PretrainedModel, make_cells: MakeCells
+) -> None:
+    known, out = cells.with_name("known.h5ad"), cells.with_name("out.h5ad")
+    make_cells(num_cells=60, seed=1).write_h5ad(known)
+    learning = ["--reference", known, "--label-key", "cell_type", "--method", "match", "--no-baselines"]
+    learning += ["--error-rate", "0.2", "--model", tiny_folder]
+    first, second, third = tiny_model.genes.symbols[:3]
+    kind = sorted(set(make_cells(num_cells=60, seed=1).obs["cell_type"]))[0]
+    described = ["--marker", f" new = {first},{second} ", "--marker", f"other={third}"]
+    code, _, warned = run("annotate", cells, out, *learning, *described, "--candidate", kind, "--candidate", "new")
+    assert (code, warned) == (0, "")
+    record = read_h5ad(out).uns["xtrimogene_annotation"]
+    assert list(record["candidates"]) == [kind, "new"]
+    assert list(record["described"]) == [f"new: {first}, {second}", f"other: {third}"]
+    for wrong in ("new", "new=", "=CD3D", "new= , "):
+        code, _, said = run("annotate", cells, cells.with_name("no.h5ad"), *learning, "--marker", wrong)
+        assert code == 2 and "a label and its genes are needed, such as Platelet=PPBP,PF4" in said
+
+
 def test_map_writes_what_tl_map_to_reference_gives(
     run: Run, cells: Path, tiny_folder: Path, tiny_model: PretrainedModel, make_cells: MakeCells
 ) -> None:

@@ -95,6 +95,26 @@ print(f"unknown: {again.obs['xtrimogene_unknown'][lacking].mean():.2f} of the ce
 print(f"unknown: {again.obs['xtrimogene_unknown'][~lacking].mean():.2f} of the others")
 
 # %% [markdown]
+# You know more than the reference does: B cells express MS4A1, CD79A and CD79B. With `method="match"` each pair of a
+# cell and a label is judged by itself, so a label may be added by its marker genes alone, or left out
+# (`candidates=[...]`, as for a sorted sample). Markers are looked for in what was measured and, where counting missed
+# them, in what the model's latent vector says.
+
+# %%
+xt.tl.annotate(
+    again,
+    reference=without,
+    label_key="cell_type",
+    group_key="lane",
+    method="match",
+    markers={"B cells": ["MS4A1", "CD79A", "CD79B"], "Plasma cells": ["MZB1", "SDC1", "XBP1", "JCHAIN"]},
+    baselines=False,
+)
+named = again.obs["xtrimogene_label"].astype(str)
+print(f"named right: {(named == true)[lacking].mean():.2f} of the cells that the reference lacks")
+print(f"named right: {(named == true)[~lacking].mean():.2f} of the others")
+
+# %% [markdown]
 # ## Ids, and what possible labels have in common
 #
 # With ids of the Cell Ontology in the reference, a cell that may be a CD4 or a CD8 T cell is called a T cell.

@@ -196,6 +196,7 @@ def test_a_described_label_is_given_and_is_not_novel(reference: Any, draw_kinds:
     assert (found.best == np.repeat([0, 1, 2], 50)).all() and found.novel.mean() < 0.1
     only = annotator.annotate(cells, described=described, candidates=["T cell", "platelet"])
     assert only.labels == ("T cell", "platelet") and (only.best[50:] == np.repeat([0, 1], 50)).all()
+    assert only.novel[100:].mean() < 0.1
 
 
 @pytest.mark.parametrize(

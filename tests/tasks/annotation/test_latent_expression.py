@@ -10,6 +10,9 @@ from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 
 def test_it_says_what_the_network_says(tiny_model: PretrainedModel) -> None:
     network = XTrimoGene(replace(tiny_model.config, latent_dim=6, pool="latent"), seed=1).eval()
+    assert network.latent_head is not None
+    with torch.no_grad():
+        network.latent_head.depth.weight.fill_(0.3)
     expression = LatentExpression.of(network)
     assert expression is not None
     latent = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 from xtrimogene.errors import ConfigError
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
-from xtrimogene.tasks.annotation.learned import Learned, fit_scorer
+from xtrimogene.tasks.annotation.learned import Learned, Views, fit_scorer
 from xtrimogene.tasks.annotation.matching import MarkerEvidence, MarkerValues, Pairs, PairScorer, evidence_of_pairs
 
 PLATELET = {"platelet": np.arange(20, 25)}
@@ -97,6 +97,41 @@ def test_the_scorer_learns_from_labels_left_out(draw_kinds: Any) -> None:
     scorer = fit_scorer(cells.embedding, cells.counts, cells.labels, read=cells.read, expression=None)
     assert scorer.of_cells[[0, 2]].min() > 0 > scorer.of_cells[1], "probable, near, full of markers"
     assert scorer.of_markers[0] > 0 > scorer.of_markers[1]
+
+
+def test_each_label_is_left_out_and_all_weigh_alike(draw_kinds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = draw_kinds({"B cell": 60, "T cell": 20, "platelet": 9})
+    learn, weigh = Learned.fit, Pairs.fit
+    seen: list[set[str]] = []
+    pairs: list[Pairs] = []
+
+    def fit(method: str, embedding: np.ndarray, counts: csr_matrix, labels: np.ndarray, **options: Any) -> Learned:
+        seen.append(set(labels.tolist()))
+        return learn(method, embedding, counts, labels, **options)
+
+    monkeypatch.setattr(Learned, "fit", staticmethod(fit))
+    monkeypatch.setattr(Pairs, "fit", lambda self: pairs.append(self) or weigh(self))
+    fit_scorer(cells.embedding, cells.counts, cells.labels, read=cells.read, expression=None)
+    every = {"B cell", "T cell", "platelet"}
+    assert sorted(map(sorted, seen)) == sorted(sorted(every - {label}) for label in every)
+    of_cells, of_markers = pairs
+    np.testing.assert_allclose(of_cells.weight[of_cells.right].sum(), 3 * 2, err_msg="three folds of two labels")
+    np.testing.assert_allclose(
+        of_markers.weight[of_markers.right].sum(), 3 * 3, err_msg="three labels, described thrice"
+    )
+    np.testing.assert_allclose(of_markers.weight.sum(), 3 * 3 * 3)
+
+
+def test_views_of_parts_are_the_view_of_all(reference: Any) -> None:
+    learned = reference.learn("match")
+    whole = reference.seen_by(learned)
+    parts = [
+        reference.rows(rows).at(np.empty((len(rows), 0))).seen_by(learned)
+        for rows in (np.arange(30), np.arange(30, 100))
+    ]
+    np.testing.assert_allclose(learned.scores(Views.join(parts, reference.embedding)), learned.scores(whole), atol=1e-5)
+    odd = np.arange(1, 100, 2)
+    np.testing.assert_allclose(learned.scores(whole.rows(odd)), learned.scores(whole)[odd], atol=1e-9)
 
 
 def test_too_few_cells_to_learn_what_a_pair_is(draw_kinds: Any) -> None:
