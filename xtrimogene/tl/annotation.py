@@ -191,7 +191,8 @@ def fit_annotator(
         "ensemble": the mean probability of two logistic regressions, on the embedding and on the reference's HVG + PCA.
         "linear": that on the embedding alone. "knn": the 15 nearest cells of the reference vote. "match": each pair of
         a cell and a label is judged by itself, by what the ensemble says and by the label's marker genes, so that
-        `annotate` may be given labels that the reference lacks; of labels that have cells the ensemble tells a little more.
+        `annotate` may be given labels that the reference lacks; where labels have cells, the ensemble does a little
+        better.
     align
         Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them.
         It needs ten cells each of three types that lie near the reference and are displaced alike, and is left out
