@@ -187,7 +187,7 @@ def test_annotate_takes_candidates_and_markers(
     record = read_h5ad(out).uns["xtrimogene_annotation"]
     assert list(record["candidates"]) == [kind, "new"]
     assert list(record["described"]) == [f"new: {first}, {second}", f"other: {third}"]
-    for wrong in ("new", "new=", "=CD3D", "new= , "):
+    for wrong in ("new", "new=", "=CD3D", "new= , "):  # a label may hold "=", a gene does not
         code, _, said = run("annotate", cells, cells.with_name("no.h5ad"), *learning, "--marker", wrong)
         assert code == 2 and "a label and its genes are needed, such as Platelet=PPBP,PF4" in said
 

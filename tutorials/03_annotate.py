@@ -97,19 +97,16 @@ print(f"unknown: {again.obs['xtrimogene_unknown'][~lacking].mean():.2f} of the o
 # %% [markdown]
 # You know more than the reference does: B cells express MS4A1, CD79A and CD79B. With `method="match"` each pair of a
 # cell and a label is judged by itself, so a label may be added by its marker genes alone, or left out
-# (`candidates=[...]`, as for a sorted sample). Markers are looked for in what was measured and, where counting missed
-# them, in what the model's latent vector says.
+# (`candidates=[...]`, as for a sorted sample). Markers are looked for in what was measured and in what the model's
+# latent vector says, also of genes that were not measured, as most of these were not here.
 
 # %%
-xt.tl.annotate(
-    again,
-    reference=without,
-    label_key="cell_type",
-    group_key="lane",
-    method="match",
-    markers={"B cells": ["MS4A1", "CD79A", "CD79B"], "Plasma cells": ["MZB1", "SDC1", "XBP1", "JCHAIN"]},
-    baselines=False,
-)
+markers = {"B cells": ["MS4A1", "CD79A", "CD79B"], "Plasma cells": ["MZB1", "SDC1", "XBP1", "JCHAIN"]}
+learning = {"reference": without, "label_key": "cell_type", "group_key": "lane", "baselines": False}
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    xt.tl.annotate(again, method="match", markers=markers, **learning)
+print(*(one.message for one in said), sep="\n")
 named = again.obs["xtrimogene_label"].astype(str)
 print(f"named right: {(named == true)[lacking].mean():.2f} of the cells that the reference lacks")
 print(f"named right: {(named == true)[~lacking].mean():.2f} of the others")

@@ -248,13 +248,13 @@ def annotate(
 
 def _markers(given: list[str]) -> dict[str, list[str]]:
     """Turn "Platelet=PPBP,PF4" into a label and its genes."""
-    described = {}
+    described: dict[str, list[str]] = {}
     for one in given:
-        name, _, genes = one.partition("=")
+        name, _, genes = one.rpartition("=")
         listed = [gene.strip() for gene in genes.split(",") if gene.strip()]
         if not name.strip() or not listed:
             raise ConfigError(f"--marker {one!r}: a label and its genes are needed, such as Platelet=PPBP,PF4.")
-        described[name.strip()] = listed
+        described.setdefault(name.strip(), []).extend(listed)
     return described
 
 

@@ -63,5 +63,5 @@ def test_a_cell_that_lies_nowhere_has_no_place(layout: UmapLayout) -> None:
 
 
 def test_few_cells_are_refused(known: tuple[np.ndarray, np.ndarray]) -> None:
-    with pytest.raises(ConfigError, match="4 cells have an embedding; at least 5 are needed for a UMAP"):
+    with pytest.raises(ConfigError, match="a UMAP of 4 cells cannot be; at least 5 are needed, or umap=False"):
         UmapLayout.fit(known[0][:4])

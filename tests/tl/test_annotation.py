@@ -330,21 +330,24 @@ def test_few_held_out_cells_are_said(tiny_model: PretrainedModel, make_cells: Ma
 def test_a_type_is_described_by_its_markers(blood: tuple[AnnData, AnnData], tmp_path: Path) -> None:
     reference, query = (cells.copy() for cells in blood)
     learning = {"reference": reference, "label_key": "cell_type", "baselines": False, "progress": False}
-    markers = {"Platelet": ["PPBP", "PF4", "ENSG00000169704"]}
+    markers = {"Platelet": ["TUBB1", "ENSG00000163737", "PF4"]}
     xt.tl.annotate(query, method="match", markers=markers, **learning)
     found, true = query.obs["xtrimogene_label"].astype(str), query.obs["cell_type"].astype(str)
     assert (found == true)[:60].mean() > 0.8
     assert (found == "Platelet").to_numpy()[60:].mean() > 0.8 and not (found == "Platelet").to_numpy()[:60].any()
     record = query.uns["xtrimogene_annotation"]
     assert record["candidates"] == [*KINDS, "Platelet"]
-    assert record["described"] == ["Platelet: PPBP, PF4, ENSG00000169704"]
+    assert record["described"] == ["Platelet: TUBB1, ENSG00000163737, PF4"]
     query.write_h5ad(tmp_path / "annotated.h5ad")
 
     folder = xt.tl.fit_annotator(
         reference, tmp_path / "kept", label_key="cell_type", method="match", baselines=False, progress=False
     )
     again = blood[1].copy()
-    xt.tl.annotate(again, annotator=folder, markers=markers, candidates=["B cells", "Platelet"], progress=False)
+    with pytest.warns(UserWarning) as said:
+        xt.tl.annotate(again, annotator=folder, markers=markers, candidates=["B cells", "Platelet"], progress=False)
+    assert any("is no candidate" in str(one.message) for one in said)
+    assert again.obs["xtrimogene_unknown"].to_numpy()[20:60].mean() > 0.9, "no candidate fits them"
     assert set(again.obs["xtrimogene_label"].astype(str)) <= {"B cells", "Platelet", "unknown"}
     assert (again.obs["xtrimogene_label"].astype(str) == "Platelet").to_numpy()[60:].mean() > 0.8
 
@@ -353,6 +356,14 @@ def test_a_type_is_described_by_its_markers(blood: tuple[AnnData, AnnData], tmp_
     ("options", "error", "words"),
     [
         ({"markers": {"DC": ["XYZ0"]}}, GeneMatchError, "The model has no gene 'XYZ0'"),
+        ({"markers": {"DC": ["XYZ0"]}}, GeneMatchError, "markers of 'DC': "),
+        (
+            {"markers": {"unknown": ["CD1C"]}},
+            ConfigError,
+            "describes 'unknown': a text is needed that is not 'unknown'",
+        ),
+        ({"markers": {"B | T": ["CD1C"]}}, ConfigError, "describes 'B | T': a text is needed"),
+        ({"candidates": "B cells"}, ConfigError, r"candidates='B cells': a list of labels is needed"),
         ({"markers": {"DC": []}}, GeneMatchError, "a list of symbols or Ensembl ids is needed"),
         ({"markers": {"DC": "FCER1A"}}, GeneMatchError, "a list of symbols or Ensembl ids is needed"),
         ({"markers": {"DC": ["FCER1A"]}}, ConfigError, "labels to method='match', and the method is 'ensemble'"),
@@ -364,3 +375,17 @@ def test_markers_and_candidates_that_cannot_be(
 ) -> None:
     with pytest.raises(error, match=words):
         xt.tl.annotate(blood[1].copy(), reference=blood[0], label_key="cell_type", progress=False, **options)
+
+
+def test_what_weakens_named_labels_is_said(blood: tuple[AnnData, AnnData]) -> None:
+    reference, query = (cells.copy() for cells in blood)
+    learning = {"reference": reference, "label_key": "cell_type", "baselines": False, "progress": False}
+    few = query[:, ~query.var_names.isin(["TUBB1"])].copy()
+    markers = {"Platelet": ["TUBB1", "PF4"]}
+    with pytest.warns(UserWarning, match="1 of 2 markers of 'Platelet' were not measured in both, query and reference"):
+        xt.tl.annotate(few, method="match", markers=markers, **learning)
+    with pytest.warns(UserWarning) as said:
+        xt.tl.annotate(query, candidates=pd.Index(["NK cells", "B cells"]), key_added="X_sorted", **learning)
+    assert any("of the cells is no candidate; they get one all the same" in str(one.message) for one in said)
+    assert set(query.obs["sorted_label"].astype(str)) <= {"NK cells", "B cells", "unknown"}
+    assert query.uns["sorted_annotation"]["best_label_no_candidate"] >= 15

@@ -18,6 +18,7 @@ def annotation() -> Annotation:
         confidence=np.array([0.9, 0.5, 0.5, 0.9, 0.5, np.nan]),
         possible=possible,
         novel=np.array([False, False, False, True, False, False]),
+        elsewhere=np.zeros(6, dtype=bool),
         aligned=True,
     )
 

@@ -124,7 +124,8 @@ def _interval_words(result: AnnotationResult) -> str:
     words = (
         "Means over seeds; in brackets, 95 % intervals of a bootstrap over test cells and seeds, paired for "
         "differences. They speak of these donors and studies: the choice of others is not in them. Every method "
-        "learns from the training cells of a split alone."
+        "learns from the training cells of a split alone. Ours is judged by the best label, also of cells that it "
+        "calls unknown, as the others cannot."
     )
     if any("*" in str(score.method) for score in result.scores.scores):
         words += " \\" + STAR

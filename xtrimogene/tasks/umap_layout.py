@@ -42,10 +42,7 @@ class UmapLayout:
         ConfigError
             Fewer than five cells.
         """
-        if len(reference) < LEAST_CELLS:
-            raise ConfigError(
-                f"{len(reference)} cells have an embedding; at least {LEAST_CELLS} are needed for a UMAP."
-            )
+        require_cells(len(reference))
         layout = umap_class()(
             n_neighbors=min(NUM_NEIGHBORS, len(reference) - 1),
             min_dist=MIN_DISTANCE,
@@ -65,6 +62,20 @@ class UmapLayout:
             rows = known[start : start + AT_ONCE]
             plane[rows] = self.umap.transform(np.vstack([self.companion, cells[rows]]))[1:]
         return plane
+
+
+def require_cells(number: int) -> None:
+    """Refuse a reference too small for a UMAP, before long work.
+
+    Raises
+    ------
+    ConfigError
+        Fewer than five cells.
+    """
+    if number < LEAST_CELLS:
+        raise ConfigError(
+            f"a UMAP of {number} cells cannot be; at least {LEAST_CELLS} are needed, or umap=False for none."
+        )
 
 
 def umap_class() -> "type[UMAP]":

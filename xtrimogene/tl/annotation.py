@@ -1,7 +1,7 @@
 """Cell types of a query, learned from a labelled reference."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from xtrimogene.tasks.annotation.learned import AnnotationMethod
 from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns
 from xtrimogene.tl.answering import answer
 from xtrimogene.tl.embedding import record_key, require_model, warn_of_unread
+from xtrimogene.tl.label_options import read_candidates, read_markers
 from xtrimogene.tl.learning import Learning, learn, shared_panel
 from xtrimogene.tl.reference_labels import read_labels
 
@@ -35,7 +36,7 @@ def annotate(
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod | None = None,
     baselines: bool | None = None,
-    candidates: Sequence[str] | None = None,
+    candidates: Iterable[str] | None = None,
     markers: Mapping[str, Sequence[str]] | None = None,
     error_rate: float = 0.1,
     novelty_rate: float = 0.05,
@@ -62,9 +63,12 @@ def annotate(
     model
         As in `embed`; with ``annotator``, the model it was fitted with.
     candidates
-        The labels that may be given, such as those of a sorted sample: confidence is that among them. Default: all.
+        The labels that may be given, such as those of a sorted sample: every cell gets one of them, and confidence is
+        that among them. Default: all.
     markers
         More labels for method "match", each described by its marker genes alone: ``{"Platelet": ["PPBP", "PF4"]}``.
+        No cell of them could be held out: the rates are checked for the other labels. Such a cell is unknown where its
+        markers speak against it rather than for it.
     error_rate
         The share of cells, of those like the reference's, whose right label may be missing from the possible ones.
     novelty_rate
@@ -85,7 +89,7 @@ def annotate(
     have in common, "T cell". With ``vote``, ``xtrimogene_voted``. A cell without counts in the model's genes has none
     of these, and is not unknown.
     ``uns["xtrimogene_annotation"]`` says how, and what the labels and probabilities are worth in cells of the
-    reference that were held out.
+    reference that were held out; there a cell's label counts also where it would be called unknown.
 
     Raises
     ------
@@ -104,12 +108,13 @@ def annotate(
     -----
     UserWarning
         As in `embed`; so few cells could be held out that a rate excludes no label, or calls no cell unknown; or three
-        times as many cells are unknown as the rate says.
+        times as many cells are unknown as the rate says; markers that were not measured; many cells whose best label is
+        no candidate.
     """
     check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
-    record_key(key_added)
+    key_added = record_key(key_added)
     loaded = load(model)
-    described = {name: loaded.genes.places(genes) for name, genes in (markers or {}).items()}
+    described, candidates = read_markers(markers, loaded.genes), read_candidates(candidates)
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
     learning = (reference, label_key, group_key, ontology_key, method, baselines, align)
     if annotator is not None and all(one is None for one in learning):

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int
 from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.annotator import Annotation, check_candidates
 from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator
@@ -67,11 +68,15 @@ def answer(
         **reading,
     )
     _warn_of_panel(learned.space.share_of(asked.measured))
+    if learned.evidence is not None:
+        both = asked.measured & learned.evidence.read
+        _warn_of_markers(described or {}, both, latent=learned.evidence.expression is not None)
     cells = Views.join(seen, asked.embedding)
     annotation = saved.annotator.annotate(
         cells, error_rate=error_rate, novelty_rate=novelty_rate, candidates=candidates, described=described
     )
     _warn_of_strange(annotation, novelty_rate)
+    _warn_of_elsewhere(annotation)
     made = {
         "method": saved.annotator.method,
         "temperature": saved.annotator.temperature,
@@ -80,6 +85,7 @@ def answer(
         "novelty_rate": novelty_rate,
         "aligned": annotation.aligned,
         "candidates": list(annotation.labels),
+        "best_label_no_candidate": int(annotation.elsewhere.sum()),
     }
     record = asked.record | made | {"annotator": dict(saved.card)}
     return Answers(asked=asked, cells=cells, annotation=annotation, record=record)
@@ -114,6 +120,38 @@ def _warn_of_panel(share: float) -> None:
         warnings.warn(
             f"the genes measured here hold {share:.0%} of the counts that the annotator learned from, and confidence, "
             "possible labels and unknown were checked with all; give reference= to have it read in these genes.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_markers(
+    described: Mapping[str, Int[np.ndarray, " m"]], measured: Bool[np.ndarray, " G"], *, latent: bool
+) -> None:
+    for name, genes in described.items():
+        number = int(measured[genes].sum())
+        if not number and not latent:
+            raise ConfigError(
+                f"none of the {len(genes)} markers of {name!r} was measured in the query and the reference, and the "
+                "model has no latent vector to tell of them; name others."
+            )
+        if number < len(genes):
+            left = "the others, and the model's latent vector, speak for it"
+            alone = "the model's latent vector alone speaks for it"
+            warnings.warn(
+                f"{len(genes) - number} of {len(genes)} markers of {name!r} were not measured in both, query and "
+                f"reference; {(left if number else alone) if latent else 'the others speak for it'}.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def _warn_of_elsewhere(annotation: Annotation) -> None:
+    number, known = int(annotation.elsewhere.sum()), int((annotation.best >= 0).sum())
+    if number > max(0.1 * known, LEAST_STRANGE):
+        warnings.warn(
+            f"the best label of {number / known:.0%} of the cells is no candidate; they get one all the same, and its "
+            "confidence does not hold for them. Look at them without candidates=.",
             UserWarning,
             stacklevel=4,
         )

@@ -13,7 +13,7 @@ from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.annotator import check_options
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, Views
 from xtrimogene.tasks.joint_space import EMBEDDING_WEIGHT, JointSpace
-from xtrimogene.tasks.umap_layout import UmapLayout
+from xtrimogene.tasks.umap_layout import UmapLayout, require_cells
 from xtrimogene.tl.answer_columns import answer_columns
 from xtrimogene.tl.answering import answer
 from xtrimogene.tl.embedding import record_key, warn_of_unread
@@ -92,9 +92,11 @@ def map_to_reference(
         As in `annotate`.
     """
     check_options(method=method, error_rate=error_rate, novelty_rate=novelty_rate)
-    record_key(key_added)
+    key_added = record_key(key_added)
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
     labels = read_labels(reference, label_key, group_key, None)
+    if umap:
+        require_cells(int(labels.used.sum()))
     loaded = load(model)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     panel = shared_panel(query, reference, loaded, min_genes)

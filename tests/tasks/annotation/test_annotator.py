@@ -194,9 +194,14 @@ def test_a_described_label_is_given_and_is_not_novel(reference: Any, draw_kinds:
     found = annotator.annotate(cells, described=described)
     assert found.labels == ("B cell", "T cell", "platelet")
     assert (found.best == np.repeat([0, 1, 2], 50)).all() and found.novel.mean() < 0.1
+    assert not found.elsewhere.any()
     only = annotator.annotate(cells, described=described, candidates=["T cell", "platelet"])
     assert only.labels == ("T cell", "platelet") and (only.best[50:] == np.repeat([0, 1], 50)).all()
-    assert only.novel[100:].mean() < 0.1
+    assert only.novel[100:].mean() < 0.1 and (only.elsewhere == np.repeat([True, False, False], 50)).all()
+    wrong = {"platelet": np.arange(30, 35)}  # genes that no kind has
+    cells = annotator.learned.view(asked.embedding, asked.counts, asked.read, described=wrong)
+    alone = annotator.annotate(cells, described=wrong, candidates=["platelet"])
+    assert alone.novel.mean() > 0.9, "what speaks against a label makes it unknown"
 
 
 @pytest.mark.parametrize(

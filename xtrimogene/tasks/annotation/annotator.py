@@ -30,8 +30,9 @@ class Annotation:
     """What is said of each cell; one without an embedding (a NaN row) has no label, no confidence, and is not novel.
 
     ``possible`` are the best label and those that may be the right one, at the error rate asked for; ``novel``: the
-    cell lies farther from the reference than all but the novelty rate of its own cells; ``aligned``: the cells were
-    moved.
+    cell lies farther from the reference than all but the novelty rate of its own cells, or its label is described by
+    markers, and these speak against it; ``elsewhere``: the best of all labels is no candidate; ``aligned``: the cells
+    were moved.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +41,7 @@ class Annotation:
     confidence: Float[np.ndarray, " B"]
     possible: Bool[np.ndarray, "B L"]
     novel: Bool[np.ndarray, " B"]
+    elsewhere: Bool[np.ndarray, " B"]
     aligned: bool
 
 
@@ -150,8 +152,7 @@ class Annotator:
         candidates
             The labels that may be given (default: all): probabilities are those among them.
         described
-            More labels, by their marker genes' places, for "match". A cell of one lies far from the reference by right,
-            and is not novel.
+            More labels, by their marker genes' places, for "match". A cell of one lies far from the reference by right.
 
         Raises
         ------
@@ -167,7 +168,7 @@ class Annotator:
         probabilities = np.full((number, num_labels), np.nan)
         best, confidence = np.full(number, -1), np.full(number, np.nan)
         possible, novel = np.zeros((number, num_labels), dtype=bool), np.zeros(number, dtype=bool)
-        aligned = False
+        aligned, elsewhere = False, np.zeros(number, dtype=bool)
         if known.any():
             asked = cells.rows(known)
             if self.align:
@@ -177,13 +178,15 @@ class Annotator:
                 near, first = self.learned.near(asked), scores.argmax(axis=1)
                 distances -= common_excess(distances[near], first[near], self.strangeness.center, scores.shape[1])
             more = [self.learned.described_scores(asked, genes) for genes in described.values()]
-            scores = np.column_stack([scores, *more])[:, kept]
+            every = np.column_stack([scores, *more])
+            elsewhere[known], scores = ~np.isin(every.argmax(axis=1), kept), every[:, kept]
             probable = softmax(scores / self.temperature, axis=1)  # (b, L)
             probabilities[known] = probable
             best[known], confidence[known] = probable.argmax(axis=1), probable.max(axis=1)
             possible[known] = label_sets(probable, self.of_right_labels, error_rate)
             of_reference = kept[best[known]] < len(self.learned.labels)
-            novel[known] = of_reference & (self.strangeness.share(distances) <= novelty_rate)
+            strange = self.strangeness.share(distances) <= novelty_rate
+            novel[known] = np.where(of_reference, strange, scores.max(axis=1) < 0)
         return Annotation(
             labels=tuple(names[kept].tolist()),
             probabilities=probabilities,
@@ -191,6 +194,7 @@ class Annotator:
             confidence=confidence,
             possible=possible,
             novel=novel,
+            elsewhere=elsewhere,
             aligned=aligned,
         )
 

@@ -188,7 +188,9 @@ def _check(saved: SavedAnnotator) -> None:
         _check_places(classifier.label_of_cell, (num_cells,), len(labels), "label_of_cell")
     _check_places(learned.space.genes, (num_variable,), num_genes, "genes")
     if learned.evidence is not None:
-        markers = learned.evidence.markers
+        markers, read = learned.evidence.markers, learned.evidence.read
+        if read.dtype != bool or read.shape != (num_genes,):
+            raise ValueError("read")
         _check_places(markers, (len(labels), markers.shape[1]), num_genes, "markers")
     if right.min() < 0 or right.max() > 1 or not 0 < annotator.temperature < np.inf:
         raise ValueError("probabilities")

@@ -21,6 +21,7 @@ from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 
 NUM_MARKERS = 10
 LEAST_LOG_PROBABILITY = -12.0
+AT_ONCE = 8_192  # cells whose vectors are expanded together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -67,11 +68,13 @@ class Pairs:
 class MarkerEvidence:
     """What is usual of every gene in the reference's cells; ``markers`` are those of each label, best first.
 
-    ``usual`` is the mean of what was measured; ``center``, the mean cell's embedding, is what the model is asked of.
+    ``usual`` is the mean of what was measured, of the genes ``read``; ``center`` is the mean cell's embedding, of which
+    the model is asked what is usual.
     """
 
     markers: Int[np.ndarray, "L K"]
     usual: Float[np.ndarray, " G"]
+    read: Bool[np.ndarray, " G"]
     center: Float[np.ndarray, " P"]
     expression: LatentExpression | None
 
@@ -98,6 +101,7 @@ class MarkerEvidence:
         return cls(
             markers=np.argsort(-ahead, axis=1, kind="stable")[:, :number],
             usual=np.asarray(values.mean(axis=0), dtype=np.float64).ravel(),
+            read=read,
             center=embedding.mean(axis=0, dtype=np.float64),
             expression=expression,
         )
@@ -105,15 +109,24 @@ class MarkerEvidence:
     def of(
         self, embedding: Float[np.ndarray, "B P"], values: MarkerValues, genes: Int[np.ndarray, " m"]
     ) -> Float[np.ndarray, "B E"]:
-        """Return by how much the mean of these genes exceeds what is usual: measured (0 if none was) and predicted."""
+        """Return by how much the mean of these genes exceeds what is usual: measured (0 if none was) and predicted.
+
+        Measured has to be a gene in both, the reference and these cells.
+        """
         place = np.searchsorted(values.genes, genes)
-        place, read = place[values.measured[place]], genes[values.measured[place]]
+        both = values.measured[place] & self.read[genes]
+        place, read = place[both], genes[both]
         measured = np.zeros(len(embedding))
         if len(read):
             measured = np.asarray(values.values[:, place].mean(axis=1)).ravel() - self.usual[read].mean()
         if self.expression is None:
             return measured[:, None]
-        predicted = self.expression.predict(embedding, genes).mean(axis=1)
+        predicted = np.concatenate(
+            [
+                self.expression.predict(embedding[start : start + AT_ONCE], genes).mean(axis=1)
+                for start in range(0, len(embedding), AT_ONCE)
+            ]
+        )
         return np.column_stack([measured, predicted - self.expression.predict(self.center[None], genes).mean()])
 
     def of_labels(self, embedding: Float[np.ndarray, "B P"], values: MarkerValues) -> Float[np.ndarray, "B L E"]:
