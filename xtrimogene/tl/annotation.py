@@ -189,9 +189,9 @@ def fit_annotator(
     folder
         Must not exist yet, or be an empty folder.
     label_key, group_key, ontology_key
-        Columns of ``reference.obs``: the cell types (cells without one are not used), the donor, study or batch, and
-        the types' ids in the Cell Ontology (`xtrimogene.get.cell_ontology_ids` finds them by name). With groups,
-        confidence is checked in groups that were not learned from; without, in other cells of the same.
+        Columns of ``reference.obs``: the cell types (a cell without one, or that is "unknown", is not used), the donor,
+        study or batch, and the types' ids in the Cell Ontology (`xtrimogene.get.cell_ontology_ids` finds them by name).
+        With groups, confidence is checked in groups that were not learned from; without, in other cells of the same.
     method
         "ensemble": the mean probability of two logistic regressions, on the embedding and on the reference's HVG + PCA.
         "linear": that on the embedding alone. "knn": the 15 nearest cells of the reference vote. "match": each pair of
