@@ -161,6 +161,10 @@ def test_annotate_writes_what_tl_annotate_gives(
         line for line in held_out_lines(held_out, held_out_by="cell") if not line.startswith(" ")
     ]
 
+    prefixed = cells.with_name("prefixed.h5ad")
+    code, said, _ = run("annotate", cells, prefixed, "--reference", known, *learning, "--key-added", "X_kind", *model)
+    assert code == 0 and "labels of 30 in obs['kind_label']" in said and "kind_label" in read_h5ad(prefixed).obs
+
     kept = tl.fit_annotator(known, cells.with_name("kept"), label_key="cell_type", method="knn", model=tiny_folder)
     again = cells.with_name("again.h5ad")
     assert run("annotate", cells, again, "--annotator", kept, "--error-rate", "0.2", *model)[0] == 0

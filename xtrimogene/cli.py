@@ -4,15 +4,16 @@ import csv
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
 from xtrimogene.errors import ConfigError, FileFormatError, XTrimoGeneError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from xtrimogene.config import PretrainConfig
@@ -213,8 +214,9 @@ def annotate(
     _check_target(source, out, overwrite)
     _check_table(source)
     from xtrimogene import tl
-    from xtrimogene.tasks.annotation.screen import held_out_lines
+    from xtrimogene.tl.embedding import record_key
 
+    key_added = record_key(key_added)
     cells = tl.annotate(
         source,
         reference=reference,
@@ -236,13 +238,20 @@ def annotate(
         min_genes=min_genes,
     )
     _write(cells, out)
-    for label, number in cells.obs[f"{key_added}_label"].value_counts().items():
+    record, column = cells.uns[f"{key_added}_annotation"], f"{key_added}_label"
+    learned = sum(record["annotator"]["cells"])
+    _say_labels(cells.obs[column], record, f"{out}: {cells.n_obs:,} cells, labels of {learned:,} in obs[{column!r}]")
+
+
+def _say_labels(labels: "pd.Series[str]", record: Mapping[str, Any], written: str) -> None:
+    """Say how many cells have each label, where they were written, and what labels are worth in held-out cells."""
+    from xtrimogene.tasks.annotation.screen import held_out_lines
+
+    for label, number in labels.value_counts().items():
         if number:
             typer.echo(f"{number:>9,}  {label}")
-    record = cells.uns[f"{key_added}_annotation"]
-    worth, learned = record["held_out"], record["annotator"]
-    typer.echo(f"{out}: {cells.n_obs:,} cells, labels of {sum(learned['cells']):,} in obs[{key_added + '_label'!r}]")
-    for line in held_out_lines(worth, held_out_by=learned["held_out_by"]):
+    typer.echo(written)
+    for line in held_out_lines(record["held_out"], held_out_by=record["annotator"]["held_out_by"]):
         typer.echo(line)
 
 
@@ -286,8 +295,9 @@ def map_to_reference(
     for source in (query, reference):
         _check_target(source, out, overwrite)
     from xtrimogene import tl
-    from xtrimogene.tasks.annotation.screen import held_out_lines
+    from xtrimogene.tl.embedding import record_key
 
+    key_added = record_key(key_added)
     mapped = tl.map_to_reference(
         query,
         reference,
@@ -307,14 +317,12 @@ def map_to_reference(
     )
     _write(mapped, out)
     asked = mapped.obs[f"{key_added}_source"] == "query"
-    for label, number in mapped.obs.loc[asked, f"{key_added}_label"].value_counts().items():
-        if number:
-            typer.echo(f"{number:>9,}  {label}")
-    record = mapped.uns[f"{key_added}_map"]
     keys = " and ".join(repr(key) for key in mapped.obsm)
-    typer.echo(f"{out}: {asked.sum():,} cells of the query on {(~asked).sum():,} of the reference, in obsm {keys}")
-    for line in held_out_lines(record["held_out"], held_out_by=record["annotator"]["held_out_by"]):
-        typer.echo(line)
+    _say_labels(
+        mapped.obs.loc[asked, f"{key_added}_label"],
+        mapped.uns[f"{key_added}_map"],
+        f"{out}: {asked.sum():,} cells of the query on {(~asked).sum():,} of the reference, in obsm {keys}",
+    )
 
 
 @app.command(epilog="Example:  xtrimogene index blood.h5ad lung.h5ad atlas-index --column cell_type --column donor")
