@@ -24,6 +24,7 @@ import scanpy
 from anndata import AnnData
 from annotation import prepare, read_options, write
 from jaxtyping import Float, Int, Shaped
+from novelty import means
 from sklearn.metrics import f1_score, roc_auc_score
 
 from xtrimogene.checkpoint import PretrainedModel
@@ -162,8 +163,11 @@ def measure(
     by_label = {
         name: {key: float(np.mean([one[key] for one in many])) for key in DESCRIBED} for name, many in found.items()
     }
-    means = {key: float(np.mean([one[key] for one in restricted])) for key in RESTRICTED} if restricted else {}
-    return {"mean": with_intervals(by_label), "labels": by_label}, means
+    gained = {key: float(np.mean([one[key] for one in restricted])) for key in RESTRICTED} if restricted else {}
+    for one in by_label.values():
+        for key in ("f1", "macro-f1", "auroc"):
+            one[f"{key}, match - score_genes"] = one[f"{key} match"] - one[f"{key} score_genes"]
+    return {"mean": means(by_label), "labels": by_label}, gained
 
 
 class Fits:
@@ -253,22 +257,6 @@ def described_by(name: str, task: Task, vocabulary: GeneVocabulary) -> Int[np.nd
         return np.array([], dtype=np.int64)
     places = vocabulary.match({"genes": MARKERS[name]}).target
     return places[(places >= 0) & task.genes[places]]
-
-
-def with_intervals(by_label: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
-    """Mean over labels, and 95 % of a bootstrap over them."""
-    random = np.random.default_rng(0)
-    draws = random.integers(0, max(len(by_label), 1), size=(2000, len(by_label)))
-    measured = {key: np.array([of_label[key] for of_label in by_label.values()]) for key in DESCRIBED if by_label}
-    measured |= {
-        f"{key}, match - {other}": measured[f"{key} match"] - measured[f"{key} {other}"]
-        for key, other in (("f1", "score_genes"), ("macro-f1", "score_genes"), ("auroc", "score_genes"))
-        if by_label
-    }
-    return {
-        key: [float(values.mean()), *np.quantile(values[draws].mean(axis=1), [0.025, 0.975]).tolist()]
-        for key, values in measured.items()
-    }
 
 
 def to_text(table: Mapping[str, Any]) -> str:

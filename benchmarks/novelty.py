@@ -96,9 +96,12 @@ def largest_probability(task: Task, train: Int[np.ndarray, " A"], test: Int[np.n
 
 def means(by_label: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
     """Mean over labels, and 95 % of a bootstrap over them."""
+    if not by_label:
+        return {}
     random = np.random.default_rng(0)
     draws = random.integers(0, len(by_label), size=(2000, len(by_label)))
-    measured = {name: np.array([of_label[name] for of_label in by_label.values()]) for name in MEASURES}
+    names = next(iter(by_label.values()))
+    measured = {name: np.array([of_label[name] for of_label in by_label.values()]) for name in names}
     return {
         name: [float(values.mean()), *np.quantile(values[draws].mean(axis=1), [0.025, 0.975]).tolist()]
         for name, values in measured.items()

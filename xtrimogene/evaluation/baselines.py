@@ -15,9 +15,12 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 
-def log_normalize(counts: csr_matrix, *, total: float = 1e4) -> csr_matrix:
-    """log1p of counts per 10,000, or another ``total``; an empty cell stays empty."""
-    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+def log_normalize(
+    counts: csr_matrix, *, total: float = 1e4, totals: Float[np.ndarray, " N"] | None = None
+) -> csr_matrix:
+    """log1p of counts per 10,000, or another ``total``, of a cell's own counts or ``totals``; an empty one stays so."""
+    if totals is None:
+        totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     scale = np.divide(total, totals, out=np.zeros_like(totals), where=totals > 0)
     values = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr))).astype(np.float32)
     return csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)

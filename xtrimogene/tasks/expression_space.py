@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
 from xtrimogene.errors import GeneMatchError
-from xtrimogene.evaluation.baselines import HvgPca
+from xtrimogene.evaluation.baselines import HvgPca, log_normalize
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -68,7 +68,6 @@ class ExpressionSpace:
                 f"the genes measured here hold {held:.0%} of the reference's counts; at least half are needed. "
                 "Give all measured genes, or a reference of the same panel."
             )
-        totals = np.asarray(counts @ shared.astype(np.float64))
-        scale = np.divide(1e4 * held, totals, out=np.zeros(len(totals)), where=totals > 0)
-        data = counts.data * measured[counts.indices] * np.repeat(scale, np.diff(counts.indptr))
-        return csr_matrix((np.log1p(data).astype(np.float32), counts.indices, counts.indptr), shape=counts.shape)
+        data = counts.data * measured[counts.indices]
+        kept = csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
+        return log_normalize(kept, total=1e4 * held, totals=counts @ shared.astype(np.float64))

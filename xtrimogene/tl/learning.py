@@ -102,12 +102,12 @@ def learn(
         saved=SavedAnnotator(annotator=annotator, card=card),
         obs=found.obs.iloc[taught],
         embedding=found.embedding[taught],
-        counts=counts[np.flatnonzero(read)],
+        counts=counts if read.all() else counts[np.flatnonzero(read)],
         measured=found.measured,
     )
 
 
-def _check_cells(
+def check_cells(
     adata: AnnData | str | os.PathLike[str], model: PretrainedModel, min_genes: int
 ) -> tuple[Bool[np.ndarray, " G"], Float[np.ndarray, " G"]]:
     """Return which genes are measured, and their counts in the rows looked at; warnings come with embedding."""
@@ -127,8 +127,8 @@ def shared_panel(
     min_genes: int,
 ) -> Bool[np.ndarray, " G"]:
     """Return the genes that the query measured; refuse a pair before the reference is embedded, maybe for an hour."""
-    panel, _ = _check_cells(query, model, min_genes)
-    _, counts = _check_cells(reference, model, min_genes)
+    panel, _ = check_cells(query, model, min_genes)
+    _, counts = check_cells(reference, model, min_genes)
     held = counts[panel].sum() / max(counts.sum(), 1)
     if held < 0.5:
         raise GeneMatchError(

@@ -3,7 +3,6 @@
 Letters: n used cells of a file; N of the task; G genes of the model; P width of the embedding.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,15 @@ from jaxtyping import Bool, Float, Shaped
 from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.cell_hashes import are_among, gene_keys, hash_cells
 from xtrimogene.data.gene_panels import panels_of_batches
-from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.splits import Split, draw_train, folds_by_cell, folds_by_group
 from xtrimogene.evaluation.study import AnnotationStudy
 from xtrimogene.evaluation.tasks import Task
 from xtrimogene.inference import Inference
 from xtrimogene.tl.embedding import read_vectors
+from xtrimogene.tl.learning import check_cells
 from xtrimogene.tl.study_labels import LabelledFile, read_labelled_files
 
 
@@ -60,7 +58,7 @@ def read_study_cells(study: AnnotationStudy, model: PretrainedModel, *, progress
     test files, all cells in the genes that all files measured. A cell without a count in them is not used.
     """
     files = read_labelled_files(study)
-    measured = [_measured(file, model, study.min_genes) for file in files]
+    measured = [check_cells(file.path, model, study.min_genes)[0] for file in files]
     against = [one for one, file in zip(measured, files, strict=True) if file.tested]
     shared: Bool[np.ndarray, " G"] = np.logical_and.reduce(against)
     inference = Inference(model, device=study.device)
@@ -84,14 +82,6 @@ def read_study_cells(study: AnnotationStudy, model: PretrainedModel, *, progress
         files=tuple(map(_facts, parts)),
         num_seen=None if None in seen else sum(number for number in seen if number is not None),
     )
-
-
-def _measured(file: LabelledFile, model: PretrainedModel, min_genes: int) -> Bool[np.ndarray, " G"]:
-    with open_cells(file.path) as cells, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # they come when the cells are embedded
-        found = MatchedCounts.find(cells, model.genes)
-        found.require(min_genes=min_genes, all_rows=False)
-    return found.match.measured
 
 
 def _read_part(

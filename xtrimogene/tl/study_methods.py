@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.baselines import HvgPca, majority
 from xtrimogene.evaluation.choice import read_all_genes, read_features
 from xtrimogene.evaluation.comparison import ALL_GENES, MAJORITY, Method
@@ -19,7 +18,7 @@ from xtrimogene.evaluation.tasks import Task
 from xtrimogene.evaluation.trials import Answer, Lesson, Run, Sureness
 from xtrimogene.inference import Inference
 from xtrimogene.model.xtrimogene import XTrimoGene
-from xtrimogene.tasks.annotation.annotator import Annotator, check_labels
+from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
 
@@ -105,7 +104,7 @@ def run_annotator(
         lesson.labels,
         read=task.genes,
         method=method,
-        groups=_groups(lesson),
+        groups=lesson.groups,
         align=study.align,
         baselines=False,
         expression=LatentExpression.of(model.network) if method == "match" else None,
@@ -134,14 +133,3 @@ def run_pca(lesson: Lesson, strengths: Sequence[float]) -> dict[Method, Answer]:
     fitted = HvgPca.fit(lesson.counts, seed=lesson.seed)
     cells, asked = fitted.transform(lesson.counts), fitted.transform(lesson.asked)
     return read_features("HVG + PCA", cells, asked, lesson, strengths, scaling="each")
-
-
-def _groups(lesson: Lesson) -> Shaped[np.ndarray, " A"] | None:
-    """Return the groups where an annotator can hold them out; else cells are."""
-    if lesson.groups is None:
-        return None
-    try:
-        check_labels(lesson.labels, lesson.groups)
-    except ConfigError:
-        return None
-    return lesson.groups

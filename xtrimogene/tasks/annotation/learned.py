@@ -105,9 +105,6 @@ class Learned:
         ConfigError
             "match" cannot learn what speaks for a pair: there are no two labels of three cells each.
         """
-        scorer = evidence = None
-        if method == "match":
-            scorer = fit_scorer(embedding, counts, labels, read=read, expression=expression, seed=seed)
         space = ExpressionSpace.fit(counts, read, seed=seed)
         cells = Views(embedding=embedding, components=space.place(counts, read))
         classifier: LinearClassifier | NeighborClassifier
@@ -118,7 +115,9 @@ class Learned:
                 classifier = NeighborClassifier.fit(embedding, labels, names=names)
             case _:
                 assert_never(method)
+        scorer = evidence = None
         if method == "match":
+            scorer = fit_scorer(embedding, counts, labels, read=read, expression=expression, seed=seed)
             values = space.normalize(counts, read)
             evidence = MarkerEvidence.fit(values, embedding, labels, read=read, expression=expression)
         return cls(

@@ -109,28 +109,42 @@ class MarkerEvidence:
     def of(
         self, embedding: Float[np.ndarray, "B P"], values: MarkerValues, genes: Int[np.ndarray, " m"]
     ) -> Float[np.ndarray, "B E"]:
-        """Return by how much the mean of these genes exceeds what is usual: measured (0 if none was) and predicted.
+        """Return what `of_labels` does, of one label with these marker genes."""
+        return self.of_labels(embedding, values, [genes])[:, 0]
 
-        Measured has to be a gene in both, the reference and these cells.
+    def of_labels(
+        self,
+        embedding: Float[np.ndarray, "B P"],
+        values: MarkerValues,
+        markers: Sequence[Int[np.ndarray, " _"]] | None = None,
+    ) -> Float[np.ndarray, "B L E"]:
+        """Return by how much the mean of each label's genes exceeds what is usual: measured and predicted.
+
+        Measured has to be a gene in both, the reference and these cells; where none was, it says 0. ``markers`` are
+        those of each label (default: of the reference's).
         """
+        lists = list(self.markers) if markers is None else markers
+        measured = np.stack([self._measured(values, genes) for genes in lists], axis=1)
+        if self.expression is None:
+            return measured[:, :, None]
+        asked = np.unique(np.concatenate(lists))
+        places = [np.searchsorted(asked, genes) for genes in lists]
+
+        def predicted(vectors: Float[np.ndarray, "b P"]) -> Float[np.ndarray, "b L"]:
+            assert self.expression is not None
+            of_genes = self.expression.predict(vectors, asked)
+            return np.stack([of_genes[:, place].mean(axis=1) for place in places], axis=1)
+
+        starts = range(0, len(embedding), AT_ONCE)
+        found = np.concatenate([predicted(embedding[start : start + AT_ONCE]) for start in starts])
+        return np.stack([measured, found - predicted(self.center[None])], axis=2)
+
+    def _measured(self, values: MarkerValues, genes: Int[np.ndarray, " m"]) -> Float[np.ndarray, " B"]:
         place = np.searchsorted(values.genes, genes)
         both = values.measured[place] & self.read[genes]
-        place, read = place[both], genes[both]
-        measured = np.zeros(len(embedding))
-        if len(read):
-            measured = np.asarray(values.values[:, place].mean(axis=1)).ravel() - self.usual[read].mean()
-        if self.expression is None:
-            return measured[:, None]
-        predicted = np.concatenate(
-            [
-                self.expression.predict(embedding[start : start + AT_ONCE], genes).mean(axis=1)
-                for start in range(0, len(embedding), AT_ONCE)
-            ]
-        )
-        return np.column_stack([measured, predicted - self.expression.predict(self.center[None], genes).mean()])
-
-    def of_labels(self, embedding: Float[np.ndarray, "B P"], values: MarkerValues) -> Float[np.ndarray, "B L E"]:
-        return np.stack([self.of(embedding, values, genes) for genes in self.markers], axis=1)
+        if not both.any():
+            return np.zeros(values.values.shape[0])
+        return np.asarray(values.values[:, place[both]].mean(axis=1)).ravel() - self.usual[genes[both]].mean()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
