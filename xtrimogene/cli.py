@@ -1,7 +1,6 @@
 """The command line: it parses, calls the library, and prints. Heavy imports wait until a command runs."""
 
 import csv
-import logging
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -436,7 +435,6 @@ def pretrain(
     from xtrimogene.training.run import is_first_process, read_config
     from xtrimogene.training.run import pretrain as train
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its greetings and advertisements
     run = read_config(config)
     run = replace(run, seed=run.seed if seed is None else seed, output=str(output or run.output))
     try:

@@ -166,6 +166,41 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FineTuneConfig:
+    """How the last layers of an encoder learn to tell labels apart and, by ``batch_weight``, batches not.
+
+    An epoch reads every cell once or, of few cells, as often as makes ``cells_per_epoch``.
+    """
+
+    num_layers: int = 1
+    peak_lr: float = 3e-4
+    head_lr: float = 1e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 20
+    gradient_clip: float = 1.0
+    averaging: float = 0.98  # of the weights so far, at each step; the averages are what is kept
+    batch_size: int = 32
+    cells_per_epoch: int = 1_000
+    max_epochs: int = 10
+    patience: int = 2  # epochs without a better answer in held-out cells
+    batch_weight: float = 1.0
+    read_depth: ReadDepthConfig = field(
+        default_factory=lambda: ReadDepthConfig(unchanged_probability=0.3, gene_spread=1.0)
+    )
+    precision: Precision = "auto"  # as in `PretrainConfig`
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.averaging < 1, f"fine-tuning: averaging={self.averaging} must lie in [0, 1).")
+        for name in ("num_layers", "batch_size", "cells_per_epoch", "max_epochs", "patience"):
+            _require(getattr(self, name) >= 1, f"fine-tuning: {name}={getattr(self, name)} must be at least 1.")
+        for name in ("peak_lr", "head_lr", "gradient_clip"):
+            _require(getattr(self, name) > 0, f"fine-tuning: {name}={getattr(self, name)} must be positive.")
+        for name in ("weight_decay", "warmup_steps", "batch_weight"):
+            _require(getattr(self, name) >= 0, f"fine-tuning: {name}={getattr(self, name)} must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
     """How cells are shuffled: blocks of neighbours at random, then the cells of a buffer of blocks.
 
@@ -302,7 +337,7 @@ def check_latent(run: PretrainConfig, model: ModelConfig) -> None:
     )
 
 
-def uses_bfloat16(run: PretrainConfig, *, accelerator: bool) -> bool:
+def uses_bfloat16(run: PretrainConfig | FineTuneConfig, *, accelerator: bool) -> bool:
     """Whether a run multiplies in bfloat16, on an accelerator or on a CPU."""
     return run.precision == "bfloat16" or (run.precision == "auto" and accelerator)
 

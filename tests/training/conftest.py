@@ -99,5 +99,5 @@ def tiny_genes() -> GeneVocabulary:
 
 
 @pytest.fixture
-def tiny_model() -> Callable[[int], ModelConfig]:
+def tiny_config() -> Callable[[int], ModelConfig]:
     return tiny_run.tiny

@@ -20,8 +20,8 @@ from xtrimogene.training.depth_direction import (
 
 
 @pytest.fixture
-def model(tiny_genes: GeneVocabulary, tiny_model: Callable[[int], ModelConfig]) -> PretrainedModel:
-    return PretrainedModel(XTrimoGene(tiny_model(250)).eval().requires_grad_(False), tiny_genes)
+def model(tiny_genes: GeneVocabulary, tiny_config: Callable[[int], ModelConfig]) -> PretrainedModel:
+    return PretrainedModel(XTrimoGene(tiny_config(250)).eval().requires_grad_(False), tiny_genes)
 
 
 def cells_of(mean: float) -> CellsInMemory:

@@ -31,21 +31,13 @@ from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.run import pretrain, read_config
 from xtrimogene.training.run_checkpoints import checkpoints
 
-# Lightning's own: an outdated call, few workers (ours hold the cells in memory), and a loader that it cannot rewind
-# (ours begins at the trainer's step).
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*dataloader is not resumable"),
-]
-
 
 @pytest.fixture(autouse=True)
 def small(
-    monkeypatch: pytest.MonkeyPatch, tiny_genes: GeneVocabulary, tiny_model: Callable[[int], ModelConfig]
+    monkeypatch: pytest.MonkeyPatch, tiny_genes: GeneVocabulary, tiny_config: Callable[[int], ModelConfig]
 ) -> None:
     """A tiny model over few genes: a run takes a second."""
-    monkeypatch.setitem(PRESETS, "tiny", tiny_model)
+    monkeypatch.setitem(PRESETS, "tiny", tiny_config)
     monkeypatch.setattr(GeneVocabulary, "human", classmethod(lambda cls: tiny_genes))
 
 
@@ -67,12 +59,12 @@ def interrupt_at(step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_written_loads_and_embeds(
-    config: PretrainConfig, tiny_genes: GeneVocabulary, tiny_model: Callable[[int], ModelConfig]
+    config: PretrainConfig, tiny_genes: GeneVocabulary, tiny_config: Callable[[int], ModelConfig]
 ) -> None:
     trained = pretrain(config)
     output = Path(config.output)
     model = load(output / "model")
-    assert model.genes == tiny_genes and model.config == tiny_model(250)
+    assert model.genes == tiny_genes and model.config == tiny_config(250)
     for name, tensor in model.network.state_dict().items():
         assert torch.equal(tensor, trained.network.state_dict()[name].half().float()), name
     embedding = Inference(model, device="cpu").cell_embeddings(sparse.csr_matrix(np.ones((2, 250), dtype=np.float32)))

@@ -54,6 +54,25 @@ class PackedCells:
             panel=change(self.panel),
         )
 
+    def rows_of(self, chosen: Bool[np.ndarray, "B"]) -> Bool[Tensor, "N"]:
+        """Say which rows are those of the cells chosen."""
+        rows = np.repeat(chosen, self.segments.lengths)
+        return torch.from_numpy(rows).to(self.values.device, non_blocking=True)
+
+    def where(self, chosen: Bool[np.ndarray, "B"]) -> "PackedCells":
+        """Return the cells chosen."""
+        rows, device = self.rows_of(chosen), self.values.device
+        cells = torch.from_numpy(chosen).to(device, non_blocking=True)
+        lengths = np.array(self.segments.lengths, dtype=np.int64)[chosen]
+        return PackedCells(
+            gene_ids=self.gene_ids[rows],
+            values=self.values[rows],
+            segments=Segments.from_lengths(lengths.tolist(), device),
+            totals=self.totals[cells],
+            measured=self.measured,
+            panel=self.panel[cells],
+        )
+
     def between(self, start: int, stop: int) -> "PackedCells":
         """Return cells ``start`` to ``stop`` of the batch."""
         rows = self.segments.rows_between(start, stop)

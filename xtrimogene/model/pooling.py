@@ -1,12 +1,44 @@
-"""From the encoder's tokens to one vector a cell. Letters: B cells, N tokens (T and S last in each cell), D width."""
+"""From the encoder's tokens to one vector a cell.
+
+Letters: B cells, N tokens (T and S last in each cell), D width, L latent width.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xtrimogene.config import Pool
 from xtrimogene.data.packed_cells import PackedCells
+from xtrimogene.errors import ConfigError
+from xtrimogene.model.heads import LatentHead
 from xtrimogene_kernels.segment_pool import segment_pool
 from xtrimogene_kernels.segments import Segments
+
+
+def pool_cells(
+    tokens: Float[Tensor, "N D"], packed: PackedCells, pool: Pool, latent_head: LatentHead | None
+) -> Float[Tensor, "B _"]:
+    """Pool: "max" is D wide, "mean" D, "all" 4 D, "latent" L, with less of read depth.
+
+    Raises
+    ------
+    ConfigError
+        "latent" without a latent head.
+    """
+    if pool == "max":
+        return pool_max(tokens, packed.segments)
+    if pool == "mean":
+        return pool_mean(tokens, packed.segments)
+    if pool == "all":
+        return pool_all(tokens, packed.segments)
+    if latent_head is None:
+        raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
+    return latent_head.without_depth(read_latent(tokens, packed, latent_head))
+
+
+def read_latent(tokens: Float[Tensor, "N D"], packed: PackedCells, head: LatentHead) -> Float[Tensor, "B L"]:
+    """Read each cell's latent vector off its tokens."""
+    return head.latent(pool_all(tokens, packed.segments), pool_weighted(tokens, packed))
 
 
 def pool_max(tokens: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "B D"]:

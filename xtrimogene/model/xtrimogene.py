@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from xtrimogene.config import DecoderKind, ModelConfig, Pool
 from xtrimogene.data.masking import HiddenGenes, MaskedCells
 from xtrimogene.data.packed_cells import PackedCells
-from xtrimogene.errors import ConfigError
 from xtrimogene.model.cross_decoder import CrossDecoder
 from xtrimogene.model.decoder import Decoder
 from xtrimogene.model.encoder import Encoder
 from xtrimogene.model.gene_embedding import GeneEmbedding
 from xtrimogene.model.heads import ExpressionHead, LatentHead
 from xtrimogene.model.initialization import initialize
-from xtrimogene.model.pooling import pool_all, pool_max, pool_mean, pool_weighted
+from xtrimogene.model.pooling import pool_cells, read_latent
 from xtrimogene.model.value_embedding import ValueEmbedding
 from xtrimogene_kernels.segments import Segments
 
@@ -63,25 +62,27 @@ class XTrimoGene(nn.Module):
 
     def encode(self, packed: PackedCells) -> Float[Tensor, "N D"]:
         """Return one context vector per visible token."""
-        x = self.value_embedding(packed.values) + self.gene_embedding(packed.gene_ids)  # (N, D)
-        return self.encoder(x, packed.segments)
+        return self.encoder(self.embed_tokens(packed), packed.segments)
+
+    def embed_tokens(self, packed: PackedCells) -> Float[Tensor, "N D"]:
+        """Return what the encoder's first layer reads."""
+        return self.value_embedding(packed.values) + self.gene_embedding(packed.gene_ids)
+
+    def encode_below(self, packed: PackedCells, num_layers: int) -> Float[Tensor, "N D"]:
+        """Return what the last ``num_layers`` of the encoder read (`xtrimogene.model.tail.Tail`)."""
+        x = self.embed_tokens(packed)
+        for block in self.encoder.blocks[: len(self.encoder.blocks) - num_layers]:
+            x = block(x, packed.segments)
+        return x
 
     def pool(self, tokens: Float[Tensor, "N D"], packed: PackedCells, pool: Pool) -> Float[Tensor, "B _"]:
-        """Pool the encoder's tokens: "max" is D wide, "mean" D, "all" 4 D, "latent" L, with less of read depth."""
-        if pool == "max":
-            return pool_max(tokens, packed.segments)
-        if pool == "mean":
-            return pool_mean(tokens, packed.segments)
-        if pool == "all":
-            return pool_all(tokens, packed.segments)
-        if self.latent_head is None:
-            raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
-        return self.latent_head.without_depth(self.latent(tokens, packed))
+        """Pool the encoder's tokens, as `pool_cells`."""
+        return pool_cells(tokens, packed, pool, self.latent_head)
 
     def latent(self, tokens: Float[Tensor, "N D"], packed: PackedCells) -> Float[Tensor, "B L"]:
         """Read each cell's latent vector off the encoder's tokens: what `predict_from_latent` takes."""
         assert self.latent_head is not None
-        return self.latent_head.latent(pool_all(tokens, packed.segments), pool_weighted(tokens, packed))
+        return read_latent(tokens, packed, self.latent_head)
 
     def embed_cells(self, packed: PackedCells, pool: Pool | None = None) -> Float[Tensor, "B _"]:
         """Return one vector per cell."""

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from xtrimogene.checkpoint import PretrainedModel, load, require_new_folder
+from xtrimogene.config import FineTuneConfig
 from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
@@ -21,7 +22,7 @@ from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_
 from xtrimogene.tl.answering import answer
 from xtrimogene.tl.embedding import record_key, require_model, warn_of_unread
 from xtrimogene.tl.label_options import read_candidates, read_markers
-from xtrimogene.tl.learning import Learning, learn, shared_panel
+from xtrimogene.tl.learning import Learning, learn, read_tuning, shared_panel
 from xtrimogene.tl.reference_labels import read_labels
 
 
@@ -35,6 +36,8 @@ def annotate(
     ontology_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod | None = None,
+    batch_key: str | None = None,
+    tuning: FineTuneConfig | None = None,
     baselines: bool | None = None,
     candidates: Iterable[str] | None = None,
     markers: Mapping[str, Sequence[str]] | None = None,
@@ -54,7 +57,7 @@ def annotate(
     ----------
     query
         Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`.
-    reference, label_key, group_key, ontology_key, method
+    reference, label_key, group_key, ontology_key, method, batch_key, tuning
         Labelled cells to learn from, as in `fit_annotator`; genes that the query did not measure are not read.
     baselines, align
         As in `fit_annotator`; by default both.
@@ -116,14 +119,15 @@ def annotate(
     loaded = load(model)
     described, candidates = read_markers(markers, loaded.genes), read_candidates(candidates)
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
-    learning = (reference, label_key, group_key, ontology_key, method, baselines, align)
+    learning = (reference, label_key, group_key, ontology_key, method, batch_key, tuning, baselines, align)
     if annotator is not None and all(one is None for one in learning):
         saved = load_annotator(annotator)
         require_model(saved.card["model"], loaded, f"{os.fspath(annotator)!r} was fitted on", "fit again")
         inference = Inference(loaded, device=device, token_budget=token_budget)
         ontology = CellOntology() if "ontology" in saved.card else None
     elif annotator is None and reference is not None and label_key is not None:
-        labels = read_labels(reference, label_key, group_key, ontology_key)
+        tuned = read_tuning(method or "ensemble", batch_key, tuning)
+        labels = read_labels(reference, label_key, group_key, ontology_key, batch_key)
         check_candidates(np.unique(labels.labels[labels.used]), candidates, described, method or "ensemble")
         inference = Inference(loaded, device=device, token_budget=token_budget)
         ontology = None if ontology_key is None else CellOntology()
@@ -132,6 +136,7 @@ def annotate(
             align=True if align is None else align,
             baselines=True if baselines is None else baselines,
             panel=shared_panel(query, reference, loaded, min_genes),
+            tuning=tuned,
         )
         saved = learn(reference, labels, inference, loaded, options, reading).saved
     else:
@@ -173,6 +178,8 @@ def fit_annotator(
     ontology_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod = "ensemble",
+    batch_key: str | None = None,
+    tuning: FineTuneConfig | None = None,
     baselines: bool = True,
     align: bool = True,
     device: str | None = None,
@@ -197,7 +204,12 @@ def fit_annotator(
         "linear": that on the embedding alone. "knn": the 15 nearest cells of the reference vote. "match": each pair of
         a cell and a label is judged by itself, by what the ensemble says and by the label's marker genes, so that
         `annotate` may be given labels that the reference lacks; where labels have cells, the ensemble does a little
-        better.
+        better. "finetune": the ensemble, with the last layers of the model's encoder trained on the labels as long as
+        cells that are held out are told apart better; for a GPU.
+    batch_key
+        A column of ``reference.obs`` with batches that "finetune" is to make alike, label by label.
+    tuning
+        How "finetune" trains (`xtrimogene.training.FineTuneConfig`).
     align
         Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them.
         It needs ten cells each of three types that lie near the reference and are displaced alike, and is left out
@@ -223,10 +235,11 @@ def fit_annotator(
         As in `annotate`; the folder exists and holds something, or cannot be written.
     """
     check_options(method=method)
+    tuned = read_tuning(method, batch_key, tuning)
     require_new_folder(Path(folder))
-    labels = read_labels(reference, label_key, group_key, ontology_key)
+    labels = read_labels(reference, label_key, group_key, ontology_key, batch_key)
     loaded = load(model)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     reading = {"min_genes": min_genes, "progress": progress}
-    options = Learning(method=method, align=align, baselines=baselines)
+    options = Learning(method=method, align=align, baselines=baselines, tuning=tuned)
     return save_annotator(learn(reference, labels, inference, loaded, options, reading).saved, folder)

@@ -17,6 +17,7 @@ from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.annotator import Annotation, check_candidates
 from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator
 from xtrimogene.tasks.annotation.learned import Views
+from xtrimogene.tasks.annotation.tuned import with_tuned
 from xtrimogene.tl.embedding import CellVectors, read_vectors
 
 LEAST_STRANGE = 10  # cells that may well be so among few
@@ -52,6 +53,8 @@ def answer(
     check_candidates(learned.labels, candidates, described or {}, saved.annotator.method)
     _warn_of_few(saved, error_rate, novelty_rate)
     read = saved.card["model"]["options"]
+    if saved.tuned is not None:
+        inference = with_tuned(inference, model, saved.tuned)
     seen: list[Views] = []
 
     def see(block: csr_matrix, measured: Bool[np.ndarray, " G"]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,26 +12,44 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import FineTuneConfig
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.errors import GeneMatchError
+from xtrimogene.errors import ConfigError, GeneMatchError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.annotation.annotator import Annotator
+from xtrimogene.tasks.annotation.annotator import Annotator, check_labels, reference_folds
 from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
 from xtrimogene.tl.embedding import read_vectors
 from xtrimogene.tl.reference_labels import ReferenceLabels
 
+NUM_TUNED_FOLDS = 3  # each costs as much as learning from all cells
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Learning:
-    """How to learn; ``panel`` are the genes that a query measured."""
+    """How to learn; ``panel`` are the genes that a query measured, ``tuning`` is for "finetune"."""
 
     method: AnnotationMethod
     align: bool
     baselines: bool
     panel: Bool[np.ndarray, " G"] | None = None
+    tuning: FineTuneConfig = FineTuneConfig()
+
+
+def read_tuning(method: str, batch_key: str | None, tuning: FineTuneConfig | None) -> FineTuneConfig:
+    """Return how to tune.
+
+    Raises
+    ------
+    ConfigError
+        An option of tuning for a method that tunes nothing.
+    """
+    for name, given in (("batch_key", batch_key), ("tuning", tuning)):
+        if given is not None and method != "finetune":
+            raise ConfigError(f"{name}= is an option of method='finetune', and the method is {method!r}; leave it out.")
+    return tuning or FineTuneConfig()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -67,18 +85,40 @@ def learn(
         each=lambda block, _: parts.append(block),
         **reading,
     )
-    counts = vstack(parts, format="csr")
+    read = np.isfinite(found.embedding[rows]).all(axis=1)
+    taught = rows[read]
+    counts = vstack(parts, format="csr")[np.flatnonzero(read)]
+    embedding, labels = found.embedding[taught], known.labels[taught]
+    groups = None if known.groups is None else known.groups[taught]
+    tuned = None
+    if options.method == "finetune":
+        from xtrimogene.tasks.annotation.tuning import tune  # Lightning takes seconds to import
+
+        check_labels(labels, groups)
+        tuned = tune(
+            model,
+            inference,
+            counts,
+            embedding,
+            labels,
+            reference_folds(labels, groups, num_folds=NUM_TUNED_FOLDS),
+            config=options.tuning,
+            batches=None if known.batches is None else known.batches[taught],
+            progress=bool(reading["progress"]),
+        )
+        embedding = tuned.whole.embedding
     annotator = Annotator.fit(
-        found.embedding[rows],
+        embedding,
         counts,
-        known.labels[rows],
+        labels,
         read=found.measured,
-        counted=counted,
+        counted=counted[read],
         method=options.method,
-        groups=None if known.groups is None else known.groups[rows],
+        groups=groups,
         align=options.align,
         baselines=options.baselines,
         expression=LatentExpression.of(model.network) if options.method == "match" else None,
+        tuned=tuned,
     )
     if found.num_unread:
         warnings.warn(
@@ -86,9 +126,7 @@ def learn(
             UserWarning,
             stacklevel=3,
         )
-    read = np.isfinite(found.embedding[rows]).all(axis=1)
-    taught = rows[read]
-    names, numbers = np.unique(known.labels[taught], return_counts=True)
+    names, numbers = np.unique(labels, return_counts=True)
     card = {
         "label_key": known.label_key,
         "held_out_by": known.group_key or "cell",
@@ -98,11 +136,21 @@ def learn(
     }
     if known.ids is not None:
         card["ontology"] = {"labels": list(known.ids), "ids": list(known.ids.values())}
+    if tuned is not None:
+        card["tuning"] = asdict(options.tuning) | {"epochs": tuned.num_epochs, "held_out_losses": list(tuned.losses)}
+        if known.batch_key is not None:
+            card["tuning"]["batch_key"] = known.batch_key
+        if not tuned.num_epochs:
+            warnings.warn(
+                "fine-tuning made the answers to held-out cells no better, so the model stays as it is.",
+                UserWarning,
+                stacklevel=3,
+            )
     return Taught(
-        saved=SavedAnnotator(annotator=annotator, card=card),
+        saved=SavedAnnotator(annotator=annotator, card=card, tuned=None if tuned is None else tuned.weights),
         obs=found.obs.iloc[taught],
-        embedding=found.embedding[taught],
-        counts=counts if read.all() else counts[np.flatnonzero(read)],
+        embedding=embedding,
+        counts=counts,
         measured=found.measured,
     )
 

@@ -18,31 +18,51 @@ from xtrimogene.tl.answer_columns import SEPARATOR, UNKNOWN
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReferenceLabels:
-    """Labels of a reference, which cells have one (and a group, where asked for), groups, and ids of labels."""
+    """Labels of a reference, which cells have one (and a group and batch, if asked for), these, and ids of labels."""
 
     label_key: str
     group_key: str | None
+    batch_key: str | None
     labels: Shaped[np.ndarray, " N"]
     used: Bool[np.ndarray, " N"]
     groups: Shaped[np.ndarray, " N"] | None
+    batches: Shaped[np.ndarray, " N"] | None
     ids: Mapping[str, str] | None
 
 
 def read_labels(
-    reference: AnnData | str | os.PathLike[str], label_key: str, group_key: str | None, ontology_key: str | None
+    reference: AnnData | str | os.PathLike[str],
+    label_key: str,
+    group_key: str | None,
+    ontology_key: str | None,
+    batch_key: str | None = None,
 ) -> ReferenceLabels:
     with open_cells(reference) as cells:
         obs = cells.obs
     labels, used = text_column(obs, label_key)
     if parted := [name for name in np.unique(labels[used]).tolist() if SEPARATOR in name]:
         raise FieldError(f"the label {parted[0]!r} holds {SEPARATOR!r}, which parts possible labels; rename it.")
-    groups = None
+    groups = batches = None
     if group_key is not None:
-        groups, grouped = text_column(obs, group_key)
-        used = used & grouped
+        groups, given = text_column(obs, group_key)
+        used = used & given
+    if batch_key is not None:
+        batches, given = text_column(obs, batch_key)
+        used = used & given
+        if len(np.unique(batches[used])) < 2:
+            raise FieldError(f"the reference's obs[{batch_key!r}] holds one batch; leave batch_key out.")
     check_labels(labels[used], None if groups is None else groups[used])
     ids = None if ontology_key is None else _ids(labels, *text_column(obs, ontology_key), used, ontology_key)
-    return ReferenceLabels(label_key=label_key, group_key=group_key, labels=labels, used=used, groups=groups, ids=ids)
+    return ReferenceLabels(
+        label_key=label_key,
+        group_key=group_key,
+        batch_key=batch_key,
+        labels=labels,
+        used=used,
+        groups=groups,
+        batches=batches,
+        ids=ids,
+    )
 
 
 def _ids(

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from xtrimogene.checkpoint import PretrainedModel, load
+from xtrimogene.config import FineTuneConfig
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.annotator import check_options
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, Views
@@ -18,7 +19,7 @@ from xtrimogene.tl.answer_columns import answer_columns
 from xtrimogene.tl.answering import answer
 from xtrimogene.tl.embedding import record_key, warn_of_unread
 from xtrimogene.tl.joined_obs import join_obs
-from xtrimogene.tl.learning import Learning, learn, shared_panel
+from xtrimogene.tl.learning import Learning, learn, read_tuning, shared_panel
 from xtrimogene.tl.reference_labels import read_labels
 
 REFERENCE, QUERY = "reference", "query"
@@ -32,6 +33,8 @@ def map_to_reference(
     group_key: str | None = None,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     method: AnnotationMethod = "ensemble",
+    batch_key: str | None = None,
+    tuning: FineTuneConfig | None = None,
     baselines: bool = True,
     align: bool = True,
     error_rate: float = 0.1,
@@ -53,7 +56,7 @@ def map_to_reference(
     ----------
     query
         Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`.
-    reference, label_key, group_key, method, baselines
+    reference, label_key, group_key, method, batch_key, tuning, baselines
         As in `annotate`. Cells without a label are left out, and of more than 20,000 so many are drawn, rare labels up
         to 100 times.
     align
@@ -94,13 +97,14 @@ def map_to_reference(
     check_options(method=method, error_rate=error_rate, novelty_rate=novelty_rate)
     key_added = record_key(key_added)
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
-    labels = read_labels(reference, label_key, group_key, None)
+    tuned = read_tuning(method, batch_key, tuning)
+    labels = read_labels(reference, label_key, group_key, None, batch_key)
     if umap:
         require_cells(int(labels.used.sum()))
     loaded = load(model)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     panel = shared_panel(query, reference, loaded, min_genes)
-    options = Learning(method=method, align=align, baselines=baselines, panel=panel)
+    options = Learning(method=method, align=align, baselines=baselines, panel=panel, tuning=tuned)
     taught = learn(reference, labels, inference, loaded, options, reading)
     answers = answer(query, taught.saved, inference, loaded, reading, error_rate=error_rate, novelty_rate=novelty_rate)
     warn_of_unread(answers.asked)

@@ -4,6 +4,7 @@ from importlib import import_module
 
 _HOMES = {
     "DataSummary": "xtrimogene.training.data_summary",
+    "FineTuneConfig": "xtrimogene.config",
     "PretrainConfig": "xtrimogene.config",
     "fit_annotator": "xtrimogene.tl",  # as it stands in the public face; nothing in training imports what is above it
     "plan": "xtrimogene.training.planning",
@@ -12,7 +13,16 @@ _HOMES = {
     "summarize_files": "xtrimogene.training.data_summary",
 }
 
-__all__ = ["DataSummary", "PretrainConfig", "fit_annotator", "plan", "pretrain", "read_config", "summarize_files"]
+__all__ = [
+    "DataSummary",
+    "FineTuneConfig",
+    "PretrainConfig",
+    "fit_annotator",
+    "plan",
+    "pretrain",
+    "read_config",
+    "summarize_files",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,6 @@
 """Train a module in its run's folder, from where that stands to the last step of the config."""
 
 import json
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,6 +20,7 @@ from xtrimogene.training.least_squares import decode_some_cells
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.loss_log import LossLog
 from xtrimogene.training.micro_batch import MicroBatch
+from xtrimogene.training.quiet_lightning import quiet_lightning
 from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint, remove_scratch
 from xtrimogene.training.scalar_log import ScalarLog
 from xtrimogene.training.spectral import begin_with_components
@@ -54,22 +54,18 @@ def fit(
     config = module.config
     output = Path(config.output)
     check_unclaimed(config)
-    trainer = _build_trainer(config, validation, num_devices=num_devices, num_nodes=num_nodes, strategy=strategy)
-    checkpoint = newest_checkpoint(output / "checkpoints")
-    if trainer.is_global_zero:
-        _claim(config)
-    if config.start == "spectral" and checkpoint is None:
-        some = sample_cells(cells, SPECTRAL_CELLS, block_size=config.sampling.block_size, seed=config.seed)
-        begin_with_components(module.network, some, config.masking, config.seed)
-        if config.decoder_share > 0:
-            module.fit_head(*decode_some_cells(module.network, some, config.masking, config.seed))
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    data = CellDataModule(cells, sampler, config, num_workers=num_workers)
-    try:
+    with quiet_lightning():
+        trainer = _build_trainer(config, validation, num_devices=num_devices, num_nodes=num_nodes, strategy=strategy)
+        checkpoint = newest_checkpoint(output / "checkpoints")
+        if trainer.is_global_zero:
+            _claim(config)
+        if config.start == "spectral" and checkpoint is None:
+            some = sample_cells(cells, SPECTRAL_CELLS, block_size=config.sampling.block_size, seed=config.seed)
+            begin_with_components(module.network, some, config.masking, config.seed)
+            if config.decoder_share > 0:
+                module.fit_head(*decode_some_cells(module.network, some, config.masking, config.seed))
+        data = CellDataModule(cells, sampler, config, num_workers=num_workers)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the process deaf to the next one
-        signal.signal(signal.SIGINT, on_interrupt)
-        raise KeyboardInterrupt from None
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return metrics or ScalarLog(output / "log", "metrics").last()  # finished by an earlier sitting
 

@@ -12,12 +12,12 @@ from xtrimogene.long_work import progress_bar
 class StepProgress(Callback):
     """Draws finished steps, those of earlier sittings too."""
 
-    def __init__(self, num_steps: int) -> None:
-        self.num_steps = num_steps
+    def __init__(self, num_steps: int, *, title: str = "Training steps", shown: bool = True) -> None:
+        self.num_steps, self.title, self.shown = num_steps, title, shown
         self._drawn = ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        bar = progress_bar("Training steps", self.num_steps, shown=trainer.is_global_zero)
+        bar = progress_bar(self.title, self.num_steps, shown=self.shown and trainer.is_global_zero)
         self._advance = self._drawn.enter_context(bar)
         self._advance(trainer.global_step)
 

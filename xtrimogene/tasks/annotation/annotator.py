@@ -21,6 +21,7 @@ from xtrimogene.tasks.annotation.held_out import HeldOutCells
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, Views
 from xtrimogene.tasks.annotation.novelty import Strangeness
+from xtrimogene.tasks.annotation.tuned import Tuned
 
 NUM_FOLDS = 5
 
@@ -74,6 +75,7 @@ class Annotator:
         align: bool = True,
         baselines: bool = True,
         expression: LatentExpression | None = None,
+        tuned: Tuned | None = None,
         seed: int = 0,
     ) -> "Annotator":
         """Fit on all cells that have an embedding, and calibrate in five folds of them.
@@ -93,6 +95,8 @@ class Annotator:
             Run them in the same folds.
         expression
             What the embedding says of genes, for "match"; None where it is no latent vector.
+        tuned
+            For "finetune": ``embedding`` is that of ``tuned.whole``, and all cells have one.
 
         Raises
         ------
@@ -105,9 +109,7 @@ class Annotator:
         groups = None if groups is None else groups[usable]
         counted = np.ones(len(labels), dtype=bool) if counted is None else counted[usable]
         check_labels(labels, groups)
-        splits = _folds(labels, groups, seed)
-        if min(len(split.train) for split in splits) < 2:
-            raise ConfigError("but for one group, the reference has a single cell; leave group_key out, or label more.")
+        splits = reference_folds(labels, groups, seed=seed) if tuned is None else tuned.splits
         cells = HeldOutCells.of(
             method,
             embedding,
@@ -118,12 +120,23 @@ class Annotator:
             splits=splits,
             align=align,
             expression=expression,
+            tuned=tuned,
+            seed=seed,
+        )
+        learned = Learned.fit(
+            method,
+            embedding,
+            counts,
+            labels,
+            read=read,
+            expression=expression,
+            head=None if tuned is None else tuned.whole.head,
             seed=seed,
         )
         return cls(
             method=method,
             align=align,
-            learned=Learned.fit(method, embedding, counts, labels, read=read, expression=expression, seed=seed),
+            learned=learned,
             temperature=cells.temperature,
             of_right_labels=cells.of_right_labels,
             strangeness=cells.strangeness,
@@ -265,8 +278,25 @@ def check_labels(labels: Shaped[np.ndarray, " A"], groups: Shaped[np.ndarray, " 
         )
 
 
-def _folds(labels: Shaped[np.ndarray, " A"], groups: Shaped[np.ndarray, " A"] | None, seed: int) -> tuple[Split, ...]:
+def reference_folds(
+    labels: Shaped[np.ndarray, " A"],
+    groups: Shaped[np.ndarray, " A"] | None,
+    *,
+    num_folds: int = NUM_FOLDS,
+    seed: int = 0,
+) -> tuple[Split, ...]:
+    """Hold out each cell once, whole groups where there are any.
+
+    Raises
+    ------
+    ConfigError
+        A fold would learn from a single cell.
+    """
     if groups is None:
-        return folds_by_cell(labels, num_folds=min(NUM_FOLDS, len(labels)), seed=seed)
-    num_folds = min(NUM_FOLDS, len(np.unique(groups)))
-    return folds_by_group(groups, labels, grouping="group", num_folds=num_folds, seed=seed)
+        splits = folds_by_cell(labels, num_folds=min(num_folds, len(labels)), seed=seed)
+    else:
+        number = min(num_folds, len(np.unique(groups)))
+        splits = folds_by_group(groups, labels, grouping="group", num_folds=number, seed=seed)
+    if min(len(split.train) for split in splits) < 2:
+        raise ConfigError("but for one group, the reference has a single cell; leave group_key out, or label more.")
+    return splits

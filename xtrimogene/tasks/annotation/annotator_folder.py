@@ -1,6 +1,7 @@
 """An annotator on disk: a folder of annotator.json and arrays.safetensors. Never a pickle.
 
-annotator.json holds the sha256 of the arrays, and of the weights of the model whose vectors were learned from.
+annotator.json holds the sha256 of the arrays, and of the weights of the model whose vectors were learned from. Where
+some of these were tuned, tuned.safetensors holds what replaces them.
 """
 
 import json
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from xtrimogene.checkpoint import require_new_folder
 from xtrimogene.data.file_hashes import file_sha256
@@ -21,13 +25,13 @@ from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifi
 from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
-from xtrimogene.tasks.annotation.learned import Learned
+from xtrimogene.tasks.annotation.learned import BOTH, Learned
 from xtrimogene.tasks.annotation.matching import MarkerEvidence, PairScorer
 from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance, Strangeness
 from xtrimogene.tasks.expression_space import ExpressionSpace
 
 FORMAT = "xtrimogene-annotator-2"
-CARD, ARRAYS = "annotator.json", "arrays.safetensors"
+CARD, ARRAYS, TUNED = "annotator.json", "arrays.safetensors", "tuned.safetensors"
 PARTS: Mapping[str, type] = {  # of what is learned, besides the classifier
     "by_expression": LinearClassifier,
     "space": ExpressionSpace,
@@ -38,6 +42,7 @@ CLASSIFIERS: Mapping[str, type] = {
     "linear": LinearClassifier,
     "ensemble": LinearClassifier,
     "knn": NeighborClassifier,
+    "finetune": LinearClassifier,
     "match": LinearClassifier,
 }
 MEASURED = ("macro_f1", "accuracy", "calibration_error_before", "calibration_error", "coverage", "unknown")
@@ -45,10 +50,14 @@ MEASURED = ("macro_f1", "accuracy", "calibration_error_before", "calibration_err
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedAnnotator:
-    """An annotator and where it comes from; ``card["model"]`` says whose vectors it reads, and how they were made."""
+    """An annotator and where it comes from; ``card["model"]`` says whose vectors it reads, and how they were made.
+
+    ``tuned`` are weights to replace some of the model's first (`with_tuned`).
+    """
 
     annotator: Annotator
     card: Mapping[str, Any]
+    tuned: Mapping[str, Tensor] | None = None
 
 
 def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Path:
@@ -78,6 +87,10 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
         place = scratch / "annotator"
         place.mkdir()
         (place / ARRAYS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+        tuned = {}
+        if saved.tuned is not None:
+            (place / TUNED).write_bytes(to_bytes({name: tensor.contiguous() for name, tensor in saved.tuned.items()}))
+            tuned = {"tuned_sha256": file_sha256(place / TUNED)}
         facts = {
             "format": FORMAT,
             "method": annotator.method,
@@ -86,6 +99,7 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
             "temperature": annotator.temperature,
             "held_out": dict(annotator.held_out),
             "sha256": file_sha256(place / ARRAYS),
+            **tuned,
             "card": dict(saved.card),
         }
         (place / CARD).write_text(json.dumps(facts, indent=1) + "\n")
@@ -106,8 +120,11 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
         facts = json.loads((place / CARD).read_text())
         if facts["format"] != FORMAT:
             raise CheckpointError(f"{place / CARD} has format {facts['format']!r}; this version reads {FORMAT!r}.")
-        if file_sha256(place / ARRAYS) != facts["sha256"]:
-            raise CheckpointError(f"{place / ARRAYS} is not the file this annotator was saved with; fit it again.")
+        for name, key in (
+            {ARRAYS: "sha256"} | ({TUNED: "tuned_sha256"} if facts["method"] == "finetune" else {})
+        ).items():
+            if file_sha256(place / name) != facts[key]:
+                raise CheckpointError(f"{place / name} is not the file this annotator was saved with; fit it again.")
         arrays = load((place / ARRAYS).read_bytes())
         labels, parts = np.array(facts["labels"]), {}
         for part, kind in {"classifier": CLASSIFIERS[facts["method"]], **PARTS}.items():
@@ -118,13 +135,14 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
         annotator = Annotator(
             method=facts["method"],
             align=bool(facts["align"]),
-            learned=Learned(**parts, both=facts["method"] in ("ensemble", "match"), centers=arrays["centers"]),
+            learned=Learned(**parts, both=facts["method"] in BOTH, centers=arrays["centers"]),
             temperature=float(facts["temperature"]),
             of_right_labels=arrays["of_right_labels"],
             strangeness=Strangeness(**{name: arrays[f"strangeness.{name}"] for name in _arrays(Strangeness)}),
             held_out=facts["held_out"],
         )
-        saved = SavedAnnotator(annotator=annotator, card=facts["card"])
+        tuned = load_tensors((place / TUNED).read_bytes()) if facts["method"] == "finetune" else None
+        saved = SavedAnnotator(annotator=annotator, card=facts["card"], tuned=tuned)
         _check(saved)
         return saved
     except OSError as error:

@@ -21,6 +21,7 @@ from xtrimogene.tasks.annotation.calibration import fit_temperature, label_sets
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned
 from xtrimogene.tasks.annotation.novelty import Strangeness
+from xtrimogene.tasks.annotation.tuned import Tuned
 
 OURS = Method(features="this annotator", classifier=None)
 ALIGNED = Method(features="HVG + PCA aligned", classifier="linear")
@@ -57,9 +58,13 @@ class HeldOutCells:
         splits: Sequence[Split],
         align: bool = True,
         expression: LatentExpression | None = None,
+        tuned: Tuned | None = None,
         seed: int = 0,
     ) -> "HeldOutCells":
-        """Fit once for each split, which together test every cell once; what one tests is aligned as a query is."""
+        """Fit once for each split, which together test every cell once; what one tests is aligned as a query is.
+
+        ``tuned``, for "finetune", has an embedding and a head for each split.
+        """
         names, label = np.unique(labels, return_inverse=True)
         number = len(labels)
         scores, distances = np.full((number, len(names)), -np.inf), np.empty((number, 2))
@@ -67,6 +72,8 @@ class HeldOutCells:
         learned = np.zeros(number, dtype=bool)
         for place, split in enumerate(splits):
             train, test = split.train, split.test
+            view = None if tuned is None else tuned.folds[place]
+            embedding = embedding if view is None else view.embedding
             partial = Learned.fit(
                 method,
                 embedding[train],
@@ -75,6 +82,7 @@ class HeldOutCells:
                 read=read,
                 names=names,
                 expression=expression,
+                head=None if view is None else view.head,
                 seed=seed,
             )
             cells = partial.view(embedding[test], counts[test], read)

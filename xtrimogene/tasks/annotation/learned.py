@@ -35,7 +35,8 @@ from xtrimogene.tasks.annotation.matching import (
 from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance
 from xtrimogene.tasks.expression_space import ExpressionSpace
 
-AnnotationMethod = Literal["ensemble", "linear", "knn", "match"]
+AnnotationMethod = Literal["ensemble", "linear", "knn", "finetune", "match"]
+BOTH: tuple[AnnotationMethod, ...] = ("ensemble", "finetune", "match")  # that read the embedding and expression
 LEAST_DISTANCE = 1e-3
 FROM_BEST, NAMED = 20, 4  # markers that a left-out label is described by, drawn from so many
 LEFT_OUT, LEAST_LEFT_OUT, NUM_FOLDS, MOST_CELLS = 8, 3, 3, 1_000  # to learn pairs: labels, cells of each, all cells
@@ -93,12 +94,14 @@ class Learned:
         read: Bool[np.ndarray, " G"],
         names: Shaped[np.ndarray, " L"] | None = None,
         expression: LatentExpression | None = None,
+        head: LinearClassifier | None = None,
         seed: int = 0,
     ) -> "Learned":
         """Fit; of ``counts`` (A x G) the genes that are ``read``.
 
         ``names`` are all labels that there may be (default: those of these cells), which matters to the votes.
-        ``expression`` is what the embedding, where it is the model's latent vector, says of genes, for "match".
+        ``expression`` is what the embedding, where it is the model's latent vector, says of genes, for "match";
+        ``head`` what was tuned with the embedding, for "finetune".
 
         Raises
         ------
@@ -109,6 +112,9 @@ class Learned:
         cells = Views(embedding=embedding, components=space.place(counts, read))
         classifier: LinearClassifier | NeighborClassifier
         match method:
+            case "finetune":
+                assert head is not None
+                classifier = head
             case "linear" | "ensemble" | "match":
                 classifier = LinearClassifier.fit(embedding, labels, variance=variance_of(embedding, "together"))
             case "knn":
@@ -125,7 +131,7 @@ class Learned:
             by_expression=LinearClassifier.fit(
                 cells.components, labels, variance=variance_of(cells.components, "each")
             ),
-            both=method in ("ensemble", "match"),
+            both=method in BOTH,
             space=space,
             neighbors=NeighborDistance.fit(embedding),
             distance=LabelDistance.fit(cells.components, labels),

@@ -1,0 +1,186 @@
+"""Fine-tuning: what a tail may learn from, when it stops, what thinning and batches do."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix, vstack
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import FineTuneConfig, ReadDepthConfig
+from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.errors import ConfigError
+from xtrimogene.inference import Inference
+from xtrimogene.model.tail import with_weights
+from xtrimogene.training.fine_tuning import (
+    NO_LABEL,
+    FineTuned,
+    LabelledCells,
+    LinearHead,
+    fine_tune,
+    thin,
+)
+
+CONFIG = FineTuneConfig(peak_lr=3e-3, head_lr=1e-2, batch_size=8, cells_per_epoch=1, max_epochs=3, averaging=0.5)
+Judge = Callable[[np.ndarray], float]
+
+
+@pytest.fixture
+def cells(tiny_model: PretrainedModel, make_counts: Any) -> LabelledCells:
+    """Return 40 cells of two labels, which twenty genes tell apart, in two folds and two batches."""
+    counts = make_counts(40, 400, density=0.1, seed=1).tolil()
+    for cell in range(40):
+        counts[cell, slice(0, 20) if cell % 2 else slice(20, 40)] = 8
+    places = np.arange(40)
+    packed = counts.tocsr().astype(np.float32)
+    vectors = Inference(tiny_model).cell_embeddings(packed)
+    return LabelledCells(counts=packed, vectors=vectors, label=places % 2, fold=places // 20)
+
+
+def head(num_labels: int = 2, width: int = 12) -> LinearHead:
+    weight, bias = np.zeros((num_labels, width)), np.zeros(num_labels)
+    return LinearHead(center=np.zeros(width), scale=np.ones(width), weight=weight, bias=bias)
+
+
+def tuned(
+    model: PretrainedModel, cells: LabelledCells, config: FineTuneConfig = CONFIG, judge: Judge | None = None
+) -> FineTuned:
+    answers = judge or (lambda scores: cross_entropy(scores, cells.label))
+    return fine_tune(
+        model.network,
+        cells,
+        [head()] * 3,
+        config,
+        pool="latent",
+        depth=ReadDepth.parse("f1"),
+        judge=answers,
+        progress=False,
+    )
+
+
+def cross_entropy(scores: np.ndarray, label: np.ndarray) -> float:
+    return float(torch.nn.functional.cross_entropy(torch.from_numpy(scores), torch.from_numpy(label)))
+
+
+def in_turn(losses: Sequence[float]) -> Judge:
+    left = iter(losses)
+    return lambda scores: next(left)
+
+
+def test_held_out_cells_are_told_apart_better(tiny_model: PretrainedModel, cells: LabelledCells) -> None:
+    before = {name: weight.clone() for name, weight in tiny_model.network.state_dict().items()}
+    found = tuned(tiny_model, cells, replace(CONFIG, cells_per_epoch=120, peak_lr=1e-2))
+    assert found.losses[0] == pytest.approx(np.log(2)) and min(found.losses) < 0.3
+    assert len(found.weights) == 3
+    assert all(torch.equal(weight, before[name]) for name, weight in tiny_model.network.state_dict().items())
+    again = tuned(tiny_model, cells, replace(CONFIG, cells_per_epoch=120, peak_lr=1e-2))
+    assert found.losses == again.losses
+
+
+def test_a_tail_never_learns_from_its_fold(tiny_model: PretrainedModel, cells: LabelledCells) -> None:
+    turned = np.where(cells.fold == 0, 1 - cells.label, cells.label)
+    found, other = (
+        tuned(tiny_model, one, judge=in_turn([4.0, 3.0, 2.0, 1.0])) for one in (cells, replace(cells, label=turned))
+    )
+    same = [
+        all(torch.equal(first[name], second[name]) for name in first)
+        for first, second in zip(found.weights, other.weights, strict=True)
+    ]
+    assert same == [True, False, False]
+
+
+def test_each_fold_is_judged_by_the_tail_that_did_not_learn_from_it(
+    tiny_model: PretrainedModel, cells: LabelledCells
+) -> None:
+    """Fold 1 teaches that all is label 0, fold 0 that all is label 1; each tail says so of the other fold."""
+    seen: list[np.ndarray] = []
+
+    def judge(scores: np.ndarray) -> float:
+        seen.append(scores.copy())
+        return -float(len(seen))
+
+    heads = [head() for _ in range(3)]
+    heads[0] = replace(heads[0], bias=np.array([0.0, NO_LABEL]))
+    heads[1] = replace(heads[1], bias=np.array([NO_LABEL, 0.0]))
+    fine_tune(
+        tiny_model.network,
+        replace(cells, label=1 - cells.fold),
+        heads,
+        CONFIG,
+        pool="latent",
+        depth=ReadDepth.parse("f1"),
+        judge=judge,
+        progress=False,
+    )
+    assert len(seen) == 1 + CONFIG.max_epochs
+    for scores in seen:
+        assert (scores.argmax(axis=1) == cells.fold).all() and np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("losses", "asked"), [([1.0, 2.0, 3.0, 4.0, 5.0], 3), ([3.0, 1.0, 2.0, 2.0, 2.0], 4), ([5.0, 4.0, 3.0, 2.0], 4)]
+)
+def test_the_best_epoch_is_kept(
+    losses: list[float], asked: int, tiny_model: PretrainedModel, cells: LabelledCells
+) -> None:
+    """`asked` counts the answer before training; two epochs without a better one end it."""
+    config = replace(CONFIG, patience=2)
+    found = tuned(tiny_model, cells, config, in_turn(losses))
+    assert list(found.losses) == losses[:asked]
+    best = int(np.argmin(losses[:asked]))
+    for weights in found.weights:
+        same = all(torch.equal(weights[name], tiny_model.network.state_dict()[name]) for name in weights)
+        assert same == (best == 0)
+    if best:
+        shorter = tuned(tiny_model, cells, replace(config, max_epochs=best), in_turn([9.0, 8.0, 7.0, 6.0][: best + 1]))
+        for one, other in zip(found.weights, shorter.weights, strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_batches_come_to_look_alike(tiny_model: PretrainedModel, cells: LabelledCells) -> None:
+    """A shift of twenty genes in every second pair of cells is what the adversary sees; labels stay apart."""
+    batch = np.arange(40) // 2 % 2
+    counts = cells.counts.tolil()
+    for cell in np.flatnonzero(batch):
+        counts[cell, 100:120] = 8
+    packed = counts.tocsr().astype(np.float32)
+    shifted = replace(cells, counts=packed, vectors=Inference(tiny_model).cell_embeddings(packed))
+    config = replace(CONFIG, peak_lr=1e-2, cells_per_epoch=200, batch_weight=3.0)
+
+    def apart(batches: np.ndarray | None) -> tuple[float, float]:
+        found = tuned(tiny_model, replace(shifted, batch=batches), config, in_turn([4.0, 3.0, 2.0, 1.0]))
+        reader = Inference(replace(tiny_model, network=with_weights(tiny_model.network, found.weights[-1])))
+        vectors = reader.cell_embeddings(shifted.counts)
+
+        def gap(sides: np.ndarray) -> float:
+            return float(np.linalg.norm(vectors[sides == 0].mean(axis=0) - vectors[sides == 1].mean(axis=0)))
+
+        return gap(batch), gap(cells.label)
+
+    (plain, plain_label), (alike, label) = apart(None), apart(batch)
+    assert alike / label < 0.5 * plain / plain_label
+
+
+def test_thinned_cells_can_be_read_and_fractions_count_for_what_they_are(make_counts: Any) -> None:
+    two = csr_matrix(([1.0, 1.0], ([0, 0], [3, 4])), shape=(1, 40), dtype=np.float32)
+    counts = vstack([two, make_counts(49, 40, seed=2)], format="csr")
+    config, random = ReadDepthConfig(unchanged_probability=0.0), np.random.default_rng(0)
+    thinned = [thin(counts, config, random) for _ in range(60)]
+    totals = np.array([np.asarray(one.sum(axis=1)).ravel() for one in thinned])
+    assert totals.min() > 1 and (totals <= np.asarray(counts.sum(axis=1)).ravel()).all()
+    assert 0.4 < totals[:, 1:].sum() / (60 * counts[1:].sum()) < 0.6, "half of the molecules, on average"
+    halves = csr_matrix(counts * 0.5)
+    unchanged = [thin(halves, ReadDepthConfig(unchanged_probability=1.0), random).sum() for _ in range(60)]
+    assert np.mean(unchanged) == pytest.approx(halves.sum(), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_layers", 0), ("max_epochs", 0), ("peak_lr", 0.0), ("averaging", 1.0), ("batch_weight", -1.0)],
+)
+def test_options_that_cannot_be(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"fine-tuning: {name}={value} must"):
+        FineTuneConfig(**{name: value})

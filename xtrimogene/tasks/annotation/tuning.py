@@ -1,0 +1,114 @@
+"""Tuning a model to the labels of a reference.
+
+Letters: A cells; G genes of the model; L labels; P width of the embedding.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from scipy.sparse import csr_matrix
+from scipy.special import log_softmax
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import FineTuneConfig, Pool
+from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.evaluation.classifiers import LinearClassifier, variance_of
+from xtrimogene.evaluation.splits import Split
+from xtrimogene.inference import Inference
+from xtrimogene.long_work import progress_bar
+from xtrimogene.tasks.annotation.calibration import fit_temperature
+from xtrimogene.tasks.annotation.tuned import Tuned, TunedView, with_tuned
+from xtrimogene.training.fine_tuning import NO_LABEL, LabelledCells, LinearHead, fine_tune
+
+
+def tune(
+    model: PretrainedModel,
+    inference: Inference,
+    counts: csr_matrix,
+    embedding: Float[np.ndarray, "A P"],
+    labels: Shaped[np.ndarray, " A"],
+    splits: Sequence[Split],
+    *,
+    config: FineTuneConfig,
+    batches: Shaped[np.ndarray, " A"] | None = None,
+    pool: Pool | None = None,
+    read_depth: str | None = None,
+    progress: bool = True,
+) -> Tuned:
+    """Tune the model's last layers on ``inference``'s device; ``embedding`` is what the model makes of the cells now.
+
+    Parameters
+    ----------
+    splits
+        Together they test every cell once.
+    batches
+        Of each cell, for ``config.batch_weight``.
+
+    Raises
+    ------
+    ConfigError
+        ``config.num_layers`` is more than the encoder has.
+    """
+    names, label = np.unique(labels, return_inverse=True)
+    fold = np.empty(len(labels), dtype=np.int64)
+    for number, split in enumerate(splits):
+        fold[split.test] = number
+    learned_from = [*(split.train for split in splits), np.arange(len(labels))]
+    pooled, depth = pool or model.config.pool, read_depth or model.config.read_depth
+    tuned = fine_tune(
+        inference.network,
+        LabelledCells(
+            counts=counts,
+            vectors=embedding,
+            label=label,
+            fold=fold,
+            batch=None if batches is None else np.unique(batches, return_inverse=True)[1],
+        ),
+        [_head(embedding[rows], labels[rows], names) for rows in learned_from],
+        config,
+        pool=pooled,
+        depth=ReadDepth.parse(depth),
+        judge=lambda scores: held_out_loss(scores, label),
+        progress=progress,
+    )
+    views = []
+    with progress_bar("Embedding cells", len(learned_from) * len(labels), shown=progress) as advance:
+        for weights, head, rows in zip(tuned.weights, tuned.heads, learned_from, strict=True):
+            reader = with_tuned(inference, model, weights)
+            vectors = reader.cell_embeddings(counts, pool=pooled, read_depth=depth, progress=advance)
+            views.append(TunedView(embedding=vectors, head=_classifier(head, names, np.unique(label[rows]))))
+    *folds, whole = views
+    return Tuned(weights=tuned.weights[-1], whole=whole, splits=tuple(splits), folds=tuple(folds), losses=tuned.losses)
+
+
+def held_out_loss(scores: Float[np.ndarray, "A L"], label: Int[np.ndarray, " A"]) -> float:
+    """Return the cross-entropy of the labels at the best temperature, of cells whose label was learned.
+
+    Labels count alike. The temperature is fitted as it will be, so that a tail which is merely surer is no better.
+    """
+    own = scores[np.arange(len(label)), label]
+    known = own > NO_LABEL / 2
+    if not known.any():
+        return np.inf
+    scores, label = scores[known].astype(np.float64), label[known]
+    scores[scores < NO_LABEL / 2] = -np.inf
+    weight = 1 / np.bincount(label)[label]
+    probable = log_softmax(scores / fit_temperature(scores, label), axis=1)
+    return -float(np.average(probable[np.arange(len(label)), label], weights=weight))
+
+
+def _head(
+    embedding: Float[np.ndarray, "A P"], labels: Shaped[np.ndarray, " A"], names: Shaped[np.ndarray, " L"]
+) -> LinearHead:
+    fitted = LinearClassifier.fit(embedding, labels, variance=variance_of(embedding, "together"))
+    weight, bias = np.zeros((len(names), embedding.shape[1])), np.full(len(names), NO_LABEL)
+    places = np.searchsorted(names, fitted.labels)
+    weight[places], bias[places] = fitted.weight, fitted.bias
+    return LinearHead(center=fitted.center, scale=fitted.scale, weight=weight, bias=bias)
+
+
+def _classifier(head: LinearHead, names: Shaped[np.ndarray, " L"], known: Int[np.ndarray, " K"]) -> LinearClassifier:
+    return LinearClassifier(
+        labels=names[known], center=head.center, scale=head.scale, weight=head.weight[known], bias=head.bias[known]
+    )
