@@ -1,6 +1,7 @@
 """What a labelled reference says of its cells: labels, groups and ids of types, checked before anything is embedded."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,11 +35,13 @@ def read_labels(
     with open_cells(reference) as cells:
         obs = cells.obs
     labels, used = text_column(obs, label_key)
+    warn_of_unknown(labels, label_key)
     if parted := [name for name in np.unique(labels[used]).tolist() if SEPARATOR in name]:
         raise FieldError(f"the label {parted[0]!r} holds {SEPARATOR!r}, which parts possible labels; rename it.")
     groups = None
     if group_key is not None:
         groups, grouped = text_column(obs, group_key)
+        warn_of_unknown(groups[used], group_key)
         used = used & grouped
     check_labels(labels[used], None if groups is None else groups[used])
     ids = None if ontology_key is None else _ids(labels, *text_column(obs, ontology_key), used, ontology_key)
@@ -85,3 +88,14 @@ def text_column(
     column = column.astype(object)
     text = column.astype(str).to_numpy(dtype=str)
     return text, column.notna().to_numpy() & ~np.isin(text, ["", "nan", UNKNOWN])
+
+
+def warn_of_unknown(text: Shaped[np.ndarray, " N"], key: str, what: str = "the reference") -> None:
+    """Warn of cells that have a name in `text_column`, and are not used for it."""
+    if number := int((text == UNKNOWN).sum()):
+        warnings.warn(
+            f"{number:,} cells of {what} are not used, since obs[{key!r}] says {UNKNOWN!r} of them; if that is a name, "
+            "give them another.",
+            UserWarning,
+            stacklevel=4,
+        )
