@@ -21,14 +21,15 @@ ActivationCheckpointing = Literal["none", "feed_forward", "layer"]
 T = TypeVar("T")
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError with ``message`` where the condition does not hold."""
     if not condition:
         raise ConfigError(message)
 
 
 def _check_heads(part: str, dim: int, num_heads: int) -> None:
-    _require(dim > 0 and num_heads > 0, f"{part}: dim={dim} and num_heads={num_heads} must be positive.")
-    _require(
+    require(dim > 0 and num_heads > 0, f"{part}: dim={dim} and num_heads={num_heads} must be positive.")
+    require(
         dim % num_heads == 0, f"{part}: dim={dim} is not a multiple of num_heads={num_heads}; change one of the two."
     )
 
@@ -45,8 +46,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _check_heads("encoder", self.dim, self.num_heads)
-        _require(self.num_layers >= 1, f"encoder: num_layers={self.num_layers} must be at least 1.")
-        _require(0.0 <= self.dropout < 1.0, f"encoder: dropout={self.dropout} must lie in [0, 1).")
+        require(self.num_layers >= 1, f"encoder: num_layers={self.num_layers} must be at least 1.")
+        require(0.0 <= self.dropout < 1.0, f"encoder: dropout={self.dropout} must lie in [0, 1).")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,10 +66,10 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         kinds = get_args(DecoderKind)
-        _require(self.kind in kinds, f"decoder: kind={self.kind!r} is not one of {', '.join(kinds)}.")
+        require(self.kind in kinds, f"decoder: kind={self.kind!r} is not one of {', '.join(kinds)}.")
         _check_heads("decoder", self.dim, self.num_heads)
-        _require(self.num_layers >= 1, f"decoder: num_layers={self.num_layers} must be at least 1.")
-        _require(self.num_features >= 1, f"decoder: num_features={self.num_features} must be at least 1.")
+        require(self.num_layers >= 1, f"decoder: num_layers={self.num_layers} must be at least 1.")
+        require(self.num_features >= 1, f"decoder: num_features={self.num_features} must be at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,17 +87,17 @@ class ModelConfig:
     read_depth: str = "f1"
 
     def __post_init__(self) -> None:
-        _require(self.num_genes >= 1, f"num_genes={self.num_genes} must be at least 1.")
-        _require(self.num_bins >= 1, f"num_bins={self.num_bins} must be at least 1.")
-        _require(
+        require(self.num_genes >= 1, f"num_genes={self.num_genes} must be at least 1.")
+        require(self.num_bins >= 1, f"num_bins={self.num_bins} must be at least 1.")
+        require(
             self.latent_dim is None or self.latent_dim >= 2,
             f"latent_dim={self.latent_dim} must be at least 2, one of them for read depth, or None.",
         )
-        _require(self.pool in get_args(Pool), f"pool={self.pool!r} is not one of {', '.join(get_args(Pool))}.")
-        _require(
+        require(self.pool in get_args(Pool), f"pool={self.pool!r} is not one of {', '.join(get_args(Pool))}.")
+        require(
             self.unmeasured in get_args(Unmeasured), f"unmeasured={self.unmeasured!r} is neither 'mask' nor 'zero'."
         )
-        _require(
+        require(
             self.pool != "latent" or self.latent_dim is not None,
             "pool='latent' needs a model with a latent cell vector; set latent_dim, or choose all, max or mean.",
         )
@@ -115,14 +116,14 @@ class MaskingConfig:
     def __post_init__(self) -> None:
         for name in ("nonzero_fraction", "zero_fraction", "replace_fraction", "random_fraction"):
             value = getattr(self, name)
-            _require(0.0 <= value <= 1.0, f"masking: {name}={value} must lie in [0, 1].")
-        _require(self.nonzero_fraction < 1.0, "masking: nonzero_fraction=1 leaves the encoder nothing to read.")
-        _require(
+            require(0.0 <= value <= 1.0, f"masking: {name}={value} must lie in [0, 1].")
+        require(self.nonzero_fraction < 1.0, "masking: nonzero_fraction=1 leaves the encoder nothing to read.")
+        require(
             self.replace_fraction + self.random_fraction <= 1.0,
             f"masking: replace_fraction={self.replace_fraction} and random_fraction={self.random_fraction} "
             "exceed 1 together.",
         )
-        _require(
+        require(
             self.max_visible is None or self.max_visible >= 1,
             f"masking: max_visible={self.max_visible} must be at least 1, or None.",
         )
@@ -139,9 +140,9 @@ class ReadDepthConfig:
 
     def __post_init__(self) -> None:
         value = self.unchanged_probability
-        _require(0.0 <= value <= 1.0, f"read_depth: unchanged_probability={value} must lie in [0, 1].")
-        _require(self.beta_a > 0 and self.beta_b > 0, "read_depth: beta_a and beta_b must be positive.")
-        _require(self.gene_spread >= 0, f"read_depth: gene_spread={self.gene_spread} must not be negative.")
+        require(0.0 <= value <= 1.0, f"read_depth: unchanged_probability={value} must lie in [0, 1].")
+        require(self.beta_a > 0 and self.beta_b > 0, "read_depth: beta_a and beta_b must be positive.")
+        require(self.gene_spread >= 0, f"read_depth: gene_spread={self.gene_spread} must not be negative.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,13 +157,13 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.95)
 
     def __post_init__(self) -> None:
-        _require(self.peak_lr > 0, f"optimizer: peak_lr={self.peak_lr} must be positive.")
-        _require(self.warmup_steps >= 0, f"optimizer: warmup_steps={self.warmup_steps} must not be negative.")
-        _require(all(0 <= beta < 1 for beta in self.betas), f"optimizer: betas={self.betas} must lie in [0, 1).")
-        _require(self.weight_decay >= 0, f"optimizer: weight_decay={self.weight_decay} must not be negative.")
-        _require(self.gradient_clip > 0, f"optimizer: gradient_clip={self.gradient_clip} must be positive.")
+        require(self.peak_lr > 0, f"optimizer: peak_lr={self.peak_lr} must be positive.")
+        require(self.warmup_steps >= 0, f"optimizer: warmup_steps={self.warmup_steps} must not be negative.")
+        require(all(0 <= beta < 1 for beta in self.betas), f"optimizer: betas={self.betas} must lie in [0, 1).")
+        require(self.weight_decay >= 0, f"optimizer: weight_decay={self.weight_decay} must not be negative.")
+        require(self.gradient_clip > 0, f"optimizer: gradient_clip={self.gradient_clip} must be positive.")
         value = self.final_lr_fraction
-        _require(0 <= value <= 1, f"optimizer: final_lr_fraction={value} must lie in [0, 1].")
+        require(0 <= value <= 1, f"optimizer: final_lr_fraction={value} must lie in [0, 1].")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,13 +192,13 @@ class FineTuneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.averaging < 1, f"fine-tuning: averaging={self.averaging} must lie in [0, 1).")
+        require(0 <= self.averaging < 1, f"fine-tuning: averaging={self.averaging} must lie in [0, 1).")
         for name in ("num_layers", "batch_size", "cells_per_epoch", "max_epochs", "patience"):
-            _require(getattr(self, name) >= 1, f"fine-tuning: {name}={getattr(self, name)} must be at least 1.")
+            require(getattr(self, name) >= 1, f"fine-tuning: {name}={getattr(self, name)} must be at least 1.")
         for name in ("peak_lr", "head_lr", "gradient_clip"):
-            _require(getattr(self, name) > 0, f"fine-tuning: {name}={getattr(self, name)} must be positive.")
+            require(getattr(self, name) > 0, f"fine-tuning: {name}={getattr(self, name)} must be positive.")
         for name in ("weight_decay", "warmup_steps", "batch_weight"):
-            _require(getattr(self, name) >= 0, f"fine-tuning: {name}={getattr(self, name)} must not be negative.")
+            require(getattr(self, name) >= 0, f"fine-tuning: {name}={getattr(self, name)} must not be negative.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,7 +215,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_lanes", "block_size", "buffer_size"):
-            _require(getattr(self, name) >= 1, f"sampling: {name}={getattr(self, name)} must be at least 1.")
+            require(getattr(self, name) >= 1, f"sampling: {name}={getattr(self, name)} must be at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,16 +254,16 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr to train on.")
+        require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr to train on.")
         known = {"joined_by": {*self.files, *self.validation_files}, "weights": {*self.files}}
         for name, files in known.items():
             strangers = sorted(set(getattr(self, name)) - files)
-            _require(not strangers, f"{name} names {', '.join(map(repr, strangers))}, which is not among files.")
+            require(not strangers, f"{name} names {', '.join(map(repr, strangers))}, which is not among files.")
         both = sorted(set(self.validation_files) & set(self.files))
-        _require(not both, f"validation_files names {', '.join(map(repr, both))}, which is trained on; leave it out.")
+        require(not both, f"validation_files names {', '.join(map(repr, both))}, which is trained on; leave it out.")
         for file, weight in self.weights.items():
             fits = 0 < weight < math.inf
-            _require(fits, f"weights: {file!r} has {weight}; a positive number is needed, or leave the file out.")
+            require(fits, f"weights: {file!r} has {weight}; a positive number is needed, or leave the file out.")
         for name in (
             "num_steps",
             "batch_size",
@@ -272,17 +273,17 @@ class PretrainConfig:
             "validation_cells",
             "validate_every",
         ):
-            _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
         for name in ("micro_batch_size", "micro_batch_tokens"):
             most = getattr(self, name)
-            _require(most is None or most >= 1, f"{name}={most} must be at least 1, or None.")
-        _require(
+            require(most is None or most >= 1, f"{name}={most} must be at least 1, or None.")
+        require(
             self.batch_size >= self.sampling.num_lanes,
             f"batch_size={self.batch_size} is less than sampling.num_lanes={self.sampling.num_lanes}, and each lane "
             "gives a cell to each step; lower num_lanes or raise batch_size.",
         )
         for name in ("seed", "redraw_every", "latent_weight"):
-            _require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must not be negative.")
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must not be negative.")
         literals = {
             "start": Start,
             "precision": Precision,
@@ -290,18 +291,18 @@ class PretrainConfig:
         }
         for name, kinds in literals.items():
             value = getattr(self, name)
-            _require(value in get_args(kinds), f"{name}={value!r} is not one of {', '.join(get_args(kinds))}.")
-        _require(0.0 <= self.decoder_share <= 1.0, f"decoder_share={self.decoder_share} must lie in [0, 1].")
-        _require(
+            require(value in get_args(kinds), f"{name}={value!r} is not one of {', '.join(get_args(kinds))}.")
+        require(0.0 <= self.decoder_share <= 1.0, f"decoder_share={self.decoder_share} must lie in [0, 1].")
+        require(
             self.decoder_share > 0 or self.latent_weight > 0,
             "decoder_share=0 and latent_weight=0 leave nothing to train; raise one of the two.",
         )
         hides = self.masking.nonzero_fraction > 0 or self.masking.zero_fraction > 0
-        _require(
+        require(
             self.decoder_share == 0 or hides,
             "masking: nonzero_fraction=0 and zero_fraction=0 leave the decoder nothing to predict; raise one of them.",
         )
-        _require(
+        require(
             self.latent_kl_weight == 0.0 or (self.latent_kl_weight > 0 and self.latent_weight > 0),
             f"latent_kl_weight={self.latent_kl_weight} must be 0, or positive beside a positive latent_weight.",
         )
@@ -320,18 +321,18 @@ class StoreConfig:
     memory: float = 4.0  # GB
 
     def __post_init__(self) -> None:
-        _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr.")
+        require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr.")
         for file in self.files:
-            _require(self.files.count(file) == 1, f"{file} is given twice; its cells would be in the store twice.")
-        _require(self.output.endswith(".zarr"), f"The store is {self.output!r}; a name that ends in .zarr is needed.")
-        _require(self.min_genes >= 1, f"min_genes={self.min_genes} must be at least 1.")
-        _require(self.seed >= 0, f"seed={self.seed} must not be negative.")
-        _require(self.memory >= 1e-4, f"memory={self.memory} GB is too little to work with; give 0.0001 at least.")
+            require(self.files.count(file) == 1, f"{file} is given twice; its cells would be in the store twice.")
+        require(self.output.endswith(".zarr"), f"The store is {self.output!r}; a name that ends in .zarr is needed.")
+        require(self.min_genes >= 1, f"min_genes={self.min_genes} must be at least 1.")
+        require(self.seed >= 0, f"seed={self.seed} must not be negative.")
+        require(self.memory >= 1e-4, f"memory={self.memory} GB is too little to work with; give 0.0001 at least.")
 
 
 def check_latent(run: PretrainConfig, model: ModelConfig) -> None:
     """Refuse a run that trains a latent cell vector which the model does not have."""
-    _require(
+    require(
         run.latent_weight == 0 or model.latent_dim is not None,
         "latent_weight > 0 needs a preset with latent_dim, such as 'demo'; set latent_weight = 0.",
     )
@@ -366,17 +367,17 @@ def read_toml(path: str | os.PathLike[str], needed: Sequence[str]) -> dict[str, 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not TOML: {error}.") from None
     for name in needed:
-        _require(name in values, f"{file}: `{name}` is missing.")
+        require(name in values, f"{file}: `{name}` is missing.")
     return values
 
 
 def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     """Build a config of this kind; an unknown name or a wrong type is a ConfigError that says where it stands."""
-    _require(isinstance(values, Mapping), f"{where}: a table of settings is needed, got {values!r}.")
+    require(isinstance(values, Mapping), f"{where}: a table of settings is needed, got {values!r}.")
     hints = get_type_hints(kind)
     known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
-    _require(
+    require(
         not unknown, f"{where}: unknown setting {', '.join(map(repr, unknown))}; known are {', '.join(sorted(known))}."
     )
     try:
@@ -392,21 +393,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_dict(hint, value, where)
     options = get_args(hint)
     if get_origin(hint) is Literal:
-        _require(value in options, f"{where}: one of {', '.join(map(repr, options))} is needed, got {value!r}.")
+        require(value in options, f"{where}: one of {', '.join(map(repr, options))} is needed, got {value!r}.")
         return value
     if get_origin(hint) is tuple:
-        _require(isinstance(value, list | tuple), f"{where}: a list is needed, got {value!r}.")
+        require(isinstance(value, list | tuple), f"{where}: a list is needed, got {value!r}.")
         kinds = options[:1] * len(value) if options[-1] is Ellipsis else options
-        _require(len(kinds) == len(value), f"{where}: {len(kinds)} values are needed, got {value!r}.")
+        require(len(kinds) == len(value), f"{where}: {len(kinds)} values are needed, got {value!r}.")
         return tuple(
             _convert(kind, entry, f"{where}[{i}]") for i, (kind, entry) in enumerate(zip(kinds, value, strict=True))
         )
     if get_origin(hint) is Mapping:
-        _require(isinstance(value, Mapping), f"{where}: a table is needed, got {value!r}.")
+        require(isinstance(value, Mapping), f"{where}: a table is needed, got {value!r}.")
         return {name: _convert(options[1], entry, f"{where}.{name}") for name, entry in value.items()}
     if get_origin(hint) is UnionType:  # X | None
         return None if value is None else _convert(options[0], value, where)
     if hint is float and type(value) is int:
         return float(value)
-    _require(type(value) is hint, f"{where}: {hint.__name__} is needed, got {value!r}.")
+    require(type(value) is hint, f"{where}: {hint.__name__} is needed, got {value!r}.")
     return value

@@ -8,6 +8,7 @@ from xtrimogene.evaluation.splits import (
     Split,
     absent_labels,
     between_groups,
+    draw_splits,
     draw_train,
     folds_by_cell,
     folds_by_group,
@@ -95,3 +96,22 @@ def test_impossible_splits_are_refused() -> None:
         folds_by_group(GROUPS, LABELS, grouping="donor", num_folds=4)
     with pytest.raises(ConfigError, match="1 folds by cell are not possible; there are 6 cells"):
         folds_by_cell(LABELS, num_folds=1)
+
+
+def test_splits_of_all_seeds_test_the_same_cells() -> None:
+    groups, labels = np.repeat(["d1", "d2", "d3"], 20), np.tile(["B", "T"], 30)
+    whole = between_groups(groups, train="d1", test="d2")
+    ways = {
+        "cell": draw_splits(labels, None, (0, 1), grouping="cell", num_folds=None, between=whole),
+        "between": draw_splits(labels, groups, (0, 1), grouping="study", num_folds=None, between=whole),
+        "each": draw_splits(labels, groups, (0, 1), grouping="donor", num_folds=None),
+        "dealt": draw_splits(labels, groups, (0, 1), grouping="donor", num_folds=2),
+    }
+    assert {name: len(splits[0]) for name, splits in ways.items()} == {"cell": 5, "between": 1, "each": 3, "dealt": 2}
+    for name, (first, second) in ways.items():
+        tested = [np.sort(np.concatenate([split.test for split in splits])) for splits in (first, second)]
+        np.testing.assert_array_equal(tested[0], np.arange(20, 40) if name == "between" else np.arange(60))
+        np.testing.assert_array_equal(tested[0], tested[1])
+        assert not np.array_equal(first[0].train, second[0].train), "a seed changes what is learned from"
+    assert [len(split.train) for split in ways["each"][0]] == [36] * 3
+    assert len(ways["between"][0][0].train) == 18 and len(ways["cell"][0][0].train) == 48

@@ -102,7 +102,8 @@ def test_cells_that_the_reference_calls_unknown_teach_nothing(
 ) -> None:
     reference, query = make_cells(num_cells=30, seed=1), make_cells(num_cells=3, seed=2)
     reference.obs["kind"] = np.resize(["a", "b", "unknown"], 30)
-    xt.tl.annotate(query, reference=reference, label_key="kind", model=tiny_model, min_genes=1)
+    with pytest.warns(UserWarning, match=r"10 cells of the reference are not used, since obs\['kind'\] says 'unknown'"):
+        xt.tl.annotate(query, reference=reference, label_key="kind", model=tiny_model, min_genes=1)
     assert list(query.obs["xtrimogene_label"].cat.categories) == ["a", "b", "unknown"]
     learned = query.uns["xtrimogene_annotation"]["annotator"]
     assert learned["labels"] == ["a", "b"] and learned["cells"] == [10, 10]

@@ -3,6 +3,7 @@ import pytest
 
 from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.tasks.annotation.annotator import Annotation
+from xtrimogene.tasks.annotation.learned import Views
 from xtrimogene.tl.answer_columns import answer_columns, ontology_columns
 
 T, CD4, B = "CL:0000084", "CL:0000624", "CL:0000236"
@@ -19,6 +20,7 @@ def annotation() -> Annotation:
         possible=possible,
         novel=np.array([False, False, False, True, False, False]),
         elsewhere=np.zeros(6, dtype=bool),
+        cells=Views(embedding=np.zeros((5, 2)), components=np.zeros((5, 2))),
         aligned=True,
     )
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 
+import xtrimogene as xt
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.data.cell_hashes import gene_keys, hash_cells
 from xtrimogene.errors import ConfigError, FieldError
 from xtrimogene.evaluation import AnnotationStudy, annotation, read_study
 from xtrimogene.evaluation.baselines import HvgPca
@@ -16,7 +19,8 @@ from xtrimogene.evaluation.benchmark_sets import HAO_COARSE, PBMC3K_COARSE
 from xtrimogene.evaluation.classifiers import classify
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.trials import lesson_of
-from xtrimogene.tl import evaluation
+from xtrimogene.tasks.annotation.learned import draw_cells
+from xtrimogene.tl import evaluation, learning, study_methods
 from xtrimogene.tl.study_cells import read_study_cells
 from xtrimogene.tl.study_labels import read_labelled_files
 from xtrimogene.tl.study_methods import ours_of, run_annotators, run_pca
@@ -166,6 +170,51 @@ def test_genes_are_those_that_all_files_measured(make_study: Study, tiny_model: 
     assert cells.task.genes.sum() == 300
     learned = cells.task.counts[cells.task.studies == "one"]
     assert not learned[:, np.flatnonzero(~cells.task.genes)].nnz, "a reference is read in the query's genes"
+
+
+def test_cells_without_shared_counts_are_in_no_figure(make_study: Study, tiny_model: PretrainedModel) -> None:
+    """Three cells of the second file have counts, and all of them in genes that the first did not measure."""
+
+    def drop(cells: AnnData) -> None:
+        counts = cells.X.toarray()
+        counts[:3, :390] = 0
+        counts[:3, 390:] = 1
+        cells.X = type(cells.X)(counts)
+
+    study = make_study(drop)
+    one, two = read_h5ad(study.files[0]), read_h5ad(study.test_files[0])
+    one[:, ~one.var_names.isin(two.var_names[390:])].copy().write_h5ad(study.files[0])
+    of_model = two[:, list(tiny_model.genes.symbols)].X.tocsr()
+    hashes = np.unique(hash_cells(of_model, gene_keys(tiny_model.genes)))
+    cells = read_study_cells(study, replace(tiny_model, cell_hashes=hashes), progress=False)
+    assert [file["cells_used"] for file in cells.files] == [60, 21] and [file["cells"] for file in cells.files] == [
+        60,
+        24,
+    ]
+    assert cells.num_seen == 21 and len(cells.task.labels) == len(cells.embedding) == 81
+    assert cells.task.rows[60:].tolist() == list(range(3, 24))
+
+
+def test_ours_in_a_study_says_what_annotate_says(
+    make_study: Study, tiny_model: PretrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the reference has more cells than are learned from."""
+    for module in (study_methods, learning):
+        monkeypatch.setattr(module, "draw_cells", partial(draw_cells, most=30, least_of_label=4))
+    study = make_study(methods=("linear",))
+    cells = read_study_cells(study, tiny_model, progress=False)
+    split = cells.task.splits[0][0]
+    lesson = lesson_of(cells.task, cells.task.counts, split, None, "", 2, 0)
+    (answer,) = run_annotators(study, cells.task, cells.embedding, tiny_model, lesson).values()
+    reference = read_h5ad(study.files[0])[cells.task.rows[split.train]].copy()
+    query = xt.tl.annotate(
+        read_h5ad(study.test_files[0]), reference=reference, label_key="cell_type", model=tiny_model, min_genes=1,
+        method="linear", baselines=False, progress=False,
+    )  # fmt: skip
+    assert answer.sureness is not None
+    np.testing.assert_allclose(answer.sureness.confidence, query.obs["xtrimogene_confidence"], rtol=1e-4)
+    np.testing.assert_array_equal(answer.sureness.unknown, query.obs["xtrimogene_unknown"])
+    assert query.uns["xtrimogene_annotation"]["annotator"]["cells"] == [10, 10, 10]
 
 
 def test_labels_are_renamed_and_others_left_out(make_study: Study, tiny_model: PretrainedModel) -> None:

@@ -2,7 +2,7 @@
 
 They are scib-metrics' own, in the selection and with the neighbours of its ``Benchmarker``, but for two: clusters are
 those of twenty starts of k-means, where its own has one and wavers, and PCR comparison is left out, since it asks for
-the data before they were integrated. Neighbours are exact.
+the data before they were integrated. Neighbours are exact, but for those within kBET, of pynndescent.
 
 Letters: N cells; P width of an embedding.
 """

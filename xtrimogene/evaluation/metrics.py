@@ -43,8 +43,10 @@ class ClusterScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationBin:
-    """One point of the calibration curve: cells of about one confidence, and how many of them are right."""
+    """One point of the calibration curve: cells of a confidence from low to high, and how many of them are right."""
 
+    low: float
+    high: float
     num_cells: int
     confidence: float
     right: float
@@ -84,6 +86,8 @@ def calibration_bins(
     place = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     return tuple(
         CalibrationBin(
+            low=float(one / num_bins),
+            high=float((one + 1) / num_bins),
             num_cells=int((place == one).sum()),
             confidence=float(confidence[place == one].mean()),
             right=float(right[place == one].mean()),

@@ -7,6 +7,7 @@ No label is ever dropped. A label that occurs in the test cells but not in the t
 nothing can predict it, its F1 is 0 for every method, and `absent_labels` names it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +117,33 @@ def draw_train(split: Split, labels: Shaped[np.ndarray, " N"], *, fraction: floa
         rows = split.train[labels[split.train] == label]
         kept.append(generator.permutation(rows)[: int(np.ceil(fraction * len(rows)))])
     return Split(name=split.name, train=np.sort(np.concatenate(kept)), test=split.test, grouping=split.grouping)
+
+
+def draw_splits(
+    labels: Shaped[np.ndarray, " N"],
+    groups: Shaped[np.ndarray, " N"] | None,
+    seeds: Sequence[int],
+    *,
+    grouping: str,
+    num_folds: int | None,
+    between: Split | None = None,
+) -> tuple[tuple[Split, ...], ...]:
+    """Return the splits of each seed; all seeds test the same cells.
+
+    Without groups, cells are held out, in five folds unless ``num_folds`` says otherwise; else ``between`` is taken as
+    it is, or groups are held out. A seed deals folds anew where they are random; where nothing is, it draws 90 % of the
+    training cells.
+    """
+
+    def draw(seed: int) -> tuple[Split, ...]:
+        if groups is None:
+            return folds_by_cell(labels, num_folds=num_folds or 5, seed=seed)
+        if between is not None:
+            return (draw_train(between, labels, seed=seed),)
+        splits = folds_by_group(groups, labels, grouping=grouping, num_folds=num_folds, seed=seed)
+        return splits if num_folds is not None else tuple(draw_train(split, labels, seed=seed) for split in splits)
+
+    return tuple(map(draw, seeds))
 
 
 def absent_labels(split: Split, labels: Shaped[np.ndarray, " N"]) -> tuple[str, ...]:

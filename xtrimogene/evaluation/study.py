@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from xtrimogene.config import from_dict, read_toml
-from xtrimogene.errors import ConfigError, MissingExtraError
+from xtrimogene.config import from_dict, read_toml, require
+from xtrimogene.errors import MissingExtraError
 
 StudySplit = Literal["auto", "cell"]
 Baseline = Literal["pca", "all_genes", "random_weights", "majority"]
@@ -65,45 +65,45 @@ class AnnotationStudy:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        _require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr of labelled cells.")
+        require(len(self.files) > 0, "files is empty; name at least one .h5ad or .zarr of labelled cells.")
         given = [*self.files, *self.test_files]
         for file in given:
-            _require(given.count(file) == 1, f"{file} is given twice; its cells would be on both sides.")
+            require(given.count(file) == 1, f"{file} is given twice; its cells would be on both sides.")
         for name in ("label_keys", "labels", "joined_by"):
             strangers = sorted(set(getattr(self, name)) - set(given))
-            _require(
+            require(
                 not strangers,
                 f"{name} names {', '.join(map(repr, strangers))}, which is neither among files nor test_files.",
             )
         for file, names in self.labels.items():
             own = [name for theirs in names.values() for name in theirs]
             twice = sorted({name for name in own if own.count(name) > 1})
-            _require(not twice, f"labels: {file!r} gives two labels to {', '.join(map(repr, twice))}; one is needed.")
+            require(not twice, f"labels: {file!r} gives two labels to {', '.join(map(repr, twice))}; one is needed.")
         apart = self.test_files or self.group_key is not None or len(self.files) > 1
-        _require(
+        require(
             self.split == "cell" or bool(apart),
             "nothing says what is kept apart; give group_key (donors, batches) or test_files (another study), or ask "
             'for split = "cell", which answers an easier question.',
         )
-        _require(
+        require(
             self.split != "cell" or not self.test_files,
             'split = "cell" holds out cells of `files`, and test_files names others; leave one of the two out.',
         )
-        _require(
+        require(
             self.num_folds is None or not self.test_files,
             "num_folds deals cells of `files`, and test_files names those to test; leave one of the two out.",
         )
         for name in ("methods", "baselines", "strengths", "seeds"):
             values = getattr(self, name)
-            _require(len(values) > 0, f"{name} is empty; give one at least.")
-            _require(len(set(values)) == len(values), f"{name} names one of {values} twice; give each once.")
+            require(len(values) > 0, f"{name} is empty; give one at least.")
+            require(len(set(values)) == len(values), f"{name} names one of {values} twice; give each once.")
         for strength in self.strengths:
-            _require(0 < strength < math.inf, f"strengths: C={strength} is not possible; give positive numbers.")
-        _require(min(self.seeds) >= 0, f"seeds={self.seeds} must not be negative.")
+            require(0 < strength < math.inf, f"strengths: C={strength} is not possible; give positive numbers.")
+        require(min(self.seeds) >= 0, f"seeds={self.seeds} must not be negative.")
         for name, least in (("num_inner_folds", 2), ("min_genes", 1)):
-            _require(getattr(self, name) >= least, f"{name}={getattr(self, name)} must be at least {least}.")
-        _require(self.epochs is None or self.epochs >= 1, f"epochs={self.epochs} must be at least 1, or left out.")
-        _require(0 < self.error_rate < 1, f"error_rate={self.error_rate} must lie between 0 and 1; 0.1 is usual.")
+            require(getattr(self, name) >= least, f"{name}={getattr(self, name)} must be at least {least}.")
+        require(self.epochs is None or self.epochs >= 1, f"epochs={self.epochs} must be at least 1, or left out.")
+        require(0 < self.error_rate < 1, f"error_rate={self.error_rate} must lie between 0 and 1; 0.1 is usual.")
         for name in self.outside or ():
             module, package = PACKAGES[name]
             if importlib.util.find_spec(module) is None:
@@ -154,8 +154,3 @@ def read_study(path: str | os.PathLike[str]) -> AnnotationStudy:
         output=beside(study.output),
         model=beside(study.model) if (folder / study.model).is_dir() else study.model,
     )
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)

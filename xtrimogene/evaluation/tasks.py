@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.splits import Split, absent_labels, between_groups, draw_train, folds_by_cell, folds_by_group
+from xtrimogene.evaluation.splits import Split, absent_labels, between_groups, draw_splits
 
 SEEDS = (0, 1, 2)
 
@@ -115,11 +115,7 @@ class Task:
 
 
 def build_task(plan: TaskPlan, studies: Mapping[str, Study], *, seeds: Sequence[int] = SEEDS) -> Task:
-    """Choose the cells, name their labels, and split them once for each seed.
-
-    A seed deals the folds anew where folds are random; where nothing is (one study to another, one group held out) it
-    draws 90 % of the training cells.
-    """
+    """Choose the cells, name their labels, and split them once for each seed (`draw_splits`)."""
     parts = [_part(source, studies) for source in plan.sources]
     chosen = [studies[source.study] for source in plan.sources]
     labels = np.concatenate([labels for _, labels in parts])
@@ -135,6 +131,9 @@ def build_task(plan: TaskPlan, studies: Mapping[str, Study], *, seeds: Sequence[
     if plan.joined_by is not None:
         panels, _ = panels_of_batches([(0, counts)], measured, chosen[0].obs[plan.joined_by][parts[0][0]])
         measured = panels.all(axis=0)
+    between = None
+    if len(plan.sources) == 2:
+        between = between_groups(groups, train=plan.sources[0].study, test=plan.sources[1].study)
     return Task(
         name=plan.name,
         counts=counts,
@@ -143,7 +142,14 @@ def build_task(plan: TaskPlan, studies: Mapping[str, Study], *, seeds: Sequence[
         groups=groups,
         studies=names,
         rows=np.concatenate([rows for rows, _ in parts]),
-        splits=tuple(_splits(plan, labels, groups, seed) for seed in seeds),
+        splits=draw_splits(
+            labels,
+            None if plan.grouping == "cell" else groups,
+            seeds,
+            grouping=plan.grouping,
+            num_folds=plan.num_folds,
+            between=between,
+        ),
         mixing=plan.mixing,
     )
 
@@ -163,18 +169,3 @@ def _part(source: Source, studies: Mapping[str, Study]) -> tuple[Int[np.ndarray,
         labels = np.array([source.rename.get(label, "") for label in labels])
     rows = np.flatnonzero(kept)
     return rows, labels[rows]
-
-
-def _splits(
-    plan: TaskPlan, labels: Shaped[np.ndarray, " N"], groups: Shaped[np.ndarray, " N"], seed: int
-) -> tuple[Split, ...]:
-    if plan.grouping == "cell":
-        return folds_by_cell(labels, num_folds=plan.num_folds or 5, seed=seed)
-    if len(plan.sources) == 2:
-        train, test = (source.study for source in plan.sources)
-        return (draw_train(between_groups(groups, train=train, test=test), labels, seed=seed),)
-    if plan.num_folds is not None:
-        return folds_by_group(groups, labels, grouping=plan.grouping, num_folds=plan.num_folds, seed=seed)
-    return tuple(
-        draw_train(split, labels, seed=seed) for split in folds_by_group(groups, labels, grouping=plan.grouping)
-    )

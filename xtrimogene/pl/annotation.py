@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import FieldError, GeneMatchError
 from xtrimogene.evaluation.baselines import log_normalize
-from xtrimogene.evaluation.metrics import calibration_error
+from xtrimogene.evaluation.metrics import calibration_bins, calibration_error
 from xtrimogene.pl.embedding import FEW_COLOURS, GREY, new_axes, obs_column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_LABELS = 40
-NUM_BINS = 10
 
 
 def confusion(
@@ -101,15 +100,13 @@ def calibration(
         raise FieldError(f"no cell has both {truth!r} and a confidence; nothing can be compared.")
     right: Bool[np.ndarray, cells] = (true.astype(str) == found.astype(str)).to_numpy()[used]
     confidence = confidence[used]
-    place = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
-    number = np.bincount(place, minlength=NUM_BINS)
-    met = number > 0
-    told = np.bincount(place, weights=confidence, minlength=NUM_BINS)[met] / number[met]
-    share = np.bincount(place, weights=right, minlength=NUM_BINS)[met] / number[met]
-    low, high = _wilson(share, number[met])
+    bins = calibration_bins(confidence, right)
+    number, told, share = np.array([(one.num_cells, one.confidence, one.right) for one in bins]).T
+    low, high = _wilson(share, number)
     if ax is None:
         ax = new_axes(5.0, 4.6)
-    ax.bar((np.arange(NUM_BINS) + 0.5) / NUM_BINS, number / number.sum(), width=1 / NUM_BINS, color=GREY, label="cells")
+    left, width = [one.low for one in bins], [one.high - one.low for one in bins]
+    ax.bar(left, number / number.sum(), width=width, align="edge", color=GREY, label="cells")
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
     ax.errorbar(told, share, yerr=[share - low, high - share], fmt="o-", color=FEW_COLOURS[0], label="right", capsize=2)
     off = calibration_error(confidence, right)
@@ -172,7 +169,7 @@ def markers(
     return axes["mainplot_ax"]
 
 
-def _wilson(share: Float[np.ndarray, " n"], number: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+def _wilson(share: Float[np.ndarray, " n"], number: Float[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
     """Return 95 % intervals of shares of so many (Wilson, 1927), which hold the share also where it is 0 or 1."""
     z = 1.96
     middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)

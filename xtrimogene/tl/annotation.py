@@ -110,9 +110,9 @@ def annotate(
     Warns
     -----
     UserWarning
-        As in `embed`; so few cells could be held out that a rate excludes no label, or calls no cell unknown; or three
-        times as many cells are unknown as the rate says; markers that were not measured; many cells whose best label is
-        no candidate.
+        As in `embed`; cells of the reference are not used since their label, or group, is "unknown"; so few cells could
+        be held out that a rate excludes no label, or calls no cell unknown; three times as many cells are unknown as
+        the rate says; markers that were not measured; or many cells whose best label is no candidate.
     """
     check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
     key_added = record_key(key_added)
@@ -227,7 +227,8 @@ def fit_annotator(
     Warns
     -----
     UserWarning
-        Cells of the reference that have no counts in the model's genes teach nothing.
+        Cells of the reference that have no counts in the model's genes, or whose label or group is "unknown", teach
+        nothing.
 
     Raises
     ------

@@ -25,10 +25,9 @@ LEAST_STRANGE = 10  # cells that may well be so among few
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Answers:
-    """Cells asked for, where they lie, what is said of them, and the record of how."""
+    """Cells asked for, what is said of them, and the record of how."""
 
     asked: CellVectors
-    cells: Views
     annotation: Annotation
     record: dict[str, Any]
 
@@ -91,7 +90,7 @@ def answer(
         "best_label_no_candidate": int(annotation.elsewhere.sum()),
     }
     record = asked.record | made | {"annotator": dict(saved.card)}
-    return Answers(asked=asked, cells=cells, annotation=annotation, record=record)
+    return Answers(asked=asked, annotation=annotation, record=record)
 
 
 def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) -> None:

@@ -20,7 +20,8 @@ def annotation(study: AnnotationStudy, *, progress: bool = True) -> AnnotationRe
     """Annotate labelled cells that were held out, with the model and with what must stand beside it.
 
     Every method learns from the training cells of each split alone, and chooses what there is to choose on inner folds
-    of them; one whose name ends in a star has seen the counts of the test cells too. `report` writes the result down.
+    of them; one whose name ends in a star has seen the counts of the test cells too. Those of `annotate` learn as it
+    does, from 20,000 cells drawn of more. `report` writes the result down.
 
     Raises
     ------
@@ -30,6 +31,11 @@ def annotation(study: AnnotationStudy, *, progress: bool = True) -> AnnotationRe
         No such column, or it holds decimal numbers.
     CheckpointError, CountsError, GeneMatchError, FileFormatError
         As in `xtrimogene.tl.embed`.
+
+    Warns
+    -----
+    UserWarning
+        As in `xtrimogene.tl.embed`; cells are not used since their label, or group, is "unknown".
     """
     for method in study.methods:
         check_options(method=method)

@@ -2,14 +2,18 @@
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import pandas as pd
+
+MISSING = {"b": "boolean", "i": "Int64", "u": "UInt64", "f": "float64"}  # kind: its type that may lack values
 
 
 def join_obs(tables: Mapping[str, pd.DataFrame], *, without: Collection[str] = ()) -> pd.DataFrame:
     """Return the cells of all tables in order, with the columns of all but those ``without``.
 
-    Names of cells that several tables have get the name of their table at the end, and then all do. A column stays of
-    its kind where all tables have it so, or where it is of numbers; else it becomes text.
+    Names of cells that several tables have get the name of their table at the end, and then all do. A column of
+    booleans, integers or numbers in all tables that have it stays so, with missing values for the others; else it
+    becomes a category of text.
     """
     indices = {source: table.index.astype(str) for source, table in tables.items()}
     if len(set().union(*indices.values())) < sum(len(set(index)) for index in indices.values()):
@@ -24,15 +28,26 @@ def join_obs(tables: Mapping[str, pd.DataFrame], *, without: Collection[str] = (
 
 
 def _column(given: list[pd.Series | None], parts: list[pd.DataFrame]) -> object:
-    kinds = {str(column.dtype) for column in given if column is not None}
+    told = [_told(column) for column in given]
+    kinds = {column.dtype.kind for column in told if column is not None}
+    if kinds != {"b"} and not (kinds and kinds <= set("iuf")):
+        text = [
+            pd.Series(None, index=part.index, dtype=object) if column is None else column.astype(object)
+            for column, part in zip(told, parts, strict=True)
+        ]
+        return pd.Categorical(pd.concat(text).map(str, na_action="ignore"))
     columns = [
-        pd.Series(None, index=part.index, dtype=object) if column is None else column
-        for column, part in zip(given, parts, strict=True)
+        pd.Series(None, index=part.index, dtype=MISSING[min(kinds)]) if column is None else column
+        for column, part in zip(told, parts, strict=True)
     ]
-    everywhere = not any(column is None for column in given)
-    if everywhere and len(kinds) == 1 and not kinds & {"object", "category"}:
-        return pd.concat(columns).array
-    joined = pd.concat([column.astype(object) for column in columns]).infer_objects()
-    if pd.api.types.is_numeric_dtype(joined):
-        return joined.array
-    return pd.Categorical(joined.map(str, na_action="ignore"))
+    joined = pd.concat(columns).array
+    if joined.dtype.kind == "f":
+        return joined.to_numpy(joined.dtype.type, na_value=np.nan)  # AnnData cannot write nullable floats
+    return joined
+
+
+def _told(column: pd.Series | None) -> pd.Series | None:
+    """Return a column of objects in the type that its values have, and none where it has no value."""
+    if column is None or column.dtype != object:
+        return column
+    return column.convert_dtypes() if column.notna().any() else None

@@ -1,6 +1,7 @@
 """What a labelled reference says of its cells: labels, groups and ids of types, checked before anything is embedded."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,14 +41,18 @@ def read_labels(
     with open_cells(reference) as cells:
         obs = cells.obs
     labels, used = text_column(obs, label_key)
+    warn_of_unknown(labels, label_key)
     if parted := [name for name in np.unique(labels[used]).tolist() if SEPARATOR in name]:
         raise FieldError(f"the label {parted[0]!r} holds {SEPARATOR!r}, which parts possible labels; rename it.")
     groups = batches = None
     if group_key is not None:
         groups, given = text_column(obs, group_key)
+        warn_of_unknown(groups[used], group_key)
         used = used & given
     if batch_key is not None:
         batches, given = text_column(obs, batch_key)
+        if batch_key != group_key:
+            warn_of_unknown(batches[used], batch_key)
         used = used & given
         if len(np.unique(batches[used])) < 2:
             raise FieldError(f"the reference's obs[{batch_key!r}] holds one batch; leave batch_key out.")
@@ -105,3 +110,14 @@ def text_column(
     column = column.astype(object)
     text = column.astype(str).to_numpy(dtype=str)
     return text, column.notna().to_numpy() & ~np.isin(text, ["", "nan", UNKNOWN])
+
+
+def warn_of_unknown(text: Shaped[np.ndarray, " N"], key: str, what: str = "the reference") -> None:
+    """Warn of cells that have a name in `text_column`, and are not used for it."""
+    if number := int((text == UNKNOWN).sum()):
+        warnings.warn(
+            f"{number:,} cells of {what} are not used, since obs[{key!r}] says {UNKNOWN!r} of them; if that is a name, "
+            "give them another.",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -12,7 +12,7 @@ from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.config import FineTuneConfig
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.annotator import check_options
-from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, Views
+from xtrimogene.tasks.annotation.learned import AnnotationMethod
 from xtrimogene.tasks.joint_space import EMBEDDING_WEIGHT, JointSpace
 from xtrimogene.tasks.umap_layout import UmapLayout, require_cells
 from xtrimogene.tl.answer_columns import answer_columns
@@ -109,11 +109,10 @@ def map_to_reference(
     answers = answer(query, taught.saved, inference, loaded, reading, error_rate=error_rate, novelty_rate=novelty_rate)
     warn_of_unread(answers.asked)
 
-    learned = taught.saved.annotator.learned
-    known = learned.view(taught.embedding, taught.counts, taught.measured)
+    known = taught.saved.annotator.learned.view(taught.embedding, taught.counts, taught.measured)
     space = JointSpace.fit(known)
-    asked = _aligned(learned, answers.cells) if answers.annotation.aligned else answers.cells
-    places = [space.place(known), space.place(asked)]
+    places = [space.place(known), np.full((len(answers.asked.obs), len(space.center)), np.nan, np.float32)]
+    places[1][answers.annotation.best >= 0] = space.place(answers.annotation.cells)
     columns = _columns(taught.obs[label_key], answer_columns(answers.annotation))
     columns = {f"{key_added}_{name}": column for name, column in columns.items()}
     obs = join_obs({REFERENCE: taught.obs, QUERY: answers.asked.obs}, without=columns)
@@ -124,15 +123,6 @@ def map_to_reference(
     of_map = {"label_key": label_key, "embedding_weight": EMBEDDING_WEIGHT} | ({"umap_seed": seed} if umap else {})
     mapped.uns[f"{key_added}_map"] = answers.record | of_map
     return mapped
-
-
-def _aligned(learned: Learned, cells: Views) -> Views:
-    """Return the cells where `Annotator.annotate` moved them."""
-    read = np.isfinite(cells.embedding).all(axis=1)
-    moved, _ = learned.align(cells.rows(read))
-    embedding, components = cells.embedding.astype(np.float64), cells.components.astype(np.float64)
-    embedding[read], components[read] = moved.embedding, moved.components
-    return Views(embedding=embedding, components=components)
 
 
 def _columns(own: pd.Series, answered: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,19 +4,19 @@ Letters: n used cells of a file; N of the task; G genes of the model; P width of
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.data.cell_hashes import are_among, gene_keys, hash_cells
 from xtrimogene.data.gene_panels import panels_of_batches
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.splits import Split, draw_train, folds_by_cell, folds_by_group
+from xtrimogene.evaluation.splits import Split, draw_splits
 from xtrimogene.evaluation.study import AnnotationStudy
 from xtrimogene.evaluation.tasks import Task
 from xtrimogene.inference import Inference
@@ -42,13 +42,28 @@ class StudyCells:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Part:
-    """The used cells of a file; ``measured``: the genes that all of its batches measured."""
+    """The used cells of a file, by their ``rows`` in it; ``measured``: the genes that all of its batches measured.
+
+    ``seen``: the model was trained on the cell; None where that is not known.
+    """
 
     known: LabelledFile
+    rows: Int[np.ndarray, " n"]
     counts: csr_matrix
     embedding: Float[np.ndarray, "n P"]
     measured: Bool[np.ndarray, " G"]
-    num_seen: int | None
+    seen: Bool[np.ndarray, " n"] | None
+
+    def with_counts_in(self, panel: Bool[np.ndarray, " G"]) -> "Part":
+        """Leave out the cells that have no count in these genes."""
+        kept = np.asarray(self.counts[:, np.flatnonzero(panel)].sum(axis=1)).ravel() > 0
+        return replace(
+            self,
+            rows=self.rows[kept],
+            counts=self.counts[kept],
+            embedding=self.embedding[kept],
+            seen=None if self.seen is None else self.seen[kept],
+        )
 
 
 def read_study_cells(study: AnnotationStudy, model: PretrainedModel, *, progress: bool = True) -> StudyCells:
@@ -71,16 +86,16 @@ def read_study_cells(study: AnnotationStudy, model: PretrainedModel, *, progress
             )
         )
     panel = np.logical_and.reduce([part.measured for part in parts])
-    counts = vstack([part.counts for part in parts], format="csr")
-    kept = np.flatnonzero(np.asarray(counts[:, np.flatnonzero(panel)].sum(axis=1)).ravel() > 0)
-    task, inner = _task(study, parts, counts, panel, kept)
-    seen = [part.num_seen for part in parts if part.known.tested]
+    parts = [part.with_counts_in(panel) for part in parts]
+    task, inner = _task(study, parts, panel)
+    asked = [part for part in parts if part.known.tested]
+    seen = [int(part.seen.sum()) for part in asked if part.seen is not None]
     return StudyCells(
         task=task,
-        embedding=np.concatenate([part.embedding for part in parts])[kept],
+        embedding=np.concatenate([part.embedding for part in parts]),
         inner_groups=inner,
         files=tuple(map(_facts, parts)),
-        num_seen=None if None in seen else sum(number for number in seen if number is not None),
+        num_seen=sum(seen) if len(seen) == len(asked) else None,
     )
 
 
@@ -110,67 +125,65 @@ def _read_part(
     if file.batches is not None:
         panels, _ = panels_of_batches([(0, counts)], measured, file.batches[file.used])
         measured = np.asarray(panels.all(axis=0))
-    num_seen = None
+    seen = None
     if model.cell_hashes is not None and complete:
-        num_seen = int(are_among(hash_cells(counts, gene_keys(model.genes)), model.cell_hashes).sum())
-    return Part(known=file, counts=counts, embedding=found.embedding[file.used], measured=measured, num_seen=num_seen)
+        seen = are_among(hash_cells(counts, gene_keys(model.genes)), model.cell_hashes)
+    return Part(
+        known=file,
+        rows=np.flatnonzero(file.used),
+        counts=counts,
+        embedding=found.embedding[file.used],
+        measured=measured,
+        seen=seen,
+    )
 
 
 def _task(
-    study: AnnotationStudy,
-    parts: Sequence[Part],
-    counts: csr_matrix,
-    panel: Bool[np.ndarray, " G"],
-    kept: Shaped[np.ndarray, " N"],
+    study: AnnotationStudy, parts: Sequence[Part], panel: Bool[np.ndarray, " G"]
 ) -> tuple[Task, Shaped[np.ndarray, " N"] | None]:
-    """Return the task of the kept cells, and what inner folds keep apart."""
-    used = [part.known.used for part in parts]
-    studies = np.repeat([part.known.name for part in parts], [int(one.sum()) for one in used])[kept]
-    tested = np.repeat([part.known.tested for part in parts], [int(one.sum()) for one in used])[kept]
-    labels = np.concatenate([part.known.labels[one] for part, one in zip(parts, used, strict=True)])[kept]
+    """Return the task of all cells, and what inner folds keep apart."""
+    numbers = [len(part.rows) for part in parts]
+    studies = np.repeat([part.known.name for part in parts], numbers)
+    tested = np.repeat([part.known.tested for part in parts], numbers)
+    labels = np.concatenate([part.known.labels[part.rows] for part in parts])
     apart = studies
     if study.group_key is not None:
-        own = [part.known.name if part.known.groups is None else part.known.groups for part in parts]
-        apart = np.concatenate([np.broadcast_to(one, here.shape)[here] for one, here in zip(own, used, strict=True)])[
-            kept
-        ]
+        apart = np.concatenate(
+            [
+                np.full(len(part.rows), part.known.name) if part.known.groups is None else part.known.groups[part.rows]
+                for part in parts
+            ]
+        )
     learned, asked = (list(dict.fromkeys(studies[where].tolist())) for where in (~tested, tested))
     name = " + ".join(asked)
+    by_cell, between = study.split == "cell", None
+    if study.test_files:
+        between = Split(name="study", train=np.flatnonzero(~tested), test=np.flatnonzero(tested), grouping="study")
+    elif not by_cell and len(np.unique(apart)) < 2:
+        raise ConfigError(
+            f"all cells belong to the {study.grouping} {str(apart[0])!r}; two are needed, to learn from and to test "
+            'on. Give another group_key, or ask for split = "cell".'
+        )
     task = Task(
         name=f"{' + '.join(learned)} -> {name}" if study.test_files else f"{name} by {study.grouping}",
-        counts=counts[kept],
+        counts=vstack([part.counts for part in parts], format="csr"),
         genes=panel,
         labels=labels,
         groups=apart,
         studies=studies,
-        rows=np.concatenate([np.flatnonzero(one) for one in used])[kept],
-        splits=tuple(_splits(study, labels, apart, tested, seed) for seed in study.seeds),
+        rows=np.concatenate([part.rows for part in parts]),
+        splits=draw_splits(
+            labels,
+            None if by_cell else apart,
+            study.seeds,
+            grouping=study.grouping,
+            num_folds=study.num_folds,
+            between=between,
+        ),
         mixing=False,
     )
-    grouped = study.split != "cell" and (study.group_key is not None or len(study.files) > 1)
+    grouped = not by_cell and (study.group_key is not None or len(study.files) > 1)
     return task, apart if grouped else None
-
-
-def _splits(
-    study: AnnotationStudy,
-    labels: Shaped[np.ndarray, " N"],
-    groups: Shaped[np.ndarray, " N"],
-    tested: Bool[np.ndarray, " N"],
-    seed: int,
-) -> tuple[Split, ...]:
-    """Split as `build_task` does: where nothing is random, a seed draws 90 % of the training cells."""
-    if study.split == "cell":
-        return folds_by_cell(labels, num_folds=study.num_folds or 5, seed=seed)
-    if study.test_files:
-        train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
-        return (draw_train(Split(name="study", train=train, test=test, grouping="study"), labels, seed=seed),)
-    if len(np.unique(groups)) < 2:
-        raise ConfigError(
-            f"all cells belong to the {study.grouping} {str(groups[0])!r}; two are needed, to learn from and to test "
-            'on. Give another group_key, or ask for split = "cell".'
-        )
-    splits = folds_by_group(groups, labels, grouping=study.grouping, num_folds=study.num_folds, seed=seed)
-    return splits if study.num_folds is not None else tuple(draw_train(one, labels, seed=seed) for one in splits)
 
 
 def _facts(part: Part) -> dict[str, Any]:
@@ -178,7 +191,7 @@ def _facts(part: Part) -> dict[str, Any]:
     return {
         "file": Path(known.path).name,
         "cells": len(known.used),
-        "cells_used": int(known.used.sum()),
+        "cells_used": len(part.rows),
         "genes": int(part.measured.sum()),
         "tested": known.tested,
     }

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Shaped
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.study import AnnotationStudy
-from xtrimogene.tl.reference_labels import text_column
+from xtrimogene.tl.reference_labels import text_column, warn_of_unknown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -34,6 +34,11 @@ def read_labelled_files(study: AnnotationStudy) -> tuple[LabelledFile, ...]:
         No such column, or it holds decimal numbers.
     ConfigError
         A label is renamed that no cell has, or no cell of a file is used.
+
+    Warns
+    -----
+    UserWarning
+        Cells are not used since they, or their group, are "unknown", which no ``left_out`` or ``labels`` leaves out.
     """
     paths = [*study.files, *study.test_files]
     names = [Path(path).stem for path in paths]
@@ -47,21 +52,23 @@ def read_labelled_files(study: AnnotationStudy) -> tuple[LabelledFile, ...]:
 def _read_labels(path: str, name: str, study: AnnotationStudy) -> LabelledFile:
     with open_cells(path) as cells:
         obs = cells.obs
-    labels, used = text_column(obs, study.label_keys.get(path, study.label_key), name)
-    used &= ~np.isin(labels, study.left_out)
+    label_key = study.label_keys.get(path, study.label_key)
+    labels, used = text_column(obs, label_key, name)
+    asked = ~np.isin(labels, study.left_out)
+    ours = {theirs: label for label, names in study.labels.get(path, {}).items() for theirs in names}
+    if missing := sorted(set(ours) - set(labels.tolist())):
+        there = ", ".join(np.unique(labels[used & asked]).tolist())
+        raise ConfigError(f"labels names {', '.join(map(repr, missing))}, which no cell of {name} has; it has {there}.")
     if path in study.labels:
-        ours = {theirs: label for label, names in study.labels[path].items() for theirs in names}
-        if missing := sorted(set(ours) - set(labels.tolist())):
-            there = ", ".join(np.unique(labels[used]).tolist())
-            raise ConfigError(
-                f"labels names {', '.join(map(repr, missing))}, which no cell of {name} has; it has {there}."
-            )
-        used &= np.isin(labels, list(ours))
-        labels = np.array([ours.get(label, "") for label in labels.tolist()])
+        asked &= np.isin(labels, list(ours))
+    warn_of_unknown(labels[asked], label_key, name)
+    used &= asked
+    labels = np.array([ours.get(label, label) for label in labels.tolist()])
     tested = not study.test_files or path in study.test_files
     groups = batches = None
     if study.group_key is not None and not (study.test_files and tested):
         groups, grouped = text_column(obs, study.group_key, name)
+        warn_of_unknown(groups[used], study.group_key, name)
         used &= grouped
     if path in study.joined_by:
         batches, joined = text_column(obs, study.joined_by[path], name)

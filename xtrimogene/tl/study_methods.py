@@ -20,7 +20,7 @@ from xtrimogene.inference import Inference
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
-from xtrimogene.tasks.annotation.learned import AnnotationMethod
+from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
 
 EMBEDDING, RANDOM = "embedding", "random weights"
 CHOSEN = "chosen"
@@ -96,15 +96,20 @@ def run_annotator(
     lesson: Lesson,
     method: AnnotationMethod,
 ) -> tuple[Answer, float]:
-    """Return what one method says, and its macro-F1 in cells held out of those it learned from."""
-    rows, asked = lesson.rows, lesson.asked_rows
+    """Return what one method says, and its macro-F1 in cells held out of those it learned from.
+
+    It learns from as many cells as `annotate` draws.
+    """
+    drawn, counted = draw_cells(lesson.labels, seed=lesson.seed)
+    rows, asked = lesson.rows[drawn], lesson.asked_rows
     fitted = Annotator.fit(
         embedding[rows],
         task.counts[rows],
-        lesson.labels,
+        lesson.labels[drawn],
         read=task.genes,
+        counted=counted,
         method=method,
-        groups=lesson.groups,
+        groups=None if lesson.groups is None else lesson.groups[drawn],
         align=study.align,
         baselines=False,
         expression=LatentExpression.of(model.network) if method == "match" else None,

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig, check_latent, uses_bfloat16
+from xtrimogene.config import ActivationCheckpointing, ModelConfig, PretrainConfig, check_latent, require, uses_bfloat16
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import lanes_of
 from xtrimogene.errors import ConfigError
@@ -107,9 +107,9 @@ def plan(
     FileFormatError, CountsError, GeneMatchError, FieldError
         The run's files are needed and will not do.
     """
-    _require(num_devices >= 1, f"num_devices={num_devices} must be at least 1.")
-    _require(0 < utilisation <= 1, f"utilisation={utilisation} must lie in (0, 1], as a share of the peak.")
-    _require(epochs is None or 0 < epochs < math.inf, f"epochs={epochs} must be positive.")
+    require(num_devices >= 1, f"num_devices={num_devices} must be at least 1.")
+    require(0 < utilisation <= 1, f"utilisation={utilisation} must lie in (0, 1], as a share of the peak.")
+    require(epochs is None or 0 < epochs < math.inf, f"epochs={epochs} must be positive.")
     if isinstance(run, str):
         if data is None:
             raise ConfigError("A preset alone says nothing of the cells; give data, or the config of a run.")
@@ -121,11 +121,11 @@ def plan(
     check_latent(run, model)
     kind = find_device(device)
     if memory_gib is not None:
-        _require(0 < memory_gib < math.inf, f"memory_gib={memory_gib} must be positive.")
+        require(0 < memory_gib < math.inf, f"memory_gib={memory_gib} must be positive.")
         kind = replace(kind, memory_gib=memory_gib)
     if data is None:
         data = summarize_files(run.files, min_genes=run.min_genes, joined_by=run.joined_by, weights=run.weights)
-    _require(
+    require(
         data.expressed_genes <= model.num_genes,
         f"expressed_genes={data.expressed_genes:,.0f} is more than the {model.num_genes:,} genes of the model.",
     )
@@ -166,8 +166,3 @@ def _mode_plan(work: Workload, checkpointing: ActivationCheckpointing, device: D
 
 def usable_bytes(device: Device) -> int:
     return int(USABLE * device.memory_gib * 2**30)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)

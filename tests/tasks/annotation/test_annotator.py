@@ -65,6 +65,7 @@ def test_rows_without_an_embedding_teach_nothing_and_get_no_answer(method: Annot
     assert found.labels == ("B cell", "T cell")
     assert found.best.tolist() == [-1, 0] and np.isnan(found.confidence).tolist() == [True, False]
     assert not found.possible[0].any() and not found.novel[0]
+    assert found.cells.embedding.tolist() == reference.embedding[:1].tolist()
     assert empty.asked(annotator).best.tolist() == [-1] * 7
     wanted = both.rows(slice(7, None)).asked(reference.fit(method=method))
     for field in FIELDS:
@@ -90,6 +91,8 @@ def test_a_query_measured_in_another_way_is_moved_back(method: AnnotationMethod,
     true = np.repeat([0, 1, 2], 40)
     moved, left = (odd.asked(cells.fit(method=method, align=align)) for align in (True, False))
     assert moved.aligned and not left.aligned
+    np.testing.assert_array_equal(left.cells.embedding, odd.embedding)
+    np.testing.assert_allclose(odd.embedding - moved.cells.embedding, np.tile([3.9, 2.0], (120, 1)), atol=0.8)
     assert (moved.best == true).mean() > 0.95 > (left.best == true).mean()
     assert moved.novel.mean() < 0.1 < 0.3 < left.novel.mean()
 

@@ -32,8 +32,8 @@ class Annotation:
 
     ``possible`` are the best label and those that may be the right one, at the error rate asked for; ``novel``: the
     cell lies farther from the reference than all but the novelty rate of its own cells, or its label is described by
-    markers, and these speak against it; ``elsewhere``: the best of all labels is no candidate; ``aligned``: the cells
-    were moved.
+    markers, and these speak against it; ``elsewhere``: the best of all labels is no candidate. ``cells`` are those with
+    an embedding, where they were judged; ``aligned``: they were moved there.
     """
 
     labels: tuple[str, ...]
@@ -43,6 +43,7 @@ class Annotation:
     possible: Bool[np.ndarray, "B L"]
     novel: Bool[np.ndarray, " B"]
     elsewhere: Bool[np.ndarray, " B"]
+    cells: Views
     aligned: bool
 
 
@@ -182,8 +183,8 @@ class Annotator:
         best, confidence = np.full(number, -1), np.full(number, np.nan)
         possible, novel = np.zeros((number, num_labels), dtype=bool), np.zeros(number, dtype=bool)
         aligned, elsewhere = False, np.zeros(number, dtype=bool)
+        asked = cells.rows(known)
         if known.any():
-            asked = cells.rows(known)
             if self.align:
                 asked, aligned = self.learned.align(asked)
             scores, distances = self.learned.scores(asked), self.learned.distances(asked)
@@ -208,6 +209,7 @@ class Annotator:
             possible=possible,
             novel=novel,
             elsewhere=elsewhere,
+            cells=asked,
             aligned=aligned,
         )
 
