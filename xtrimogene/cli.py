@@ -185,8 +185,11 @@ def annotate(
     annotator: Annotated[Path | None, typer.Option(help="Instead, a folder of xtrimogene.tl.fit_annotator.")] = None,
     model: Model = "demo",
     method: Annotated[
-        Literal["ensemble", "linear", "knn", "match"] | None,
+        Literal["ensemble", "linear", "knn", "finetune", "match"] | None,
         typer.Option(help="How labels are learned. Default: ensemble."),
+    ] = None,
+    batch_key: Annotated[
+        str | None, typer.Option(help="The reference's column of batches that finetune is to make alike.")
     ] = None,
     candidate: Annotated[
         list[str] | None, typer.Option(help="A label that may be given; may be repeated. Default: all.")
@@ -225,6 +228,7 @@ def annotate(
         ontology_key=ontology_key,
         model=model,
         method=method,
+        batch_key=batch_key,
         baselines=baselines,
         candidates=candidate,
         markers=_markers(marker or []),
@@ -277,8 +281,11 @@ def map_to_reference(
     ] = None,
     model: Model = "demo",
     method: Annotated[
-        Literal["ensemble", "linear", "knn", "match"], typer.Option(help="How labels are learned.")
+        Literal["ensemble", "linear", "knn", "finetune", "match"], typer.Option(help="How labels are learned.")
     ] = "ensemble",
+    batch_key: Annotated[
+        str | None, typer.Option(help="The reference's column of batches that finetune is to make alike.")
+    ] = None,
     baselines: Annotated[bool, typer.Option(help="Say whether PCA or all genes would do better here.")] = True,
     align: Annotated[bool, typer.Option(help="Take out what moves all types alike, as a protocol does.")] = True,
     error_rate: Annotated[float, typer.Option(help="How seldom the right label is not among the possible.")] = 0.1,
@@ -304,6 +311,7 @@ def map_to_reference(
         group_key=group_key,
         model=model,
         method=method,
+        batch_key=batch_key,
         baselines=baselines,
         align=align,
         error_rate=error_rate,

@@ -14,10 +14,15 @@ from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.demo import sample_cells
 from xtrimogene.errors import CheckpointError, ConfigError, FieldError, GeneMatchError
 from xtrimogene.inference import Inference
+from xtrimogene.model.tail import with_weights
+from xtrimogene.tasks.annotation.annotator_folder import load_annotator
+from xtrimogene.tl.answering import answer
+from xtrimogene.training import FineTuneConfig
 
 MakeCells = Callable[..., AnnData]
 COLUMNS = ["xtrimogene_label", "xtrimogene_confidence", "xtrimogene_possible", "xtrimogene_unknown"]
 KINDS = ["B cells", "Monocytes", "NK cells"]
+RATES = {"error_rate": 0.1, "novelty_rate": 0.05}
 
 
 @pytest.fixture(scope="module")
@@ -390,3 +395,91 @@ def test_what_weakens_named_labels_is_said(blood: tuple[AnnData, AnnData]) -> No
     assert any("of the cells is no candidate; they get one all the same" in str(one.message) for one in said)
     assert set(query.obs["sorted_label"].astype(str)) <= {"NK cells", "B cells", "unknown"}
     assert query.uns["sorted_annotation"]["best_label_no_candidate"] >= 15
+
+
+TUNING = FineTuneConfig(peak_lr=1e-2, head_lr=1e-2, batch_size=8, cells_per_epoch=200, max_epochs=2, averaging=0.5)
+
+
+@pytest.fixture
+def told_apart(make_cells: MakeCells) -> tuple[AnnData, AnnData]:
+    """Return 40 cells to learn from and 10 to ask for, of two kinds that twenty genes tell apart, in two lanes."""
+    both = []
+    for number, seed in ((40, 1), (10, 2)):
+        cells = make_cells(num_cells=number, seed=seed)
+        counts = cells.X.tolil()
+        for cell in range(number):
+            counts[cell, slice(0, 20) if cell % 2 else slice(20, 40)] = 4
+        cells.X = counts.tocsr().astype(np.float32)
+        cells.obs["kind"] = np.resize(["even", "odd"], number)
+        cells.obs["lane"] = np.resize(["one", "one", "two", "two"], number)
+        both.append(cells)
+    return both[0], both[1]
+
+
+def test_a_tuned_annotator_says_what_its_reference_says(
+    tiny_model: PretrainedModel, told_apart: tuple[AnnData, AnnData], tmp_path: Path
+) -> None:
+    reference, query = told_apart
+    reference.X = reference.X.multiply(np.where(np.arange(40) < 3, 0, 1)[:, None]).tocsr()
+    reference.obs["lane"] = np.where(np.arange(40) == 39, None, reference.obs["lane"].to_numpy())
+    options = {"model": tiny_model, "min_genes": 1}
+    learning = {"label_key": "kind", "batch_key": "lane", "method": "finetune", "tuning": TUNING, "baselines": False}
+    with pytest.warns(UserWarning, match="3 cells of the reference have no counts"):
+        folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
+    with pytest.warns(UserWarning, match="3 cells of the reference have no counts"):
+        directly = xt.tl.annotate(query.copy(), reference=reference, **learning, **options)
+    files = ["annotator.json", "arrays.safetensors", "tuned.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == files
+    kept = xt.tl.annotate(query.copy(), annotator=folder, **options)
+    pd.testing.assert_frame_equal(kept.obs, directly.obs)
+    kept.write_h5ad(tmp_path / "annotated.h5ad")
+    record = kept.uns["xtrimogene_annotation"]
+    assert record["method"] == "finetune" and sum(record["annotator"]["cells"]) == 36, "a cell without a lane is out"
+    told = record["annotator"]["tuning"]
+    assert told["batch_key"] == "lane" and told["peak_lr"] == 1e-2
+    assert told["epochs"] == int(np.argmin(told["held_out_losses"])) > 0
+
+
+def test_answers_are_those_of_the_tuned_weights(
+    tiny_model: PretrainedModel, told_apart: tuple[AnnData, AnnData], tmp_path: Path
+) -> None:
+    reference, query = told_apart
+    options = {"model": tiny_model, "min_genes": 1}
+    learning = {"label_key": "kind", "method": "finetune", "tuning": TUNING, "baselines": False}
+    folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
+    saved = load_annotator(folder)
+    assert saved.tuned is not None
+    tuned = replace(tiny_model, network=with_weights(tiny_model.network, saved.tuned))
+    with_them = xt.tl.embed(query.copy(), tuned, min_genes=1).obsm["X_xtrimogene"]
+    without = xt.tl.embed(query.copy(), tiny_model, min_genes=1).obsm["X_xtrimogene"]
+    assert np.abs(with_them - without).max() > 0.1
+    asked = answer(query, saved, Inference(tiny_model), tiny_model, {"min_genes": 1, "progress": False}, **RATES).asked
+    np.testing.assert_array_equal(asked.embedding, with_them)
+    neighbors = saved.annotator.learned.neighbors.embedding
+    np.testing.assert_array_equal(neighbors, xt.tl.embed(reference.copy(), tuned, min_genes=1).obsm["X_xtrimogene"])
+
+
+def test_tuning_that_does_not_help_is_said(
+    tiny_model: PretrainedModel, told_apart: tuple[AnnData, AnnData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, query = told_apart
+    worse = iter([0.5, 0.6, 0.7])
+    monkeypatch.setattr("xtrimogene.tasks.annotation.tuning.held_out_loss", lambda scores, label: next(worse))
+    options = {"label_key": "kind", "model": tiny_model, "min_genes": 1, "baselines": False, "tuning": TUNING}
+    with pytest.warns(UserWarning, match="made the answers to held-out cells no better, so the model stays as it is"):
+        xt.tl.annotate(query, reference=reference, method="finetune", **options)
+    told = query.uns["xtrimogene_annotation"]["annotator"]["tuning"]
+    assert told["epochs"] == 0 and told["held_out_losses"] == [0.5, 0.6, 0.7]
+
+
+def test_options_of_tuning_are_for_finetune(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    reference, query = make_cells(num_cells=12, seed=1), make_cells(num_cells=3, seed=2)
+    reference.obs["kind"], reference.obs["one"] = np.resize(["a", "b"], 12), "same"
+    options = {"reference": reference, "label_key": "kind", "model": tiny_model, "min_genes": 1}
+    for name, value in (("batch_key", "one"), ("tuning", TUNING)):
+        with pytest.raises(ConfigError, match=f"{name}= is an option of method='finetune', .* is 'ensemble'; leave it"):
+            xt.tl.annotate(query, **options, **{name: value})
+    with pytest.raises(FieldError, match=r"obs\['one'\] holds one batch; leave batch_key out"):
+        xt.tl.annotate(query, **options, method="finetune", batch_key="one")
+    with pytest.raises(ConfigError, match="without any option of learning"):
+        xt.tl.annotate(query, annotator="folder", tuning=TUNING, model=tiny_model)

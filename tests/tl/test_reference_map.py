@@ -13,6 +13,7 @@ from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.demo import sample_cells
 from xtrimogene.errors import ConfigError, FieldError, GeneMatchError
 from xtrimogene.inference import Inference
+from xtrimogene.training import FineTuneConfig
 
 MakeCells = Callable[..., AnnData]
 KINDS = ["B cells", "Monocytes", "NK cells"]
@@ -172,3 +173,19 @@ def test_refused_before_anything_is_embedded(
     monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("embedded"))
     with pytest.raises(error, match=words):
         xt.tl.map_to_reference(*pair, **options | change)
+
+
+def test_a_tuned_map_is_of_tuned_vectors(
+    pair: tuple[AnnData, AnnData], options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, reference = pair
+    reference.obs["lane"] = np.resize(["one", "one", "two"], reference.n_obs)
+    tuning = FineTuneConfig(peak_lr=1e-2, batch_size=8, cells_per_epoch=45, max_epochs=1, averaging=0.0)
+    better = iter([1.0, 0.5])
+    monkeypatch.setattr("xtrimogene.tasks.annotation.tuning.held_out_loss", lambda scores, label: next(better))
+    plain = xt.tl.map_to_reference(query, reference, **options)
+    tuned = xt.tl.map_to_reference(query, reference, method="finetune", batch_key="lane", tuning=tuning, **options)
+    told = tuned.uns["xtrimogene_map"]["annotator"]["tuning"]
+    assert told["batch_key"] == "lane" and told["epochs"] == 1
+    rows = np.abs(tuned.obsm["X_xtrimogene"] - plain.obsm["X_xtrimogene"]).max(axis=1)
+    assert (rows > 1e-3).all(), "the reference's cells and the query's"

@@ -1,5 +1,6 @@
 """Two kinds of cells and a third that the reference does not have."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from xtrimogene.errors import ConfigError
 from xtrimogene.tasks.annotation.annotator import check_candidates, check_options
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
 
-every = pytest.mark.parametrize("method", ["ensemble", "linear", "knn", "match"])
+every = pytest.mark.parametrize("method", ["ensemble", "linear", "knn", "finetune", "match"])
 ASKED = {"B cell": 50, "T cell": 50, "platelet": 50}
 FIELDS = ("best", "confidence", "possible", "novel")
 
@@ -51,7 +52,7 @@ def test_a_cells_answer_does_not_depend_on_others(method: AnnotationMethod, refe
         np.testing.assert_allclose(getattr(alone, field), getattr(together, field)[:1], atol=1e-6)
 
 
-@every
+@pytest.mark.parametrize("method", ["ensemble", "linear", "knn", "match"])
 def test_rows_without_an_embedding_teach_nothing_and_get_no_answer(method: AnnotationMethod, reference: Any) -> None:
     empty = reference.rows(np.arange(7)).at(np.full((7, 2), np.nan, dtype=np.float32))
     both = type(empty)(
@@ -220,3 +221,16 @@ def test_candidates_that_cannot_be(method: str, candidates: Any, described: list
     genes = {name: np.arange(2) for name in described}
     with pytest.raises(ConfigError, match=words):
         check_candidates(np.array(["B cell", "T cell"]), candidates, genes, method)
+
+
+def test_a_tuned_fold_is_held_to_its_own_embedding(reference: Any) -> None:
+    """What the network that saw all cells makes of them must not count for cells held out."""
+    blind, tuned = reference.at(np.zeros_like(reference.embedding)), reference.tuned()
+    seeing = reference.fit(method="finetune", tuned=tuned)
+    hidden = replace(tuned, folds=blind.tuned().folds)
+    lost = reference.fit(method="finetune", tuned=hidden)
+    assert lost.learned.classifier is seeing.learned.classifier is tuned.whole.head
+    right = [one.of_right_labels.mean() for one in (seeing, lost)]
+    assert right[0] > 0.95
+    assert lost.strangeness.center[0] != seeing.strangeness.center[0]
+    assert lost.temperature != seeing.temperature

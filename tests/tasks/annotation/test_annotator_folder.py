@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load, save
 
 from xtrimogene.data.file_hashes import file_sha256
@@ -25,12 +26,14 @@ def saved(draw_kinds: Any) -> Callable[..., SavedAnnotator]:
 
     @cache
     def fitted(method: AnnotationMethod = "linear") -> SavedAnnotator:
-        return SavedAnnotator(annotator=named.fit(method=method, baselines=True), card=CARD)
+        tuned = {"tuned": named.tuned()} if method == "finetune" else {}
+        annotator = named.fit(method=method, baselines=True, **tuned)
+        return SavedAnnotator(annotator=annotator, card=CARD, tuned=tuned["tuned"].weights if tuned else None)
 
     return fitted
 
 
-@pytest.mark.parametrize("method", ["ensemble", "linear", "knn", "match"])
+@pytest.mark.parametrize("method", ["ensemble", "linear", "knn", "finetune", "match"])
 def test_what_is_read_answers_to_the_bit(
     method: AnnotationMethod, saved: Saved, draw_kinds: Any, tmp_path: Path
 ) -> None:
@@ -42,6 +45,22 @@ def test_what_is_read_answers_to_the_bit(
     assert found.labels == wanted.labels == ("a", "b", "c d")
     for field in ("best", "confidence", "possible", "novel"):
         np.testing.assert_array_equal(getattr(found, field), getattr(wanted, field))
+
+
+def test_tuned_weights_are_kept_and_guarded(saved: Saved, tmp_path: Path) -> None:
+    written = saved("finetune")
+    folder = save_annotator(written, tmp_path / "kept")
+    read = load_annotator(folder)
+    assert written.tuned is not None and read.tuned is not None and list(read.tuned) == list(written.tuned)
+    assert all(torch.equal(read.tuned[name], weight) for name, weight in written.tuned.items())
+    weights = folder / "tuned.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(CheckpointError, match=r"tuned.safetensors is not the file this annotator was saved with"):
+        load_annotator(folder)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="no annotator at"):
+        load_annotator(folder)
+    assert not (save_annotator(saved("ensemble"), tmp_path / "other") / "tuned.safetensors").exists()
 
 
 def test_what_was_altered_is_refused(saved: Saved, tmp_path: Path) -> None:

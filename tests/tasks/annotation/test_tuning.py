@@ -1,0 +1,85 @@
+"""Tuning a model to labels: what is judged, and which vectors come back."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import FineTuneConfig
+from xtrimogene.errors import ConfigError
+from xtrimogene.inference import Inference
+from xtrimogene.tasks.annotation.annotator import reference_folds
+from xtrimogene.tasks.annotation.tuned import with_tuned
+from xtrimogene.tasks.annotation.tuning import held_out_loss, tune
+from xtrimogene.training.fine_tuning import NO_LABEL
+
+CONFIG = FineTuneConfig(peak_lr=1e-2, batch_size=8, cells_per_epoch=1, max_epochs=1)
+
+
+def draw_scores(seed: int, num_labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    label = random.integers(0, num_labels, 60)
+    scores = random.normal(size=(60, num_labels))
+    scores[np.arange(60), label] += 1.5
+    return scores, label
+
+
+@given(seed=st.integers(0, 50), scale=st.floats(0.2, 5), shift=st.floats(-3, 3))
+def test_being_surer_is_no_better(seed: int, scale: float, shift: float) -> None:
+    scores, label = draw_scores(seed)
+    assert held_out_loss(scale * scores + shift, label) == pytest.approx(held_out_loss(scores, label), rel=1e-3)
+
+
+def test_labels_count_alike_and_those_not_learned_do_not() -> None:
+    scores, label = draw_scores(0)
+    again = np.flatnonzero(label == 1)
+    more, less = np.concatenate([np.arange(60), again, again]), held_out_loss(scores, label)
+    assert held_out_loss(scores[more], label[more]) == pytest.approx(less, rel=0.02)
+    wider = np.column_stack([scores, np.full(60, NO_LABEL)])
+    assert held_out_loss(wider, label) == pytest.approx(less)
+    assert held_out_loss(np.vstack([wider, wider[:4]]), np.append(label, [3] * 4)) == pytest.approx(less)
+    assert held_out_loss(wider[:4], np.full(4, 3)) == np.inf
+
+
+@pytest.mark.parametrize("batches", [None, np.resize(["x", "y"], 30)])
+def test_views_are_those_of_the_weights_that_come_back(
+    batches: np.ndarray | None, tiny_model: PretrainedModel, make_counts: Any
+) -> None:
+    counts, labels = make_counts(30, 400, seed=1), np.resize(["a", "b", "c"], 30)
+    inference = Inference(tiny_model)
+    before = inference.cell_embeddings(counts)
+    splits = reference_folds(labels, None, num_folds=3)
+    config = replace(CONFIG, patience=5)
+    found = tune(tiny_model, inference, counts, before, labels, splits, config=config, batches=batches, progress=False)
+    assert len(found.losses) == 2 and len(found.folds) == 3 and found.splits == splits
+    now = with_tuned(inference, tiny_model, found.weights).cell_embeddings(counts)
+    np.testing.assert_array_equal(found.whole.embedding, now)
+    assert (found.num_epochs == 0) == bool((now == before).all())
+    assert found.whole.head.labels.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(inference.cell_embeddings(counts), before)
+
+
+def test_a_label_that_a_fold_lacks_is_none_of_its_head(tiny_model: PretrainedModel, make_counts: Any) -> None:
+    counts, labels = make_counts(20, 400, seed=1), np.array([*["a", "b"] * 9, "rare", "a"])
+    inference = Inference(tiny_model)
+    splits = reference_folds(labels, None, num_folds=2)
+    vectors = inference.cell_embeddings(counts)
+    found = tune(tiny_model, inference, counts, vectors, labels, splits, config=CONFIG, progress=False)
+    heads = [view.head.labels.tolist() for view in found.folds]
+    assert sorted(heads, key=len) == [["a", "b"], ["a", "b", "rare"]]
+    assert all(torch.isfinite(weight).all() for weight in found.weights.values())
+
+
+def test_more_layers_than_there_are(tiny_model: PretrainedModel, make_counts: Any) -> None:
+    counts, labels = make_counts(20, 400, seed=1), np.resize(["a", "b"], 20)
+    inference, splits = Inference(tiny_model), reference_folds(labels, None, num_folds=2)
+    vectors = inference.cell_embeddings(counts)
+    with pytest.raises(ConfigError, match="num_layers=3 of an encoder of 2 layers"):
+        tune(
+            tiny_model, inference, counts, vectors, labels, splits, config=replace(CONFIG, num_layers=3), progress=False
+        )
