@@ -24,6 +24,7 @@ from xtrimogene.tl import evaluation, learning, study_methods
 from xtrimogene.tl.study_cells import read_study_cells
 from xtrimogene.tl.study_labels import read_labelled_files
 from xtrimogene.tl.study_methods import ours_of, run_annotators, run_pca
+from xtrimogene.training import FineTuneConfig
 
 MakeCells = Callable[..., AnnData]
 Study = Callable[..., AnnotationStudy]
@@ -195,13 +196,16 @@ def test_cells_without_shared_counts_are_in_no_figure(make_study: Study, tiny_mo
     assert cells.task.rows[60:].tolist() == list(range(3, 24))
 
 
+@pytest.mark.parametrize("method", ["linear", "finetune"])
 def test_ours_in_a_study_says_what_annotate_says(
-    make_study: Study, tiny_model: PretrainedModel, monkeypatch: pytest.MonkeyPatch
+    method: str, make_study: Study, tiny_model: PretrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the reference has more cells than are learned from."""
+    tuning = FineTuneConfig(peak_lr=1e-2, head_lr=1e-2, cells_per_epoch=30, max_epochs=2, averaging=0.5)
+    monkeypatch.setattr(study_methods, "FineTuneConfig", partial(replace, tuning))
     for module in (study_methods, learning):
         monkeypatch.setattr(module, "draw_cells", partial(draw_cells, most=30, least_of_label=4))
-    study = make_study(methods=("linear",))
+    study = make_study(methods=(method,))
     cells = read_study_cells(study, tiny_model, progress=False)
     split = cells.task.splits[0][0]
     lesson = lesson_of(cells.task, cells.task.counts, split, None, "", 2, 0)
@@ -209,7 +213,7 @@ def test_ours_in_a_study_says_what_annotate_says(
     reference = read_h5ad(study.files[0])[cells.task.rows[split.train]].copy()
     query = xt.tl.annotate(
         read_h5ad(study.test_files[0]), reference=reference, label_key="cell_type", model=tiny_model, min_genes=1,
-        method="linear", baselines=False, progress=False,
+        method=method, tuning=tuning if method == "finetune" else None, baselines=False, progress=False,
     )  # fmt: skip
     assert answer.sureness is not None
     np.testing.assert_allclose(answer.sureness.confidence, query.obs["xtrimogene_confidence"], rtol=1e-4)

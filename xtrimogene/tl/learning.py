@@ -17,14 +17,12 @@ from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import ConfigError, GeneMatchError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.annotation.annotator import Annotator, check_labels, reference_folds
+from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
 from xtrimogene.tl.embedding import read_vectors
 from xtrimogene.tl.reference_labels import ReferenceLabels
-
-NUM_TUNED_FOLDS = 3  # each costs as much as learning from all cells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -94,15 +92,14 @@ def learn(
     if options.method == "finetune":
         from xtrimogene.tasks.annotation.tuning import tune  # Lightning takes seconds to import
 
-        check_labels(labels, groups)
         tuned = tune(
             model,
             inference,
             counts,
             embedding,
             labels,
-            reference_folds(labels, groups, num_folds=NUM_TUNED_FOLDS),
             config=options.tuning,
+            groups=groups,
             batches=None if known.batches is None else known.batches[taught],
             progress=bool(reading["progress"]),
         )

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import FineTuneConfig
 from xtrimogene.evaluation.baselines import HvgPca, majority
 from xtrimogene.evaluation.choice import read_all_genes, read_features
 from xtrimogene.evaluation.comparison import ALL_GENES, MAJORITY, Method
@@ -21,6 +22,7 @@ from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, draw_cells
+from xtrimogene.tasks.annotation.tuned import with_tuned
 
 EMBEDDING, RANDOM = "embedding", "random weights"
 CHOSEN = "chosen"
@@ -101,23 +103,32 @@ def run_annotator(
     It learns from as many cells as `annotate` draws.
     """
     drawn, counted = draw_cells(lesson.labels, seed=lesson.seed)
-    rows, asked = lesson.rows[drawn], lesson.asked_rows
+    rows, labels = lesson.rows[drawn], lesson.labels[drawn]
+    groups = None if lesson.groups is None else lesson.groups[drawn]
+    cells, counts = embedding[rows], task.counts[rows]
+    asked, asked_counts = embedding[lesson.asked_rows], task.counts[lesson.asked_rows]
+    tuned = None
+    if method == "finetune":
+        from xtrimogene.tasks.annotation.tuning import tune  # Lightning takes seconds to import
+
+        inference, config = Inference(model, device=study.device), FineTuneConfig(seed=lesson.seed)
+        tuned = tune(model, inference, counts, cells, labels, config=config, groups=groups, progress=False)
+        cells, asked = tuned.whole.embedding, with_tuned(inference, model, tuned.weights).cell_embeddings(asked_counts)
     fitted = Annotator.fit(
-        embedding[rows],
-        task.counts[rows],
-        lesson.labels[drawn],
+        cells,
+        counts,
+        labels,
         read=task.genes,
         counted=counted,
         method=method,
-        groups=None if lesson.groups is None else lesson.groups[drawn],
+        groups=groups,
         align=study.align,
         baselines=False,
         expression=LatentExpression.of(model.network) if method == "match" else None,
+        tuned=tuned,
         seed=lesson.seed,
     )
-    said = fitted.annotate(
-        fitted.learned.view(embedding[asked], task.counts[asked], task.genes), error_rate=study.error_rate
-    )
+    said = fitted.annotate(fitted.learned.view(asked, asked_counts, task.genes), error_rate=study.error_rate)
     names = np.array([*said.labels, ""])  # the last for a cell without a label, -1
     sureness = Sureness(
         confidence=said.confidence,

@@ -13,7 +13,6 @@ from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import FineTuneConfig
 from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.annotation.annotator import reference_folds
 from xtrimogene.tasks.annotation.tuned import with_tuned
 from xtrimogene.tasks.annotation.tuning import held_out_loss, tune
 from xtrimogene.training.fine_tuning import NO_LABEL
@@ -53,10 +52,8 @@ def test_views_are_those_of_the_weights_that_come_back(
     counts, labels = make_counts(30, 400, seed=1), np.resize(["a", "b", "c"], 30)
     inference = Inference(tiny_model)
     before = inference.cell_embeddings(counts)
-    splits = reference_folds(labels, None, num_folds=3)
-    config = replace(CONFIG, patience=5)
-    found = tune(tiny_model, inference, counts, before, labels, splits, config=config, batches=batches, progress=False)
-    assert len(found.losses) == 2 and len(found.folds) == 3 and found.splits == splits
+    found = tune(tiny_model, inference, counts, before, labels, config=CONFIG, batches=batches, progress=False)
+    assert len(found.losses) == 2 and len(found.folds) == len(found.splits) == 3
     now = with_tuned(inference, tiny_model, found.weights).cell_embeddings(counts)
     np.testing.assert_array_equal(found.whole.embedding, now)
     assert (found.num_epochs == 0) == bool((now == before).all())
@@ -67,19 +64,26 @@ def test_views_are_those_of_the_weights_that_come_back(
 def test_a_label_that_a_fold_lacks_is_none_of_its_head(tiny_model: PretrainedModel, make_counts: Any) -> None:
     counts, labels = make_counts(20, 400, seed=1), np.array([*["a", "b"] * 9, "rare", "a"])
     inference = Inference(tiny_model)
-    splits = reference_folds(labels, None, num_folds=2)
     vectors = inference.cell_embeddings(counts)
-    found = tune(tiny_model, inference, counts, vectors, labels, splits, config=CONFIG, progress=False)
-    heads = [view.head.labels.tolist() for view in found.folds]
-    assert sorted(heads, key=len) == [["a", "b"], ["a", "b", "rare"]]
+    found = tune(tiny_model, inference, counts, vectors, labels, config=CONFIG, progress=False)
+    assert sorted(len(view.head.labels) for view in found.folds) == [2, 3, 3]
     assert all(torch.isfinite(weight).all() for weight in found.weights.values())
 
 
 def test_more_layers_than_there_are(tiny_model: PretrainedModel, make_counts: Any) -> None:
     counts, labels = make_counts(20, 400, seed=1), np.resize(["a", "b"], 20)
-    inference, splits = Inference(tiny_model), reference_folds(labels, None, num_folds=2)
+    inference, config = Inference(tiny_model), replace(CONFIG, num_layers=3)
     vectors = inference.cell_embeddings(counts)
     with pytest.raises(ConfigError, match="num_layers=3 of an encoder of 2 layers"):
-        tune(
-            tiny_model, inference, counts, vectors, labels, splits, config=replace(CONFIG, num_layers=3), progress=False
-        )
+        tune(tiny_model, inference, counts, vectors, labels, config=config, progress=False)
+
+
+def test_groups_are_held_out_whole(tiny_model: PretrainedModel, make_counts: Any) -> None:
+    counts, labels = make_counts(24, 400, seed=1), np.resize(["a", "b"], 24)
+    groups = np.repeat(["x", "y", "z", "w"], 6)
+    inference = Inference(tiny_model)
+    vectors = inference.cell_embeddings(counts)
+    found = tune(tiny_model, inference, counts, vectors, labels, config=CONFIG, groups=groups, progress=False)
+    assert all(not set(groups[split.train]) & set(groups[split.test]) for split in found.splits)
+    with pytest.raises(ConfigError, match="the reference has one group"):
+        tune(tiny_model, inference, counts, vectors, labels, config=CONFIG, groups=np.full(24, "x"), progress=False)

@@ -3,8 +3,6 @@
 Letters: A cells; G genes of the model; L labels; P width of the embedding.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from scipy.sparse import csr_matrix
@@ -14,12 +12,14 @@ from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import FineTuneConfig, Pool
 from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.evaluation.classifiers import LinearClassifier, variance_of
-from xtrimogene.evaluation.splits import Split
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import progress_bar
+from xtrimogene.tasks.annotation.annotator import check_labels, reference_folds
 from xtrimogene.tasks.annotation.calibration import fit_temperature
 from xtrimogene.tasks.annotation.tuned import Tuned, TunedView, with_tuned
 from xtrimogene.training.fine_tuning import NO_LABEL, LabelledCells, LinearHead, fine_tune
+
+NUM_FOLDS = 3  # each costs as much as learning from all cells
 
 
 def tune(
@@ -28,9 +28,9 @@ def tune(
     counts: csr_matrix,
     embedding: Float[np.ndarray, "A P"],
     labels: Shaped[np.ndarray, " A"],
-    splits: Sequence[Split],
     *,
     config: FineTuneConfig,
+    groups: Shaped[np.ndarray, " A"] | None = None,
     batches: Shaped[np.ndarray, " A"] | None = None,
     pool: Pool | None = None,
     read_depth: str | None = None,
@@ -40,16 +40,18 @@ def tune(
 
     Parameters
     ----------
-    splits
-        Together they test every cell once.
+    groups
+        Of which whole ones are held out, as in `Annotator.fit`.
     batches
         Of each cell, for ``config.batch_weight``.
 
     Raises
     ------
     ConfigError
-        ``config.num_layers`` is more than the encoder has.
+        ``config.num_layers`` is more than the encoder has; as `check_labels`; or a fold would learn from a single cell.
     """
+    check_labels(labels, groups)
+    splits = reference_folds(labels, groups, num_folds=NUM_FOLDS, seed=config.seed)
     names, label = np.unique(labels, return_inverse=True)
     fold = np.empty(len(labels), dtype=np.int64)
     for number, split in enumerate(splits):
@@ -79,7 +81,7 @@ def tune(
             vectors = reader.cell_embeddings(counts, pool=pooled, read_depth=depth, progress=advance)
             views.append(TunedView(embedding=vectors, head=_classifier(head, names, np.unique(label[rows]))))
     *folds, whole = views
-    return Tuned(weights=tuned.weights[-1], whole=whole, splits=tuple(splits), folds=tuple(folds), losses=tuned.losses)
+    return Tuned(weights=tuned.weights[-1], whole=whole, splits=splits, folds=tuple(folds), losses=tuned.losses)
 
 
 def held_out_loss(scores: Float[np.ndarray, "A L"], label: Int[np.ndarray, " A"]) -> float:

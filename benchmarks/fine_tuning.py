@@ -1,0 +1,125 @@
+"""Does training a model's last layers on the labels beat reading them off its embedding? Method "finetune" of annotate.
+
+python benchmarks/fine_tuning.py --validation --task "->" --out benchmarks/results/fine_tuning_validation.json
+python benchmarks/fine_tuning.py --test --task "-> (scdeconr|hao$|kang$)" --out benchmarks/results/fine_tuning_test.json
+
+The tasks are those of embedding_quality.py. "finetune" stands beside "ensemble" and "linear", which have the same folds
+and calibration and leave the model as it is, and beside the baselines. Training takes minutes to an hour a seed on a
+CPU, so each seed is written to --out as it comes, and the same command goes on with those that are not there; intervals
+are those of a bootstrap over cells and the seeds done. In bfloat16, as the CPU multiplies that faster.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from annotation import groups_of, prepare, read_options, to_text
+from embed import describe_machine
+from jaxtyping import Float
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.config import FineTuneConfig
+from xtrimogene.evaluation.baseline_cache import cached_baselines
+from xtrimogene.evaluation.comparison import Method, judge
+from xtrimogene.evaluation.splits import Split
+from xtrimogene.evaluation.tasks import Study, Task
+from xtrimogene.inference import Inference
+from xtrimogene.long_work import whole_file
+from xtrimogene.tasks.annotation.annotator import Annotator
+from xtrimogene.tasks.annotation.learned import AnnotationMethod
+from xtrimogene.tasks.annotation.tuned import with_tuned
+from xtrimogene.tasks.annotation.tuning import tune
+
+METHODS: tuple[AnnotationMethod, ...] = ("finetune", "ensemble", "linear")
+
+
+def main() -> None:
+    options = read_options(__doc__)
+    model, studies, tasks, placed = prepare(options)
+    report: dict[str, Any] = {"sha256": model.sha256, "machine": describe_machine(), "tasks": {}}
+    if options.out is not None and options.out.exists():
+        report = json.loads(options.out.read_text())
+    for seed in range(3):
+        for task in tasks:
+            done = report["tasks"].setdefault(task.name, {"seeds": []})
+            if len(done["seeds"]) > seed:
+                continue
+            done["seeds"].append(measure(task, studies, task.gather(placed), model, seed))
+            result = judged(task, done["seeds"], options.cache)
+            done["result"] = {**asdict(result), "spaces": None}
+            print(to_text(result, {}), f"  epochs {done['seeds'][seed]['epochs']}", sep="\n", flush=True)
+            if options.out is not None:
+                with whole_file(options.out) as scratch:
+                    scratch.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def measure(
+    task: Task, studies: Mapping[str, Study], embedding: Float[np.ndarray, "N P"], model: PretrainedModel, seed: int
+) -> dict[str, Any]:
+    """Return the label that each method gives each tested cell, and how tuning went in each split."""
+    names = np.unique(task.labels)
+    given = {method: np.zeros(len(task.labels), dtype=np.int64) for method in METHODS}
+    facts: dict[str, Any] = {"epochs": [], "losses": [], "seconds": []}
+    for split in task.splits[seed]:
+        for method in METHODS:
+            began = time.perf_counter()
+            labels, losses = answer(task, studies, embedding, model, split, method, seed)
+            given[method][split.test] = np.searchsorted(names, labels)
+            if losses:
+                facts["epochs"].append(int(np.argmin(losses)))
+                facts["losses"].append([round(loss, 4) for loss in losses])
+                facts["seconds"].append(round(time.perf_counter() - began, 1))
+    return {"seed": seed, **facts, "given": {method: one[task.tested].tolist() for method, one in given.items()}}
+
+
+def answer(
+    task: Task,
+    studies: Mapping[str, Study],
+    embedding: Float[np.ndarray, "N P"],
+    model: PretrainedModel,
+    split: Split,
+    method: AnnotationMethod,
+    seed: int,
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    labels, groups = task.labels[split.train], groups_of(task, studies, split.train)
+    counts, asked_counts = task.counts[split.train], task.counts[split.test]
+    cells, asked, tuned = embedding[split.train], embedding[split.test], None
+    if method == "finetune":
+        inference, config = Inference(model), FineTuneConfig(seed=seed, precision="bfloat16")
+        tuned = tune(model, inference, counts, cells, labels, config=config, groups=groups, progress=False)
+        cells, asked = tuned.whole.embedding, with_tuned(inference, model, tuned.weights).cell_embeddings(asked_counts)
+    annotator = Annotator.fit(
+        cells,
+        counts,
+        labels,
+        read=task.genes,
+        method=method,
+        groups=groups,
+        baselines=False,
+        tuned=tuned,
+        seed=seed,
+    )
+    found = annotator.annotate(annotator.learned.view(asked, asked_counts, task.genes))
+    return np.array(found.labels)[found.best], () if tuned is None else tuned.losses
+
+
+def judged(task: Task, seeds: list[dict[str, Any]], cache: Any) -> Any:
+    """Judge the seeds done, beside the baselines."""
+    names = np.unique(task.labels)
+    ours = {
+        Method(features="model", classifier=method): tuple(names[one["given"][method]] for one in seeds)
+        for method in METHODS
+    }
+    others = {
+        method: predictions[: len(seeds)] for method, predictions in cached_baselines(task, cache).predictions.items()
+    }
+    beside = {**others, **{method: one for method, one in ours.items() if method.classifier != "finetune"}}
+    pairs = [(method, other) for method in ours for other in beside if other != method]
+    return judge(replace(task, splits=task.splits[: len(seeds)]), {**ours, **others}, pairs)
+
+
+if __name__ == "__main__":
+    main()
