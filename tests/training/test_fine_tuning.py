@@ -17,7 +17,9 @@ from xtrimogene.inference import Inference
 from xtrimogene.model.tail import with_weights
 from xtrimogene.training.fine_tuning import (
     NO_LABEL,
+    CellBatches,
     FineTuned,
+    FineTuning,
     LabelledCells,
     LinearHead,
     fine_tune,
@@ -25,6 +27,7 @@ from xtrimogene.training.fine_tuning import (
 )
 
 CONFIG = FineTuneConfig(peak_lr=3e-3, head_lr=1e-2, batch_size=8, cells_per_epoch=1, max_epochs=3, averaging=0.5)
+DEPTH = ReadDepth.parse("f1")
 Judge = Callable[[np.ndarray], float]
 
 
@@ -55,7 +58,7 @@ def tuned(
         [head()] * 3,
         config,
         pool="latent",
-        depth=ReadDepth.parse("f1"),
+        depth=DEPTH,
         judge=answers,
         progress=False,
     )
@@ -111,7 +114,7 @@ def test_each_fold_is_judged_by_the_tail_that_did_not_learn_from_it(
         heads,
         CONFIG,
         pool="latent",
-        depth=ReadDepth.parse("f1"),
+        depth=DEPTH,
         judge=judge,
         progress=False,
     )
@@ -138,6 +141,39 @@ def test_the_best_epoch_is_kept(
         shorter = tuned(tiny_model, cells, replace(config, max_epochs=best), in_turn([9.0, 8.0, 7.0, 6.0][: best + 1]))
         for one, other in zip(found.weights, shorter.weights, strict=True):
             assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_loss_is_of_labels_alike_and_of_distance_from_other_batches(
+    tiny_model: PretrainedModel, cells: LabelledCells
+) -> None:
+    """By hand: 30 cells of label 0 in batches 0 and 1, 10 of label 1 in batch 0 alone, which has no other to go to."""
+    uneven = replace(cells, label=np.arange(40) // 30, batch=np.where(np.arange(40) < 15, 1, 0), fold=np.arange(40) % 2)
+    random = np.random.default_rng(0)
+    begun = LinearHead(
+        center=random.normal(size=12),
+        scale=np.full(12, 2.0),
+        weight=random.normal(size=(2, 12)),
+        bias=random.normal(size=2),
+    )
+    for batch_weight in (0.0, 3.0):
+        config = replace(CONFIG, batch_weight=batch_weight)
+        module = FineTuning(tiny_model.network, uneven, [begun] * 3, config, pool="latent", judge=lambda scores: 0.0)
+        learner = module.learners[2]
+        batches = CellBatches(tiny_model.network, uneven, replace(config, batch_size=40), DEPTH, training=False)
+        (batch,) = batches
+        label, lane = (torch.from_numpy(column[batch.rows]) for column in (uneven.label, uneven.batch))
+        loss = learner.loss(batch, label, lane).item()
+        x = (uneven.vectors - begun.center) / 2.0
+        scores = torch.from_numpy(x @ begun.weight.T + begun.bias)
+        each = torch.nn.functional.cross_entropy(scores, torch.from_numpy(uneven.label), reduction="none").numpy()
+        first, second = x[:15].mean(axis=0), x[15:30].mean(axis=0)
+        apart = np.concatenate([x[:15] - second, x[15:30] - first, np.zeros((10, 12))])
+        each += 0.5 * batch_weight * (apart**2).mean(axis=1)
+        wanted = 0.5 * each[:30].mean() + 0.5 * each[30:].mean()
+        assert loss == pytest.approx(wanted, rel=1e-4)
+    moved = learner.means[0, 1].numpy()
+    np.testing.assert_allclose(moved, first, rtol=1e-3, atol=1e-4)  # the running mean of the same vectors
+    assert learner.means[1, 1].isnan().all()
 
 
 def test_batches_come_to_look_alike(tiny_model: PretrainedModel, cells: LabelledCells) -> None:
