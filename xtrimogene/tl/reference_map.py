@@ -13,6 +13,7 @@ from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.annotator import check_options
 from xtrimogene.tasks.annotation.learned import AnnotationMethod, Learned, Views
 from xtrimogene.tasks.joint_space import EMBEDDING_WEIGHT, JointSpace
+from xtrimogene.tasks.local_shift import LocalShift, voters
 from xtrimogene.tasks.umap_layout import UmapLayout, require_cells
 from xtrimogene.tl.answer_columns import answer_columns
 from xtrimogene.tl.answering import answer
@@ -58,8 +59,10 @@ def map_to_reference(
         to 100 times.
     align
         Move the query as a whole by what the cells of most labels are displaced by beside the reference's, as another
-        protocol moves them; the reference stays where it is. It needs ten cells each of three types, and is left out
-        where labels are not displaced alike. With False, no query cell's place or label depends on the others.
+        protocol moves them, and then each part of it by what its cells that lie near are still displaced by; the
+        reference stays where it is, and labels are given before the second. It needs ten cells each of three types, and
+        is left out where labels are not displaced alike. With False, no query cell's place or label depends on the
+        others.
     error_rate, novelty_rate
         As in `annotate`.
     umap
@@ -110,6 +113,9 @@ def map_to_reference(
     space = JointSpace.fit(known)
     asked = _aligned(learned, answers.cells) if answers.annotation.aligned else answers.cells
     places = [space.place(known), space.place(asked)]
+    if answers.annotation.aligned:
+        read = np.isfinite(places[1]).all(axis=1)
+        places[1][read] = LocalShift.fit(places[0]).move(places[1][read], voters(learned, asked.rows(read)))
     columns = _columns(taught.obs[label_key], answer_columns(answers.annotation))
     columns = {f"{key_added}_{name}": column for name, column in columns.items()}
     obs = join_obs({REFERENCE: taught.obs, QUERY: answers.asked.obs}, without=columns)
