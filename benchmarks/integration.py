@@ -35,6 +35,7 @@ from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Task
 from xtrimogene.tasks.annotation.learned import Learned
 from xtrimogene.tasks.joint_space import JointSpace
+from xtrimogene.tasks.local_shift import LocalShift, voters
 
 OURS = "xt.tl.map_to_reference"
 LEAST_CELLS = 20
@@ -102,11 +103,14 @@ def lay(task: Task, embedding: Float[np.ndarray, "N P"], split: Split, seed: int
     known, asked = (learned.view(embedding[rows], task.counts[rows], task.genes) for rows in (train, test))
     moved, aligned = learned.align(asked)
     space, genes = JointSpace.fit(known), np.flatnonzero(task.genes)
-    unmoved = np.vstack([space.place(known), space.place(asked)])
+    fixed, shifted = space.place(known), space.place(moved)
+    laid = LocalShift.fit(fixed).move(shifted, voters(learned, moved)) if aligned else shifted
+    unmoved = np.vstack([fixed, space.place(asked)])
     pca = np.vstack(joint_hvg_pca(task.counts[train][:, genes], task.counts[test][:, genes], seed=seed))
     batch = np.repeat(["reference", "query"], [len(train), len(test)])
     places = {
-        OURS: np.vstack([space.place(known), space.place(moved)]),
+        OURS: np.vstack([fixed, laid]),
+        "ours, shifted as a whole": np.vstack([fixed, shifted]),
         "embedding": np.vstack([embedding[train], embedding[test]]),
         "joint HVG + PCA": pca,
         "ours, not aligned, Harmony": harmony(unmoved, batch, seed),

@@ -73,7 +73,8 @@ pd.crosstab(true[~known], found[~known])
 #
 # `obsm["X_xtrimogene"]` holds the model's embedding and, with half of its weight, HVG + PCA of the reference; distances
 # in it are Euclidean. A query that lies beside the reference as a whole, as another protocol puts it, was moved
-# back as a whole (`align`): `uns` says whether, and what labels are worth in held-out lanes.
+# back as a whole, and its parts a little by themselves (`align`): `uns` says whether, and what labels are worth in
+# held-out lanes.
 
 # %%
 record = mapped.uns["xtrimogene_map"]

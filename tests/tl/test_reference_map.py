@@ -124,13 +124,15 @@ def test_alignment_moves_the_query_to_the_reference_and_leaves_that(blood: tuple
     before, after = as_they_are.obsm["X_xtrimogene"], aligned.obsm["X_xtrimogene"]
     np.testing.assert_array_equal(before[:75], after[:75])
     moves = after[75:] - before[75:]
-    np.testing.assert_allclose(moves, np.tile(moves[0], (75, 1)), atol=1e-4)
+    whole = moves.mean(axis=0)
+    own = np.linalg.norm(moves - whole, axis=1) / np.linalg.norm(whole)
+    assert own.mean() > 0.1 and own.max() < 1, "most of it as a whole, and each part a little by itself"
 
     def apart(places: np.ndarray) -> float:
         kinds = places.reshape(2, 3, 25, -1).mean(axis=2)
         return float(np.linalg.norm(kinds[1] - kinds[0], axis=1).mean())
 
-    assert apart(after) < 0.7 * apart(before)
+    assert apart(after) < 0.4 * apart(before)
 
 
 def test_cells_without_counts_or_labels(pair: tuple[AnnData, AnnData], options: dict[str, object]) -> None:

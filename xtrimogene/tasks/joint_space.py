@@ -5,8 +5,7 @@ the other. The reference alone says how, so that a cell's place depends on no ot
 
 On the four validation sets scIB's total is .715 to .717 with a weight of 1/3, 1/2, 2/3 or 4/5, .697 where each cell's
 parts are brought to length 1, .699 for the embedding alone (all with the query aligned), and .695 without alignment.
-A shift for each label gives .719 and is worse where donors of one study are compared; Harmony, which moves the
-reference too, .740.
+`local_shift` says what moving each part of the query by itself adds.
 
 Letters: A cells of the reference; B cells asked for; P width of the embedding; C axes of expression; Q = P + C.
 """

@@ -14,6 +14,7 @@ from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.annotator import check_options
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
 from xtrimogene.tasks.joint_space import EMBEDDING_WEIGHT, JointSpace
+from xtrimogene.tasks.local_shift import LocalShift, voters
 from xtrimogene.tasks.umap_layout import UmapLayout, require_cells
 from xtrimogene.tl.answer_columns import answer_columns
 from xtrimogene.tl.answering import answer
@@ -61,8 +62,10 @@ def map_to_reference(
         to 100 times.
     align
         Move the query as a whole by what the cells of most labels are displaced by beside the reference's, as another
-        protocol moves them; the reference stays where it is. It needs ten cells each of three types, and is left out
-        where labels are not displaced alike. With False, no query cell's place or label depends on the others.
+        protocol moves them, and then each part of it by what its cells that lie near are still displaced by; the
+        reference stays where it is, and labels are given before the second. It needs ten cells each of three types, and
+        is left out where labels are not displaced alike. With False, no query cell's place or label depends on the
+        others.
     error_rate, novelty_rate
         As in `annotate`.
     umap
@@ -109,10 +112,14 @@ def map_to_reference(
     answers = answer(query, taught.saved, inference, loaded, reading, error_rate=error_rate, novelty_rate=novelty_rate)
     warn_of_unread(answers.asked)
 
-    known = taught.saved.annotator.learned.view(taught.embedding, taught.counts, taught.measured)
+    learned = taught.saved.annotator.learned
+    known = learned.view(taught.embedding, taught.counts, taught.measured)
     space = JointSpace.fit(known)
-    places = [space.place(known), np.full((len(answers.asked.obs), len(space.center)), np.nan, np.float32)]
-    places[1][answers.annotation.best >= 0] = space.place(answers.annotation.cells)
+    asked, read = answers.annotation.cells, answers.annotation.best >= 0
+    places = [space.place(known), np.full((len(read), len(space.center)), np.nan, np.float32)]
+    places[1][read] = space.place(asked)
+    if answers.annotation.aligned:
+        places[1][read] = LocalShift.fit(places[0]).move(places[1][read], voters(learned, asked))
     columns = _columns(taught.obs[label_key], answer_columns(answers.annotation))
     columns = {f"{key_added}_{name}": column for name, column in columns.items()}
     obs = join_obs({REFERENCE: taught.obs, QUERY: answers.asked.obs}, without=columns)
