@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,9 @@ from xtrimogene.demo import sample_cells
 from xtrimogene.errors import CheckpointError, ConfigError, FieldError, GeneMatchError
 from xtrimogene.inference import Inference
 from xtrimogene.model.tail import with_weights
+from xtrimogene.tasks.annotation import tuning
 from xtrimogene.tasks.annotation.annotator_folder import load_annotator
+from xtrimogene.tasks.annotation.tuned import Tuned
 from xtrimogene.tl.answering import answer
 from xtrimogene.training import FineTuneConfig
 
@@ -470,6 +473,30 @@ def test_tuning_that_does_not_help_is_said(
         xt.tl.annotate(query, reference=reference, method="finetune", **options)
     told = query.uns["xtrimogene_annotation"]["annotator"]["tuning"]
     assert told["epochs"] == 0 and told["held_out_losses"] == [0.5, 0.6, 0.7]
+
+
+def test_tuning_holds_out_groups_and_knows_batches(
+    tiny_model: PretrainedModel, told_apart: tuple[AnnData, AnnData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, query = told_apart
+    reference.obs["donor"] = np.repeat(["d1", "d2", "d3", "d4"], 10)
+    kept = []
+    whole = tuning.tune
+
+    def keep(*arguments: Any, **options: Any) -> Tuned:
+        kept.extend([whole(*arguments, **options), options["batches"]])
+        return kept[0]
+
+    monkeypatch.setattr(tuning, "tune", keep)
+    options = {"label_key": "kind", "model": tiny_model, "min_genes": 1, "baselines": False, "tuning": TUNING}
+    keys = {"group_key": "donor", "batch_key": "lane"}
+    xt.tl.annotate(query, reference=reference, method="finetune", **keys, **options)
+    tuned, batches = kept
+    donor = reference.obs["donor"].to_numpy()
+    assert len(tuned.splits) == 3
+    for split in tuned.splits:
+        assert not set(donor[split.train]) & set(donor[split.test])
+    np.testing.assert_array_equal(batches, reference.obs["lane"])
 
 
 def test_options_of_tuning_are_for_finetune(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:

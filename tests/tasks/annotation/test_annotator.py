@@ -223,14 +223,18 @@ def test_candidates_that_cannot_be(method: str, candidates: Any, described: list
         check_candidates(np.array(["B cell", "T cell"]), candidates, genes, method)
 
 
-def test_a_tuned_fold_is_held_to_its_own_embedding(reference: Any) -> None:
-    """What the network that saw all cells makes of them must not count for cells held out."""
+def test_a_tuned_fold_is_held_to_its_own_view(reference: Any) -> None:
+    """What the network that saw all cells makes of them must not count for cells held out, nor its head."""
     blind, tuned = reference.at(np.zeros_like(reference.embedding)), reference.tuned()
-    seeing = reference.fit(method="finetune", tuned=tuned)
-    hidden = replace(tuned, folds=blind.tuned().folds)
-    lost = reference.fit(method="finetune", tuned=hidden)
-    assert lost.learned.classifier is seeing.learned.classifier is tuned.whole.head
-    right = [one.of_right_labels.mean() for one in (seeing, lost)]
-    assert right[0] > 0.95
+    turned = tuple(
+        replace(view, head=replace(view.head, weight=-view.head.weight, bias=-view.head.bias)) for view in tuned.folds
+    )
+    seeing, lost, wrong = (
+        reference.fit(method="finetune", tuned=replace(tuned, folds=folds))
+        for folds in (tuned.folds, blind.tuned().folds, turned)
+    )
+    assert lost.learned.classifier is seeing.learned.classifier is wrong.learned.classifier is tuned.whole.head
+    assert seeing.of_right_labels.mean() > 0.95
     assert lost.strangeness.center[0] != seeing.strangeness.center[0]
-    assert lost.temperature != seeing.temperature
+    assert wrong.held_out["calibration_error"] > seeing.held_out["calibration_error"]
+    assert wrong.of_right_labels.mean() < 0.95
