@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from embedding_quality import ROOT, embed_with, load, read_tasks
@@ -35,10 +35,11 @@ from xtrimogene.evaluation.metrics import calibration_error
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
 from xtrimogene.tasks.annotation.annotator import Annotator, check_labels
+from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
 from xtrimogene.tasks.annotation.voting import vote
 
-METHODS: tuple[AnnotationMethod, ...] = get_args(AnnotationMethod)
+METHODS: tuple[AnnotationMethod, ...] = ("ensemble", "linear", "knn", "match")  # for finetune: fine_tuning.py
 OURS = "model"
 GROUPED_BY = {
     "baron_h1": "library",
@@ -58,7 +59,7 @@ def main() -> None:
     model, studies, tasks, placed = prepare(options)
     measured = []
     for task in tasks:
-        result, worth = measure(task, studies, task.gather(placed), options.cache)
+        result, worth = measure(task, studies, task.gather(placed), options.cache, LatentExpression.of(model.network))
         measured.append((result, worth))
         print(to_text(result, worth), flush=True)
     if options.out is not None:
@@ -85,10 +86,14 @@ def write(
 
 
 def measure(
-    task: Task, studies: Mapping[str, Study], embedding: Float[np.ndarray, "N P"], cache: Path
+    task: Task,
+    studies: Mapping[str, Study],
+    embedding: Float[np.ndarray, "N P"],
+    cache: Path,
+    expression: LatentExpression | None,
 ) -> tuple[TaskResult, dict[str, dict[str, Any]]]:
     """Judge every method beside every baseline, and measure what each says of its labels."""
-    answers = {method: answer(task, studies, embedding, method) for method in METHODS}
+    answers = {method: answer(task, studies, embedding, method, expression) for method in METHODS}
     ours: dict[Method, Predictions] = {
         Method(features=OURS, classifier=method): tuple(one["label"] for one in by_seed)
         for method, by_seed in answers.items()
@@ -104,14 +109,18 @@ def measure(
 
 
 def answer(
-    task: Task, studies: Mapping[str, Study], embedding: Float[np.ndarray, "N P"], method: AnnotationMethod
+    task: Task,
+    studies: Mapping[str, Study],
+    embedding: Float[np.ndarray, "N P"],
+    method: AnnotationMethod,
+    expression: LatentExpression | None,
 ) -> list[Answers]:
     """Return what is said of the tested cells under each seed."""
     answers = []
     for seed, splits in enumerate(task.splits):
         of_cell: Answers = {}
         for split in splits:
-            for name, values in answer_split(task, studies, embedding, split, method, seed).items():
+            for name, values in answer_split(task, studies, embedding, split, method, seed, expression).items():
                 of_cell.setdefault(name, np.empty(len(task.labels), dtype=values.dtype))[split.test] = values
         answers.append({name: values[task.tested] for name, values in of_cell.items()})
     return answers
@@ -124,8 +133,9 @@ def answer_split(
     split: Split,
     method: AnnotationMethod,
     seed: int,
+    expression: LatentExpression | None,
 ) -> Answers:
-    annotator = fit(task, studies, embedding, split.train, method, seed)
+    annotator = fit(task, studies, embedding, split.train, method, seed, expression)
     learned = annotator.learned
     asked = learned.view(embedding[split.test], task.counts[split.test], task.genes)
     found, aligned = annotator.annotate(asked), learned.align(asked)[0]
@@ -152,6 +162,7 @@ def fit(
     rows: Int[np.ndarray, " A"],
     method: AnnotationMethod,
     seed: int,
+    expression: LatentExpression | None = None,
 ) -> Annotator:
     """Fit on these rows of the task, in folds by what their study has groups of, where that can be."""
     return Annotator.fit(
@@ -162,6 +173,7 @@ def fit(
         method=method,
         groups=groups_of(task, studies, rows),
         baselines=False,
+        expression=expression if method == "match" else None,
         seed=seed,
     )
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: what a tail may learn from, when it stops, what thinning and batches do."""
+"""Fine-tuning: what a tail may learn from, when it stops, what batches do."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,24 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.config import FineTuneConfig, ReadDepthConfig
+from xtrimogene.config import FineTuneConfig
 from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
 from xtrimogene.model.tail import with_weights
-from xtrimogene.training.fine_tuning import (
-    NO_LABEL,
-    CellBatches,
-    FineTuned,
-    FineTuning,
-    LabelledCells,
-    LinearHead,
-    fine_tune,
-    thin,
-)
+from xtrimogene.training.fine_tuning import FineTuned, FineTuning, fine_tune
+from xtrimogene.training.labelled_cells import CellBatches, LabelledCells
+from xtrimogene.training.learner import NO_LABEL, LinearHead
 
 CONFIG = FineTuneConfig(peak_lr=3e-3, head_lr=1e-2, batch_size=8, cells_per_epoch=1, max_epochs=3, averaging=0.5)
 DEPTH = ReadDepth.parse("f1")
@@ -198,19 +190,6 @@ def test_batches_come_to_look_alike(tiny_model: PretrainedModel, cells: Labelled
 
     (plain, plain_label), (alike, label) = apart(None), apart(batch)
     assert alike / label < 0.5 * plain / plain_label
-
-
-def test_thinned_cells_can_be_read_and_fractions_count_for_what_they_are(make_counts: Any) -> None:
-    two = csr_matrix(([1.0, 1.0], ([0, 0], [3, 4])), shape=(1, 40), dtype=np.float32)
-    counts = vstack([two, make_counts(49, 40, seed=2)], format="csr")
-    config, random = ReadDepthConfig(unchanged_probability=0.0), np.random.default_rng(0)
-    thinned = [thin(counts, config, random) for _ in range(60)]
-    totals = np.array([np.asarray(one.sum(axis=1)).ravel() for one in thinned])
-    assert totals.min() > 1 and (totals <= np.asarray(counts.sum(axis=1)).ravel()).all()
-    assert 0.4 < totals[:, 1:].sum() / (60 * counts[1:].sum()) < 0.6, "half of the molecules, on average"
-    halves = csr_matrix(counts * 0.5)
-    unchanged = [thin(halves, ReadDepthConfig(unchanged_probability=1.0), random).sum() for _ in range(60)]
-    assert np.mean(unchanged) == pytest.approx(halves.sum(), rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
 """Fine-tuning as a LightningModule: the last layers of an encoder learn to tell labels apart.
 
 What is tuned answers too surely for the cells it learned from, so every cell is also read by layers that did not:
-K + 1 tails stand on one network, one for each of K folds of the cells, which never learns from that fold, and one for
-all cells. The network below them is run once for all. After each epoch each fold's tail is asked for the fold's cells,
-and all tails stop where these answers are best together, which may be before the first step.
+K + 1 learners stand on one network, one for each of K folds of the cells, which never learns from that fold, and one
+for all cells. The network below them is run once for all. After each epoch each fold's learner is asked for the fold's
+cells, and all stop where these answers are best together, which may be before the first step.
 
 Heads begin with given weights, as fresh ones would at first pull the layers anywhere (Kumar et al., Fine-tuning can
 distort pretrained features, 2022). Where there are batches, each cell is drawn to the mean of its label in the other
 batches as well (of its label, as batches differ in their labels).
 
-Letters: A cells; B of a batch; G genes; L labels; R batches; P width of a cell's vector; K folds.
+Letters: A cells; B of a batch; L labels; K folds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,63 +17,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Float32, Int, Int64
 from lightning import LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from scipy.sparse import csr_matrix, diags
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from xtrimogene.config import FineTuneConfig, Pool, ReadDepthConfig, uses_bfloat16
-from xtrimogene.data.packed_cells import PackedCells, pack_cells
-from xtrimogene.data.read_depth import ReadDepth, downsample_counts
-from xtrimogene.model.tail import Tail
+from xtrimogene.config import FineTuneConfig, Pool, uses_bfloat16
+from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.training.labelled_cells import CellBatches, LabelledBatch, LabelledCells
+from xtrimogene.training.learner import Learner, LinearHead
 from xtrimogene.training.quiet_lightning import quiet_lightning
 from xtrimogene.training.step_progress import StepProgress
 
-NO_LABEL = -1e4  # the bias of a label that a fold has no cell of
-MEMORY = 0.9  # of a running mean, for each cell that it takes in
 Judge = Callable[[Float32[np.ndarray, "A L"]], float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LabelledCells:
-    """Cells to learn from, each with a label, a fold and, where batches are to look alike, a batch, by number.
-
-    ``vectors`` are what the network makes of the cells before it is tuned.
-    """
-
-    counts: csr_matrix  # A x G
-    vectors: Float[np.ndarray, "A P"]
-    label: Int[np.ndarray, " A"]
-    fold: Int[np.ndarray, " A"]
-    batch: Int[np.ndarray, " A"] | None = None
-
-    def taught(self, number: int) -> Bool[np.ndarray, " A"]:
-        """Say which cells tail ``number`` learns from: all but its fold's, the last tail from all."""
-        return self.fold != number
-
-    def means(self, number: int, num_labels: int) -> Float[np.ndarray, "L R P"]:
-        """Return the mean vector of each label in each batch that tail ``number`` learns from, NaN of none."""
-        num_batches = 0 if self.batch is None else int(self.batch.max()) + 1
-        means = np.full((num_labels, num_batches, self.vectors.shape[1]), np.nan)
-        for label, batch in np.ndindex(num_labels, num_batches):
-            rows = self.taught(number) & (self.label == label) & (self.batch == batch)
-            if rows.any():
-                means[label, batch] = self.vectors[rows].mean(axis=0)
-        return means
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LinearHead:
-    """A head, which reads vectors less ``center``, over ``scale``; a label without cells has `NO_LABEL`."""
-
-    center: Float[np.ndarray, " P"]
-    scale: Float[np.ndarray, " P"]
-    weight: Float[np.ndarray, "L P"]
-    bias: Float[np.ndarray, " L"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -86,136 +44,6 @@ class FineTuned:
     weights: tuple[dict[str, Tensor], ...]
     heads: tuple[LinearHead, ...]
     losses: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledBatch:
-    """Rows of the matrix, the cells packed from them, and what the layers below the tails make of these."""
-
-    rows: Int[np.ndarray, " B"]
-    packed: PackedCells
-    tokens: Float[Tensor, "N D"]
-
-    def where(self, chosen: Bool[np.ndarray, " B"]) -> "LabelledBatch":
-        """Return the cells chosen."""
-        rows = self.packed.rows_of(chosen)
-        return LabelledBatch(self.rows[chosen], self.packed.where(chosen), self.tokens[rows])
-
-
-class CellBatches:
-    """Cells in batches, on the network's device: for training shuffled and thinned anew each time, else by length."""
-
-    def __init__(
-        self, network: XTrimoGene, cells: LabelledCells, config: FineTuneConfig, depth: ReadDepth, *, training: bool
-    ) -> None:
-        self.network, self.counts, self.config, self.depth = network, cells.counts, config, depth
-        self.random = np.random.default_rng(config.seed) if training else None
-        self.num_passes = -(-config.cells_per_epoch // len(cells.label)) if training else 1
-        self.device = next(network.parameters()).device
-        in_bfloat16 = uses_bfloat16(config, accelerator=self.device.type == "cuda")
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16)
-
-    def __len__(self) -> int:
-        return self.num_passes * -(-self.counts.shape[0] // self.config.batch_size)
-
-    def __iter__(self) -> Iterator[LabelledBatch]:
-        number, size = self.counts.shape[0], self.config.batch_size
-        for _ in range(self.num_passes):
-            by_length = np.argsort(np.diff(self.counts.indptr), kind="stable")
-            order = by_length if self.random is None else self.random.permutation(number)
-            for start in range(0, number, size):
-                yield self._read(order[start : start + size])
-
-    def _read(self, rows: Int[np.ndarray, " B"]) -> LabelledBatch:
-        counts = self.counts[rows]
-        if self.random is not None:
-            counts = thin(counts, self.config.read_depth, self.random)
-        packed = pack_cells(counts)
-        packed = self.network.append_read_depth(packed, *self.depth.tokens(packed.totals)).to(self.device)
-        with torch.no_grad(), self.autocast:
-            return LabelledBatch(rows, packed, self.network.encode_below(packed, self.config.num_layers))
-
-
-def thin(counts: csr_matrix, config: ReadDepthConfig, random: np.random.Generator) -> csr_matrix:
-    """Thin cells as pre-training does; fractions are rounded up or down by chance, and a cell keeps a total above 1."""
-    whole = np.floor(counts.data + random.random(len(counts.data))).astype(np.float32)
-    thinned = downsample_counts(csr_matrix((whole, counts.indices, counts.indptr), counts.shape), config, random)
-    kept = np.asarray(thinned.sum(axis=1)).ravel() > 1
-    return (diags(kept.astype(np.float32)) @ thinned + diags((~kept).astype(np.float32)) @ counts).tocsr()
-
-
-class Learner(nn.Module):
-    """A tail, and the head that reads labels off its vectors.
-
-    ``means`` are running ones of each label's vectors in each batch, and NaN where a batch lacks the label.
-    """
-
-    center: Tensor  # (P,)
-    scale: Tensor
-    label_weights: Tensor  # (L,)
-    means: Tensor  # (L, R, P)
-
-    def __init__(
-        self,
-        network: XTrimoGene,
-        head: LinearHead,
-        config: FineTuneConfig,
-        *,
-        pool: Pool,
-        label_weights: Float32[np.ndarray, " L"],
-        means: Float[np.ndarray, "L R P"],
-    ) -> None:
-        super().__init__()
-        self.config = config
-        self.tail = Tail(network, pool, num_layers=config.num_layers)
-        num_labels, width = head.weight.shape
-        self.head = nn.Linear(width, num_labels, device="meta").to_empty(device="cpu")  # draws no random number
-        with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(head.weight))
-            self.head.bias.copy_(torch.from_numpy(head.bias))
-        means = (means - head.center) / head.scale
-        arrays = {"center": head.center, "scale": head.scale, "label_weights": label_weights, "means": means}
-        for name, array in arrays.items():
-            self.register_buffer(name, torch.from_numpy(array).float())
-
-    def scores(self, cells: LabelledBatch) -> Float[Tensor, "B L"]:
-        return self.head(self._vectors(cells))
-
-    def loss(
-        self, cells: LabelledBatch, label: Int64[Tensor, "B"], batch: Int64[Tensor, "B"] | None
-    ) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy and, of batches, squared distance, labels weighted to equal total weight."""
-        vectors = self._vectors(cells)  # (B, P)
-        each = F.cross_entropy(self.head(vectors).float(), label, reduction="none")
-        if batch is not None:
-            target = self._of_other_batches(label, batch)  # (B, P), NaN where no other batch has the label
-            apart = (vectors.float() - torch.where(target.isnan(), vectors.detach().float(), target)).square()
-            each = each + 0.5 * self.config.batch_weight * apart.mean(dim=1)
-            self._follow(vectors.detach().float(), label, batch)
-        return (each * self.label_weights[label]).mean()
-
-    def learned(self) -> tuple[dict[str, Tensor], LinearHead]:
-        """Return copies of the tail's weights and of the head."""
-        weights = {name: weight.to("cpu", copy=True) for name, weight in self.tail.weights().items()}
-        arrays = (self.center, self.scale, self.head.weight, self.head.bias)
-        center, scale, weight, bias = (array.detach().cpu().double().numpy() for array in arrays)
-        return weights, LinearHead(center=center, scale=scale, weight=weight, bias=bias)
-
-    def _of_other_batches(self, label: Int64[Tensor, "B"], batch: Int64[Tensor, "B"]) -> Float[Tensor, "B P"]:
-        means = self.means[label]  # (B, R, P)
-        means[torch.arange(len(label), device=label.device), batch] = torch.nan
-        return means.nanmean(dim=1)
-
-    def _follow(self, vectors: Float[Tensor, "B P"], label: Int64[Tensor, "B"], batch: Int64[Tensor, "B"]) -> None:
-        place = label * self.means.shape[1] + batch
-        number = torch.bincount(place, minlength=self.means[..., 0].numel())  # (L R,)
-        sums = torch.zeros_like(self.means).flatten(0, 1).index_add(0, place, vectors)  # (L R, P)
-        kept = MEMORY ** number[:, None]
-        new = kept * self.means.flatten(0, 1) + (1 - kept) * sums / number.clamp(min=1)[:, None]
-        self.means.copy_(torch.where(number[:, None] > 0, new, self.means.flatten(0, 1)).view_as(self.means))
-
-    def _vectors(self, cells: LabelledBatch) -> Float[Tensor, "B P"]:
-        return (self.tail(cells.tokens, cells.packed) - self.center) / self.scale
 
 
 class FineTuning(LightningModule):
@@ -313,7 +141,7 @@ def fine_tune(
     judge: Judge,
     progress: bool = True,
 ) -> FineTuned:
-    """Tune K + 1 tails until the cells held out are answered no better for ``patience`` epochs.
+    """Tune K + 1 learners until the cells held out are answered no better for ``patience`` epochs.
 
     Parameters
     ----------

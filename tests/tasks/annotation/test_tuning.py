@@ -15,7 +15,7 @@ from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.tuned import with_tuned
 from xtrimogene.tasks.annotation.tuning import held_out_loss, tune
-from xtrimogene.training.fine_tuning import NO_LABEL
+from xtrimogene.training.learner import NO_LABEL
 
 CONFIG = FineTuneConfig(peak_lr=1e-2, batch_size=8, cells_per_epoch=1, max_epochs=1)
 
@@ -87,3 +87,14 @@ def test_groups_are_held_out_whole(tiny_model: PretrainedModel, make_counts: Any
     assert all(not set(groups[split.train]) & set(groups[split.test]) for split in found.splits)
     with pytest.raises(ConfigError, match="the reference has one group"):
         tune(tiny_model, inference, counts, vectors, labels, config=CONFIG, groups=np.full(24, "x"), progress=False)
+
+
+@pytest.mark.gpu
+def test_what_a_gpu_tuned_reads_the_same_on_a_cpu(tiny_model: PretrainedModel, make_counts: Any) -> None:
+    counts, labels = make_counts(30, 400, seed=1), np.resize(["a", "b", "c"], 30)
+    inference = Inference(tiny_model, device="cuda")
+    vectors, batches = inference.cell_embeddings(counts), np.resize(["x", "y"], 30)
+    found = tune(tiny_model, inference, counts, vectors, labels, config=CONFIG, batches=batches, progress=False)
+    assert len(found.losses) == 2 and np.isfinite(found.losses).all()
+    on_cpu = with_tuned(Inference(tiny_model, device="cpu"), tiny_model, found.weights).cell_embeddings(counts)
+    np.testing.assert_allclose(found.whole.embedding, on_cpu, rtol=1e-3, atol=1e-3)

@@ -17,7 +17,9 @@ from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.annotation.annotator import check_labels, reference_folds
 from xtrimogene.tasks.annotation.calibration import fit_temperature
 from xtrimogene.tasks.annotation.tuned import Tuned, TunedView, with_tuned
-from xtrimogene.training.fine_tuning import NO_LABEL, LabelledCells, LinearHead, fine_tune
+from xtrimogene.training.fine_tuning import fine_tune
+from xtrimogene.training.labelled_cells import LabelledCells
+from xtrimogene.training.learner import NO_LABEL, LinearHead
 
 NUM_FOLDS = 3  # each costs as much as learning from all cells
 
