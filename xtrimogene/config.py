@@ -174,7 +174,7 @@ class FineTuneConfig:
     """
 
     num_layers: int = 1
-    peak_lr: float = 3e-4
+    peak_lr: float = 1e-4
     head_lr: float = 1e-4
     weight_decay: float = 0.01
     warmup_steps: int = 20
@@ -185,9 +185,7 @@ class FineTuneConfig:
     max_epochs: int = 10
     patience: int = 2  # epochs without a better answer in held-out cells
     batch_weight: float = 1.0
-    read_depth: ReadDepthConfig = field(
-        default_factory=lambda: ReadDepthConfig(unchanged_probability=0.3, gene_spread=1.0)
-    )
+    read_depth: ReadDepthConfig = field(default_factory=lambda: ReadDepthConfig(unchanged_probability=1.0))
     precision: Precision = "auto"  # as in `PretrainConfig`
     seed: int = 0
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -467,7 +468,8 @@ def test_tuning_that_does_not_help_is_said(
 ) -> None:
     reference, query = told_apart
     worse = iter([0.5, 0.6, 0.7])
-    monkeypatch.setattr("xtrimogene.tasks.annotation.tuning.held_out_loss", lambda scores, label: next(worse))
+    judged = partial(tuning.tune, judge=lambda scores, label: next(worse))
+    monkeypatch.setattr(tuning, "tune", judged)
     options = {"label_key": "kind", "model": tiny_model, "min_genes": 1, "baselines": False, "tuning": TUNING}
     with pytest.warns(UserWarning, match="made the answers to held-out cells no better, so the model stays as it is"):
         xt.tl.annotate(query, reference=reference, method="finetune", **options)

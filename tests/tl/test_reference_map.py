@@ -1,6 +1,7 @@
 """`tl.map_to_reference`: where cells of both come to lie, what they are called, and what is refused."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.demo import sample_cells
 from xtrimogene.errors import ConfigError, FieldError, GeneMatchError
 from xtrimogene.inference import Inference
+from xtrimogene.tasks.annotation import tuning as tune
 from xtrimogene.training import FineTuneConfig
 
 MakeCells = Callable[..., AnnData]
@@ -184,7 +186,7 @@ def test_a_tuned_map_is_of_tuned_vectors(
     reference.obs["lane"] = np.resize(["one", "one", "two"], reference.n_obs)
     tuning = FineTuneConfig(peak_lr=1e-2, batch_size=8, cells_per_epoch=45, max_epochs=1, averaging=0.0)
     better = iter([1.0, 0.5])
-    monkeypatch.setattr("xtrimogene.tasks.annotation.tuning.held_out_loss", lambda scores, label: next(better))
+    monkeypatch.setattr(tune, "tune", partial(tune.tune, judge=lambda scores, label: next(better)))
     plain = xt.tl.map_to_reference(query, reference, **options)
     tuned = xt.tl.map_to_reference(query, reference, method="finetune", batch_key="lane", tuning=tuning, **options)
     told = tuned.uns["xtrimogene_map"]["annotator"]["tuning"]

@@ -112,7 +112,8 @@ def annotate(
     UserWarning
         As in `embed`; cells of the reference are not used since their label, or group, is "unknown"; so few cells could
         be held out that a rate excludes no label, or calls no cell unknown; three times as many cells are unknown as
-        the rate says; markers that were not measured; or many cells whose best label is no candidate.
+        the rate says; markers that were not measured; many cells whose best label is no candidate; or fine-tuning made
+        held-out cells no better told apart.
     """
     check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
     key_added = record_key(key_added)
@@ -205,9 +206,11 @@ def fit_annotator(
         a cell and a label is judged by itself, by what the ensemble says and by the label's marker genes, so that
         `annotate` may be given labels that the reference lacks; where labels have cells, the ensemble does a little
         better. "finetune": the ensemble, with the last layers of the model's encoder trained on the labels as long as
-        cells that are held out are told apart better; for a GPU.
+        cells that are held out are told apart better; for a GPU (on a CPU core, minutes for each thousand cells, many
+        times).
     batch_key
-        A column of ``reference.obs`` with batches that "finetune" is to make alike, label by label.
+        A column of ``reference.obs`` with batches that "finetune" is to make alike, label by label; cells without one
+        are not used.
     tuning
         How "finetune" trains (`xtrimogene.training.FineTuneConfig`).
     align
@@ -227,8 +230,8 @@ def fit_annotator(
     Warns
     -----
     UserWarning
-        Cells of the reference that have no counts in the model's genes, or whose label or group is "unknown", teach
-        nothing.
+        Cells of the reference that have no counts in the model's genes, or whose label, group or batch is "unknown",
+        teach nothing; fine-tuning made held-out cells no better told apart.
 
     Raises
     ------

@@ -45,6 +45,15 @@ def test_labels_count_alike_and_those_not_learned_do_not() -> None:
     assert held_out_loss(wider[:4], np.full(4, 3)) == np.inf
 
 
+def test_a_cell_that_is_lost_counts_for_no_more_than_one() -> None:
+    """By hand: at any temperature two of three labels are right, and of the third's two cells one is surely wrong."""
+    label = np.array([0] * 8 + [1] * 8 + [2] * 2)
+    scores = 200.0 * np.eye(3)[label]
+    assert held_out_loss(scores, label) == pytest.approx(0, abs=0.01)
+    scores[-1] = [200.0, 0.0, 0.0]
+    assert held_out_loss(scores, label) == pytest.approx(2 / 6, abs=0.05)
+
+
 @pytest.mark.parametrize("batches", [None, np.resize(["x", "y"], 30)])
 def test_views_are_those_of_the_weights_that_come_back(
     batches: np.ndarray | None, tiny_model: PretrainedModel, make_counts: Any

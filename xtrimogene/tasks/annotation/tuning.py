@@ -3,10 +3,12 @@
 Letters: A cells; G genes of the model; L labels; P width of the embedding.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from scipy.sparse import csr_matrix
-from scipy.special import log_softmax
+from scipy.special import softmax
 
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import FineTuneConfig, Pool
@@ -24,6 +26,23 @@ from xtrimogene.training.learner import NO_LABEL, LinearHead
 NUM_FOLDS = 3  # each costs as much as learning from all cells
 
 
+def held_out_loss(scores: Float[np.ndarray, "A L"], label: Int[np.ndarray, " A"]) -> float:
+    """Return the Brier score at the best temperature, of cells whose label was learned; labels count alike.
+
+    The temperature is fitted as it will be, so that being merely surer is no better. Unlike a cross-entropy it is
+    bounded: of a label with ten cells, one that is lost does not outweigh all others.
+    """
+    own = scores[np.arange(len(label)), label]
+    known = own > NO_LABEL / 2
+    if not known.any():
+        return np.inf
+    scores, label = scores[known].astype(np.float64), label[known]
+    scores[scores < NO_LABEL / 2] = -np.inf
+    probable = softmax(scores / fit_temperature(scores, label), axis=1)
+    missed = np.square(probable - np.eye(scores.shape[1])[label]).sum(axis=1)
+    return float(np.average(missed, weights=1 / np.bincount(label)[label]))
+
+
 def tune(
     model: PretrainedModel,
     inference: Inference,
@@ -36,6 +55,7 @@ def tune(
     batches: Shaped[np.ndarray, " A"] | None = None,
     pool: Pool | None = None,
     read_depth: str | None = None,
+    judge: Callable[[Float[np.ndarray, "A L"], Int[np.ndarray, " A"]], float] = held_out_loss,
     progress: bool = True,
 ) -> Tuned:
     """Tune the model's last layers on ``inference``'s device; ``embedding`` is what the model makes of the cells now.
@@ -46,6 +66,8 @@ def tune(
         Of which whole ones are held out, as in `Annotator.fit`.
     batches
         Of each cell, for ``config.batch_weight``.
+    judge
+        Of scores and labels of held-out cells, says what tuning is to make small.
 
     Raises
     ------
@@ -73,7 +95,7 @@ def tune(
         config,
         pool=pooled,
         depth=ReadDepth.parse(depth),
-        judge=lambda scores: held_out_loss(scores, label),
+        judge=lambda scores: judge(scores, label),
         progress=progress,
     )
     views = []
@@ -84,22 +106,6 @@ def tune(
             views.append(TunedView(embedding=vectors, head=_classifier(head, names, np.unique(label[rows]))))
     *folds, whole = views
     return Tuned(weights=tuned.weights[-1], whole=whole, splits=splits, folds=tuple(folds), losses=tuned.losses)
-
-
-def held_out_loss(scores: Float[np.ndarray, "A L"], label: Int[np.ndarray, " A"]) -> float:
-    """Return the cross-entropy of the labels at the best temperature, of cells whose label was learned.
-
-    Labels count alike. The temperature is fitted as it will be, so that a tail which is merely surer is no better.
-    """
-    own = scores[np.arange(len(label)), label]
-    known = own > NO_LABEL / 2
-    if not known.any():
-        return np.inf
-    scores, label = scores[known].astype(np.float64), label[known]
-    scores[scores < NO_LABEL / 2] = -np.inf
-    weight = 1 / np.bincount(label)[label]
-    probable = log_softmax(scores / fit_temperature(scores, label), axis=1)
-    return -float(np.average(probable[np.arange(len(label)), label], weights=weight))
 
 
 def _head(
