@@ -188,8 +188,8 @@ def test_batches_come_to_look_alike(tiny_model: PretrainedModel, cells: Labelled
 
         return gap(batch), gap(cells.label)
 
-    (plain, plain_label), (alike, label) = apart(None), apart(batch)
-    assert alike / label < 0.5 * plain / plain_label
+    (plain, _), (alike, label) = apart(None), apart(batch)
+    assert alike < 0.5 * plain and label > 10 * alike
 
 
 @pytest.mark.parametrize(
