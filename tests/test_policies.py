@@ -76,7 +76,16 @@ def test_training_is_at_hand_where_nothing_was_imported_yet() -> None:
     names = "xt.training.pretrain, xt.training.read_config, xt.training.PretrainConfig, xt.training.plan"
     code = f"import xtrimogene as xt; print(*(one.__name__ for one in ({names})), *dir(xt.training))"
     found = run(sys.executable, "-W", "ignore", "-c", code).split()
-    public = ["DataSummary", "PretrainConfig", "fit_annotator", "plan", "pretrain", "read_config", "summarize_files"]
+    public = [
+        "DataSummary",
+        "FineTuneConfig",
+        "PretrainConfig",
+        "fit_annotator",
+        "plan",
+        "pretrain",
+        "read_config",
+        "summarize_files",
+    ]
     assert found == ["pretrain", "read_config", "PretrainConfig", "plan", *public]
 
 
