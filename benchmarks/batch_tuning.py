@@ -52,7 +52,7 @@ def measure(task: Task, embedding: Float[np.ndarray, "N P"], model: PretrainedMo
     for name, batches in (("finetune", None), ("finetune, batch_key", task.studies[rows])):
         began = time.perf_counter()
         tuned = tune_on(model, cells, counts, labels, batches)
-        found[name] = scores([view.embedding for view in tuned.folds], tuned, labels, task.studies[rows])
+        found[name] = scores(tuned.folds, tuned, labels, task.studies[rows])
         found[name]["seconds"] = round(time.perf_counter() - began, 1)
         found.setdefault("start", scores([cells] * len(tuned.folds), tuned, labels, task.studies[rows]))
     return found

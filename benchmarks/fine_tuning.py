@@ -90,7 +90,7 @@ def answer(
     if method == "finetune":
         inference, config = Inference(model), FineTuneConfig(seed=seed, precision="bfloat16")
         tuned = tune(model, inference, counts, cells, labels, config=config, groups=groups, progress=False)
-        cells, asked = tuned.whole.embedding, with_tuned(inference, model, tuned.weights).cell_embeddings(asked_counts)
+        cells, asked = tuned.embedding, with_tuned(inference, model, tuned.weights).cell_embeddings(asked_counts)
     annotator = Annotator.fit(
         cells,
         counts,

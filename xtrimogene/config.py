@@ -195,7 +195,7 @@ class FineTuneConfig:
             require(getattr(self, name) >= 1, f"fine-tuning: {name}={getattr(self, name)} must be at least 1.")
         for name in ("peak_lr", "head_lr", "gradient_clip"):
             require(getattr(self, name) > 0, f"fine-tuning: {name}={getattr(self, name)} must be positive.")
-        for name in ("weight_decay", "warmup_steps", "batch_weight"):
+        for name in ("weight_decay", "warmup_steps", "batch_weight", "seed"):
             require(getattr(self, name) >= 0, f"fine-tuning: {name}={getattr(self, name)} must not be negative.")
 
 

@@ -29,10 +29,7 @@ class Tail(nn.Module):
     def __init__(self, network: XTrimoGene, pool: Pool, *, num_layers: int = 1) -> None:
         super().__init__()
         blocks = network.encoder.blocks
-        if not 1 <= num_layers <= len(blocks):
-            raise ConfigError(
-                f"num_layers={num_layers} of an encoder of {len(blocks)} layers; give 1 to {len(blocks)}."
-            )
+        require_layers(network, num_layers)
         self.pool = pool
         self.first = len(blocks) - num_layers
         self.blocks = deepcopy(blocks[self.first :]).requires_grad_(True)
@@ -54,6 +51,19 @@ class Tail(nn.Module):
         if self.latent_head is not None:
             parts["latent_head.to_latent"] = self.latent_head.to_latent
         return {f"{name}.{own}": w.detach() for name, part in parts.items() for own, w in part.named_parameters()}
+
+
+def require_layers(network: XTrimoGene, num_layers: int) -> None:
+    """Refuse to tune more layers than the encoder has, before long work.
+
+    Raises
+    ------
+    ConfigError
+        It has no so many.
+    """
+    most = len(network.encoder.blocks)
+    if not 1 <= num_layers <= most:
+        raise ConfigError(f"num_layers={num_layers} of an encoder of {most} layers; give 1 to {most}.")
 
 
 def with_weights(network: XTrimoGene, weights: Mapping[str, Tensor]) -> XTrimoGene:

@@ -188,7 +188,9 @@ def fit_annotator(
     min_genes: int = 200,
     progress: bool = True,
 ) -> Path:
-    """Learn labels once, and keep what was learned in a folder for `annotate`; the model's weights are not in it.
+    """Learn labels once, and keep what was learned in a folder for `annotate`.
+
+    The model's weights are not in it, but for those that "finetune" changes.
 
     Parameters
     ----------
@@ -212,7 +214,7 @@ def fit_annotator(
         A column of ``reference.obs`` with batches that "finetune" is to make alike, label by label; cells without one
         are not used.
     tuning
-        How "finetune" trains (`xtrimogene.training.FineTuneConfig`).
+        How "finetune" trains (`xtrimogene.training.FineTuneConfig`); its ``batch_size`` bounds the memory.
     align
         Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them.
         It needs ten cells each of three types that lie near the reference and are displaced alike, and is left out
@@ -225,7 +227,8 @@ def fit_annotator(
 
     Returns
     -------
-    ``folder``: annotator.json, with what the labels are worth in held-out cells, and arrays.safetensors.
+    ``folder``: annotator.json, with what the labels are worth in held-out cells, arrays.safetensors and, for
+    "finetune", tuned.safetensors.
 
     Warns
     -----

@@ -17,6 +17,7 @@ from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import ConfigError, GeneMatchError
 from xtrimogene.inference import Inference
+from xtrimogene.model.tail import require_layers
 from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
@@ -70,6 +71,8 @@ def learn(
     reading: dict[str, Any],
 ) -> Taught:
     """Embed and learn the cells drawn, in the genes that the reference, and where given the query, measured."""
+    if options.method == "finetune":
+        require_layers(model.network, options.tuning.num_layers)
     labelled = np.flatnonzero(known.used)
     drawn, counted = draw_cells(known.labels[labelled])
     rows = labelled[drawn]
@@ -103,7 +106,7 @@ def learn(
             batches=None if known.batches is None else known.batches[taught],
             progress=bool(reading["progress"]),
         )
-        embedding = tuned.whole.embedding
+        embedding = tuned.embedding
     annotator = Annotator.fit(
         embedding,
         counts,

@@ -103,6 +103,8 @@ def run_annotator(
     It learns from as many cells as `annotate` draws.
     """
     drawn, counted = draw_cells(lesson.labels, seed=lesson.seed)
+    read = np.isfinite(embedding[lesson.rows[drawn]]).all(axis=1)
+    drawn, counted = drawn[read], counted[read]
     rows, labels = lesson.rows[drawn], lesson.labels[drawn]
     groups = None if lesson.groups is None else lesson.groups[drawn]
     cells, counts = embedding[rows], task.counts[rows]
@@ -113,7 +115,7 @@ def run_annotator(
 
         inference, config = Inference(model, device=study.device), FineTuneConfig(seed=lesson.seed)
         tuned = tune(model, inference, counts, cells, labels, config=config, groups=groups, progress=False)
-        cells, asked = tuned.whole.embedding, with_tuned(inference, model, tuned.weights).cell_embeddings(asked_counts)
+        cells, asked = tuned.embedding, with_tuned(inference, model, tuned.weights).cell_embeddings(asked_counts)
     fitted = Annotator.fit(
         cells,
         counts,

@@ -2,14 +2,14 @@
 
 What is tuned answers too surely for the cells it learned from, so every cell is also read by layers that did not:
 K + 1 learners stand on one network, one for each of K folds of the cells, which never learns from that fold, and one
-for all cells. The network below them is run once for all. After each epoch each fold's learner is asked for the fold's
-cells, and all stop where these answers are best together, which may be before the first step.
+for all cells. The network below them is run once for all. After each epoch the vectors that the folds' learners give
+are judged, and all stop where these are best together, which may be before the first step.
 
 Heads begin with given weights, as fresh ones would at first pull the layers anywhere (Kumar et al., Fine-tuning can
 distort pretrained features, 2022). Where there are batches, each cell is drawn to the mean of its label in the other
 batches as well (of its label, as batches differ in their labels).
 
-Letters: A cells; B of a batch; L labels; K folds.
+Letters: A cells; B of a batch; L labels; P width of a cell's vector; K folds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,23 +31,22 @@ from xtrimogene.training.learner import Learner, LinearHead
 from xtrimogene.training.quiet_lightning import quiet_lightning
 from xtrimogene.training.step_progress import StepProgress
 
-Judge = Callable[[Float32[np.ndarray, "A L"]], float]
+Judge = Callable[[Float32[np.ndarray, "K A P"]], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FineTuned:
-    """The weights of each fold's tail, its head and, last, those of all cells, after the best number of epochs.
+    """The weights of each fold's layers and, last, of those of all cells, after the best number of epochs.
 
     ``losses``: what the judge said before the first epoch and after each.
     """
 
     weights: tuple[dict[str, Tensor], ...]
-    heads: tuple[LinearHead, ...]
     losses: tuple[float, ...]
 
 
 class FineTuning(LightningModule):
-    """``judge`` is given the scores of every cell by its own fold's learner, and says how bad they are."""
+    """``judge`` is given the vectors of all cells by each fold's learner, and says how bad they are."""
 
     def __init__(
         self,
@@ -76,9 +75,9 @@ class FineTuning(LightningModule):
         )
         averaged = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]
         self.averages = AveragedModel(self.learners, multi_avg_fn=averaged).requires_grad_(False)
-        self.scores = np.zeros((len(cells.label), num_labels), dtype=np.float32)
+        self.vectors = np.zeros((len(heads) - 1, *cells.vectors.shape), dtype=np.float32)
         self.losses: list[float] = []
-        self.best: tuple[tuple[dict[str, Tensor], LinearHead], ...] = ()
+        self.best: tuple[dict[str, Tensor], ...] = ()
 
     def training_step(self, batch: LabelledBatch, batch_index: int) -> None:
         optimizer = self.optimizers()
@@ -97,16 +96,15 @@ class FineTuning(LightningModule):
         self.averages.update_parameters(self.learners)
 
     def validation_step(self, batch: LabelledBatch, batch_index: int) -> None:
-        fold = self.cells.fold[batch.rows]
-        for number, learner in enumerate(_each(self.averages.module)):
-            chosen = fold == number
-            if chosen.any():
-                self.scores[batch.rows[chosen]] = learner.scores(batch.where(chosen)).float().cpu().numpy()
+        for vectors, learner in zip(self.vectors, _each(self.averages.module), strict=False):
+            vectors[batch.rows] = learner.tail(batch.tokens, batch.packed).float().cpu().numpy()
 
     def on_validation_epoch_end(self) -> None:
-        loss = self.judge(self.scores)
+        weights = tuple(one.weights() for one in _each(self.averages.module))
+        diverged = not all(weight.isfinite().all() for one in weights for weight in one.values())
+        loss = np.inf if diverged else self.judge(self.vectors)
         if not self.losses or loss < min(self.losses):
-            self.best = tuple(one.learned() for one in _each(self.averages.module))
+            self.best = weights
         self.losses.append(loss)
         if len(self.losses) > np.argmin(self.losses) + self.config.patience:
             self.trainer.should_stop = True
@@ -141,7 +139,7 @@ def fine_tune(
     judge: Judge,
     progress: bool = True,
 ) -> FineTuned:
-    """Tune K + 1 learners until the cells held out are answered no better for ``patience`` epochs.
+    """Tune K + 1 learners until the folds' vectors are judged no better for ``patience`` epochs.
 
     Parameters
     ----------
@@ -150,13 +148,13 @@ def fine_tune(
     heads
         K + 1, that of all cells last.
     judge
-        Given the A x L scores of held-out cells, returns what is to be as small as can be.
+        Given the vectors, returns what is to be as small as can be.
     """
     module = FineTuning(network, cells, heads, config, pool=pool, judge=judge)
     train = CellBatches(network, cells, config, depth, training=True)
     held_out = CellBatches(network, cells, config, depth, training=False)
     device = train.device
-    with quiet_lightning(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with quiet_lightning(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,
             devices=1 if device.index is None or device.type != "cuda" else [device.index],
@@ -171,8 +169,7 @@ def fine_tune(
         )
         torch.manual_seed(config.seed)
         trainer.fit(module.train(), train, held_out)
-    weights, found = zip(*module.best, strict=True)
-    return FineTuned(weights=weights, heads=found, losses=tuple(module.losses))
+    return FineTuned(weights=module.best, losses=tuple(module.losses))
 
 
 def _each(learners: nn.Module) -> Iterator[Learner]:

@@ -22,7 +22,7 @@ MEMORY = 0.9  # of a running mean, for each cell that it takes in
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LinearHead:
-    """A head, which reads vectors less ``center``, over ``scale``; a label without cells has `NO_LABEL`."""
+    """Where a head begins; it reads vectors less ``center``, over ``scale``. A label without cells has `NO_LABEL`."""
 
     center: Float[np.ndarray, " P"]
     scale: Float[np.ndarray, " P"]
@@ -64,9 +64,6 @@ class Learner(nn.Module):
         for name, array in arrays.items():
             self.register_buffer(name, torch.from_numpy(array).float())
 
-    def scores(self, cells: LabelledBatch) -> Float[Tensor, "B L"]:
-        return self.head(self._vectors(cells))
-
     def loss(
         self, cells: LabelledBatch, label: Int64[Tensor, "B"], batch: Int64[Tensor, "B"] | None
     ) -> Float[Tensor, ""]:
@@ -80,12 +77,9 @@ class Learner(nn.Module):
             self._follow(vectors.detach().float(), label, batch)
         return (each * self.label_weights[label]).mean()
 
-    def learned(self) -> tuple[dict[str, Tensor], LinearHead]:
-        """Return copies of the tail's weights and of the head."""
-        weights = {name: weight.to("cpu", copy=True) for name, weight in self.tail.weights().items()}
-        arrays = (self.center, self.scale, self.head.weight, self.head.bias)
-        center, scale, weight, bias = (array.detach().cpu().double().numpy() for array in arrays)
-        return weights, LinearHead(center=center, scale=scale, weight=weight, bias=bias)
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the tail's weights."""
+        return {name: weight.to("cpu", copy=True) for name, weight in self.tail.weights().items()}
 
     def _of_other_batches(self, label: Int64[Tensor, "B"], batch: Int64[Tensor, "B"]) -> Float[Tensor, "B P"]:
         means = self.means[label]  # (B, R, P)

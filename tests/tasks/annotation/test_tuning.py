@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import FineTuneConfig
 from xtrimogene.errors import ConfigError
+from xtrimogene.evaluation.splits import Split
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.tuned import with_tuned
-from xtrimogene.tasks.annotation.tuning import held_out_loss, tune
-from xtrimogene.training.learner import NO_LABEL
+from xtrimogene.tasks.annotation.tuning import held_out_loss, held_out_scores, tune
 
 CONFIG = FineTuneConfig(peak_lr=1e-2, batch_size=8, cells_per_epoch=1, max_epochs=1)
 
@@ -39,7 +39,7 @@ def test_labels_count_alike_and_those_not_learned_do_not() -> None:
     again = np.flatnonzero(label == 1)
     more, less = np.concatenate([np.arange(60), again, again]), held_out_loss(scores, label)
     assert held_out_loss(scores[more], label[more]) == pytest.approx(less, rel=0.02)
-    wider = np.column_stack([scores, np.full(60, NO_LABEL)])
+    wider = np.column_stack([scores, np.full(60, -np.inf)])
     assert held_out_loss(wider, label) == pytest.approx(less)
     assert held_out_loss(np.vstack([wider, wider[:4]]), np.append(label, [3] * 4)) == pytest.approx(less)
     assert held_out_loss(wider[:4], np.full(4, 3)) == np.inf
@@ -64,19 +64,35 @@ def test_views_are_those_of_the_weights_that_come_back(
     found = tune(tiny_model, inference, counts, before, labels, config=CONFIG, batches=batches, progress=False)
     assert len(found.losses) == 2 and len(found.folds) == len(found.splits) == 3
     now = with_tuned(inference, tiny_model, found.weights).cell_embeddings(counts)
-    np.testing.assert_array_equal(found.whole.embedding, now)
+    np.testing.assert_array_equal(found.embedding, now)
     assert (found.num_epochs == 0) == bool((now == before).all())
-    assert found.whole.head.labels.tolist() == ["a", "b", "c"]
     np.testing.assert_array_equal(inference.cell_embeddings(counts), before)
 
 
-def test_a_label_that_a_fold_lacks_is_none_of_its_head(tiny_model: PretrainedModel, make_counts: Any) -> None:
+def test_a_label_that_a_fold_lacks_is_given_to_no_cell_of_it(tiny_model: PretrainedModel, make_counts: Any) -> None:
     counts, labels = make_counts(20, 400, seed=1), np.array([*["a", "b"] * 9, "rare", "a"])
     inference = Inference(tiny_model)
     vectors = inference.cell_embeddings(counts)
     found = tune(tiny_model, inference, counts, vectors, labels, config=CONFIG, progress=False)
-    assert sorted(len(view.head.labels) for view in found.folds) == [2, 3, 3]
-    assert all(torch.isfinite(weight).all() for weight in found.weights.values())
+    scores = held_out_scores(found.folds, labels, found.splits)
+    lacking = [split.test for split in found.splits if "rare" not in labels[split.train]]
+    assert len(lacking) == 1
+    assert (scores[:, 2] == -np.inf).nonzero()[0].tolist() == lacking[0].tolist()
+    assert np.isfinite(found.losses).all() and all(torch.isfinite(one).all() for one in found.weights.values())
+
+
+def test_scores_are_of_what_each_split_learned_from() -> None:
+    """By hand: the first split's embedding tells the labels apart, the second's is turned around."""
+    labels, place = np.repeat(["a", "b"], 20), np.arange(40)
+    right = np.where(labels == "a", -1.0, 1.0)[:, None] * np.ones((40, 2)) + 0.01 * place[:, None]
+    turned = np.where(place % 2, -1, 1)[:, None] * right  # test cells, the even ones, are as they were
+    splits = tuple(
+        Split(name=name, train=place[place % 2 != half], test=place[place % 2 == half], grouping="cell")
+        for name, half in (("odd", 1), ("even", 0))
+    )
+    scores = held_out_scores([right, turned], labels, splits)
+    found = np.array(["a", "b"])[scores.argmax(axis=1)]
+    assert (found[1::2] == labels[1::2]).all() and (found[::2] != labels[::2]).all()
 
 
 def test_more_layers_than_there_are(tiny_model: PretrainedModel, make_counts: Any) -> None:
@@ -98,6 +114,28 @@ def test_groups_are_held_out_whole(tiny_model: PretrainedModel, make_counts: Any
         tune(tiny_model, inference, counts, vectors, labels, config=CONFIG, groups=np.full(24, "x"), progress=False)
 
 
+def test_batches_that_share_no_label_are_refused(tiny_model: PretrainedModel, make_counts: Any) -> None:
+    counts, labels = make_counts(24, 400, seed=1), np.resize(["a", "b"], 24)
+    inference = Inference(tiny_model)
+    vectors = inference.cell_embeddings(counts)
+    two = np.repeat(["x", "y"], 12)
+    for batches, groups in ((labels, None), (two, two)):
+        with pytest.raises(ConfigError, match="no label is in two batches of the cells that a fold learns from"):
+            tune(
+                tiny_model, inference, counts, vectors, labels, config=CONFIG, groups=groups, batches=batches,
+                progress=False,
+            )  # fmt: skip
+
+
+def test_what_diverges_is_not_kept(tiny_model: PretrainedModel, make_counts: Any) -> None:
+    counts, labels = make_counts(24, 400, seed=1), np.resize(["a", "b"], 24)
+    inference, config = Inference(tiny_model), replace(CONFIG, peak_lr=1e30, warmup_steps=0, max_epochs=2)
+    vectors = inference.cell_embeddings(counts)
+    found = tune(tiny_model, inference, counts, vectors, labels, config=config, progress=False)
+    assert found.num_epochs == 0 and found.losses[1:] == (np.inf, np.inf)
+    np.testing.assert_array_equal(found.embedding, vectors)
+
+
 @pytest.mark.gpu
 def test_what_a_gpu_tuned_reads_the_same_on_a_cpu(tiny_model: PretrainedModel, make_counts: Any) -> None:
     counts, labels = make_counts(30, 400, seed=1), np.resize(["a", "b", "c"], 30)
@@ -106,4 +144,4 @@ def test_what_a_gpu_tuned_reads_the_same_on_a_cpu(tiny_model: PretrainedModel, m
     found = tune(tiny_model, inference, counts, vectors, labels, config=CONFIG, batches=batches, progress=False)
     assert len(found.losses) == 2 and np.isfinite(found.losses).all()
     on_cpu = with_tuned(Inference(tiny_model, device="cpu"), tiny_model, found.weights).cell_embeddings(counts)
-    np.testing.assert_allclose(found.whole.embedding, on_cpu, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.embedding, on_cpu, rtol=1e-3, atol=1e-3)

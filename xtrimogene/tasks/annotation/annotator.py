@@ -97,7 +97,7 @@ class Annotator:
         expression
             What the embedding says of genes, for "match"; None where it is no latent vector.
         tuned
-            For "finetune": ``embedding`` is that of ``tuned.whole``, and all cells have one.
+            For "finetune": ``embedding`` is ``tuned.embedding``, and all cells have one.
 
         Raises
         ------
@@ -106,6 +106,7 @@ class Annotator:
         """
         check_options(method=method)
         usable = np.isfinite(embedding).all(axis=1)
+        assert tuned is None or usable.all()
         embedding, counts, labels = embedding[usable], counts[usable], labels[usable]
         groups = None if groups is None else groups[usable]
         counted = np.ones(len(labels), dtype=bool) if counted is None else counted[usable]
@@ -131,7 +132,6 @@ class Annotator:
             labels,
             read=read,
             expression=expression,
-            head=None if tuned is None else tuned.whole.head,
             seed=seed,
         )
         return cls(

@@ -63,7 +63,7 @@ class HeldOutCells:
     ) -> "HeldOutCells":
         """Fit once for each split, which together test every cell once; what one tests is aligned as a query is.
 
-        ``tuned``, for "finetune", has an embedding and a head for each split.
+        ``tuned``, for "finetune", has an embedding for each split.
         """
         names, label = np.unique(labels, return_inverse=True)
         number = len(labels)
@@ -72,8 +72,7 @@ class HeldOutCells:
         learned = np.zeros(number, dtype=bool)
         for place, split in enumerate(splits):
             train, test = split.train, split.test
-            view = None if tuned is None else tuned.folds[place]
-            embedding = embedding if view is None else view.embedding
+            embedding = embedding if tuned is None else tuned.folds[place]
             partial = Learned.fit(
                 method,
                 embedding[train],
@@ -82,7 +81,6 @@ class HeldOutCells:
                 read=read,
                 names=names,
                 expression=expression,
-                head=None if view is None else view.head,
                 seed=seed,
             )
             cells = partial.view(embedding[test], counts[test], read)

@@ -94,14 +94,13 @@ class Learned:
         read: Bool[np.ndarray, " G"],
         names: Shaped[np.ndarray, " L"] | None = None,
         expression: LatentExpression | None = None,
-        head: LinearClassifier | None = None,
         seed: int = 0,
     ) -> "Learned":
         """Fit; of ``counts`` (A x G) the genes that are ``read``.
 
         ``names`` are all labels that there may be (default: those of these cells), which matters to the votes.
-        ``expression`` is what the embedding, where it is the model's latent vector, says of genes, for "match";
-        ``head`` what was tuned with the embedding, for "finetune".
+        ``expression`` is what the embedding, where it is the model's latent vector, says of genes, for "match". For
+        "finetune" the embedding is that of a tuned network, and all else as for "ensemble".
 
         Raises
         ------
@@ -112,10 +111,7 @@ class Learned:
         cells = Views(embedding=embedding, components=space.place(counts, read))
         classifier: LinearClassifier | NeighborClassifier
         match method:
-            case "finetune":
-                assert head is not None
-                classifier = head
-            case "linear" | "ensemble" | "match":
+            case "linear" | "ensemble" | "finetune" | "match":
                 classifier = LinearClassifier.fit(embedding, labels, variance=variance_of(embedding, "together"))
             case "knn":
                 classifier = NeighborClassifier.fit(embedding, labels, names=names)

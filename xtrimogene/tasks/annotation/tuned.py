@@ -11,32 +11,23 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.evaluation.classifiers import LinearClassifier
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.inference import Inference
 from xtrimogene.model.tail import with_weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TunedView:
-    """All cells as one tuned network embeds them, and the head that was tuned with it."""
-
-    embedding: Float32[np.ndarray, "A P"]
-    head: LinearClassifier
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Tuned:
-    """``weights`` replace the model's (`with_tuned`) and give ``whole``, having learned from all cells.
+    """``weights`` replace the model's (`with_tuned`) and give ``embedding``, having learned from all cells.
 
-    ``folds`` are the views of networks that learned from the training cells of each split alone. ``losses``: of
-    held-out cells, before tuning and after each epoch; the least says after how many it stopped.
+    ``folds`` are all cells as networks embed them that learned from the training cells of each split alone.
+    ``losses``: of held-out cells, before tuning and after each epoch; the least says after how many it stopped.
     """
 
     weights: Mapping[str, Tensor]
-    whole: TunedView
+    embedding: Float32[np.ndarray, "A P"]
     splits: tuple[Split, ...]
-    folds: tuple[TunedView, ...]
+    folds: tuple[Float32[np.ndarray, "A P"], ...]
     losses: tuple[float, ...]
 
     @property

@@ -3,7 +3,7 @@
 Letters: A cells; G genes of the model; L labels; P width of the embedding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -13,12 +13,14 @@ from scipy.special import softmax
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import FineTuneConfig, Pool
 from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.classifiers import LinearClassifier, variance_of
+from xtrimogene.evaluation.splits import Split
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.annotation.annotator import check_labels, reference_folds
 from xtrimogene.tasks.annotation.calibration import fit_temperature
-from xtrimogene.tasks.annotation.tuned import Tuned, TunedView, with_tuned
+from xtrimogene.tasks.annotation.tuned import Tuned, with_tuned
 from xtrimogene.training.fine_tuning import fine_tune
 from xtrimogene.training.labelled_cells import LabelledCells
 from xtrimogene.training.learner import NO_LABEL, LinearHead
@@ -32,12 +34,10 @@ def held_out_loss(scores: Float[np.ndarray, "A L"], label: Int[np.ndarray, " A"]
     The temperature is fitted as it will be, so that being merely surer is no better. Unlike a cross-entropy it is
     bounded: of a label with ten cells, one that is lost does not outweigh all others.
     """
-    own = scores[np.arange(len(label)), label]
-    known = own > NO_LABEL / 2
+    known = np.isfinite(scores[np.arange(len(label)), label])
     if not known.any():
         return np.inf
-    scores, label = scores[known].astype(np.float64), label[known]
-    scores[scores < NO_LABEL / 2] = -np.inf
+    scores, label = scores[known], label[known]
     probable = softmax(scores / fit_temperature(scores, label), axis=1)
     missed = np.square(probable - np.eye(scores.shape[1])[label]).sum(axis=1)
     return float(np.average(missed, weights=1 / np.bincount(label)[label]))
@@ -72,7 +72,8 @@ def tune(
     Raises
     ------
     ConfigError
-        ``config.num_layers`` is more than the encoder has; as `check_labels`; or a fold would learn from a single cell.
+        ``config.num_layers`` is more than the encoder has; as `check_labels` and `check_batches`; or a fold would learn
+        from a single cell.
     """
     check_labels(labels, groups)
     splits = reference_folds(labels, groups, num_folds=NUM_FOLDS, seed=config.seed)
@@ -82,6 +83,8 @@ def tune(
         fold[split.test] = number
     learned_from = [*(split.train for split in splits), np.arange(len(labels))]
     pooled, depth = pool or model.config.pool, read_depth or model.config.read_depth
+    if batches is not None:
+        check_batches(labels, batches, learned_from)
     tuned = fine_tune(
         inference.network,
         LabelledCells(
@@ -95,17 +98,55 @@ def tune(
         config,
         pool=pooled,
         depth=ReadDepth.parse(depth),
-        judge=lambda scores: judge(scores, label),
+        judge=lambda vectors: (
+            judge(held_out_scores([*vectors], labels, splits), label) if np.isfinite(vectors).all() else np.inf
+        ),
         progress=progress,
     )
-    views = []
+    if not np.argmin(tuned.losses):
+        kept = embedding.astype(np.float32)
+        return Tuned(
+            weights=tuned.weights[-1], embedding=kept, splits=splits, folds=(kept,) * len(splits), losses=tuned.losses
+        )
+    vectors = []
     with progress_bar("Embedding cells", len(learned_from) * len(labels), shown=progress) as advance:
-        for weights, head, rows in zip(tuned.weights, tuned.heads, learned_from, strict=True):
+        for weights in tuned.weights:
             reader = with_tuned(inference, model, weights)
-            vectors = reader.cell_embeddings(counts, pool=pooled, read_depth=depth, progress=advance)
-            views.append(TunedView(embedding=vectors, head=_classifier(head, names, np.unique(label[rows]))))
-    *folds, whole = views
-    return Tuned(weights=tuned.weights[-1], whole=whole, splits=splits, folds=tuple(folds), losses=tuned.losses)
+            vectors.append(reader.cell_embeddings(counts, pool=pooled, read_depth=depth, progress=advance))
+    *folds, embedding = vectors
+    return Tuned(weights=tuned.weights[-1], embedding=embedding, splits=splits, folds=tuple(folds), losses=tuned.losses)
+
+
+def check_batches(
+    labels: Shaped[np.ndarray, " A"], batches: Shaped[np.ndarray, " A"], learned_from: Sequence[Int[np.ndarray, " _"]]
+) -> None:
+    """Refuse batches that could be made alike nowhere, or not where cells are held out.
+
+    Raises
+    ------
+    ConfigError
+        No label is in two batches, in all cells or in those that some fold learns from.
+    """
+    for rows in learned_from:
+        pairs = np.unique(np.stack([labels[rows].astype(str), batches[rows].astype(str)], axis=1), axis=0)
+        if np.unique(pairs[:, 0], return_counts=True)[1].max() < 2:
+            raise ConfigError(
+                "no label is in two batches of the cells that a fold learns from, so nothing makes them alike; "
+                "leave batch_key out, or hold out other groups."
+            )
+
+
+def held_out_scores(
+    embeddings: Sequence[Float[np.ndarray, "A P"]], labels: Shaped[np.ndarray, " A"], splits: Sequence[Split]
+) -> Float[np.ndarray, "A L"]:
+    """Return what logistic regression says of each split's test cells, in the embedding of the split; -inf: unknown."""
+    names = np.unique(labels)
+    scores = np.full((len(labels), len(names)), -np.inf)
+    for embedding, split in zip(embeddings, splits, strict=True):
+        train, test = embedding[split.train], embedding[split.test]
+        fitted = LinearClassifier.fit(train, labels[split.train], variance=variance_of(train, "together"))
+        scores[np.ix_(split.test, np.searchsorted(names, fitted.labels))] = fitted.scores(test)
+    return scores
 
 
 def _head(
@@ -116,9 +157,3 @@ def _head(
     places = np.searchsorted(names, fitted.labels)
     weight[places], bias[places] = fitted.weight, fitted.bias
     return LinearHead(center=fitted.center, scale=fitted.scale, weight=weight, bias=bias)
-
-
-def _classifier(head: LinearHead, names: Shaped[np.ndarray, " L"], known: Int[np.ndarray, " K"]) -> LinearClassifier:
-    return LinearClassifier(
-        labels=names[known], center=head.center, scale=head.scale, weight=head.weight[known], bias=head.bias[known]
-    )
