@@ -3,7 +3,7 @@
 python benchmarks/batch_tuning.py --validation --task "->" --out benchmarks/results/batch_tuning_validation.json
 
 The two studies of each task of embedding_quality.py that goes from one to another are joined to a reference, of the
-first at most 400 cells, and method "finetune" learns the labels in three folds by cell: without batches, and with the
+first about 200 cells, and method "finetune" learns the labels in three folds by cell: without batches, and with the
 study as batch. The cells of a fold are scored as the network sees them that learned from the other folds; means over
 folds. "start" is the model as it is. So that there is something to compare, tuning goes on for three epochs.
 """
@@ -26,7 +26,7 @@ from xtrimogene.tasks.annotation.learned import draw_cells
 from xtrimogene.tasks.annotation.tuned import Tuned
 from xtrimogene.tasks.annotation.tuning import tune
 
-FIRST_CELLS, NUM_EPOCHS = 400, 3
+FIRST_CELLS, NUM_EPOCHS = 200, 3
 
 
 def main() -> None:
