@@ -7,6 +7,7 @@ from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.splits import (
     Split,
     absent_labels,
+    any_label_shared,
     between_groups,
     draw_splits,
     draw_train,
@@ -115,3 +116,10 @@ def test_splits_of_all_seeds_test_the_same_cells() -> None:
         assert not np.array_equal(first[0].train, second[0].train), "a seed changes what is learned from"
     assert [len(split.train) for split in ways["each"][0]] == [36] * 3
     assert len(ways["between"][0][0].train) == 18 and len(ways["cell"][0][0].train) == 48
+
+
+def test_a_label_is_shared_by_two_groups_or_none_is() -> None:
+    labels = np.array(["a", "a", "b", "b"])
+    assert any_label_shared(labels, np.array(["x", "y", "y", "y"]))
+    assert not any_label_shared(labels, np.array(["x", "x", "y", "y"]))
+    assert not any_label_shared(np.array(["a"]), np.array(["x"]))

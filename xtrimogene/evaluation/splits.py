@@ -82,6 +82,12 @@ def folds_by_group(
     )
 
 
+def any_label_shared(labels: Shaped[np.ndarray, " N"], groups: Shaped[np.ndarray, " N"]) -> bool:
+    """Say whether some label is in two groups, so that what is learned of it in one can be checked in another."""
+    pairs = np.unique(np.stack([labels.astype(str), groups.astype(str)], axis=1), axis=0)
+    return bool(np.unique(pairs[:, 0], return_counts=True)[1].max() > 1)
+
+
 def folds_by_cell(labels: Shaped[np.ndarray, " N"], *, num_folds: int = 5, seed: int = 0) -> tuple[Split, ...]:
     """Test every cell once, in folds with the same share of every label; donors and batches are on both sides.
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.sparse import csr_matrix
 
 from xtrimogene.evaluation.comparison import Method
-from xtrimogene.evaluation.splits import Split, folds_by_cell, folds_by_group
+from xtrimogene.evaluation.splits import Split, any_label_shared, folds_by_cell, folds_by_group
 from xtrimogene.evaluation.tasks import Task
 
 
@@ -130,7 +130,7 @@ def lesson_of(
 ) -> Lesson:
     labels = task.labels[split.train]
     kept = None if groups is None else groups[split.train]
-    if kept is not None and not _can_be_kept_apart(labels, kept):
+    if kept is not None and not any_label_shared(labels, kept):
         kept = None
     if kept is None:
         inner = folds_by_cell(labels, num_folds=min(num_inner_folds, len(labels)), seed=seed)
@@ -149,11 +149,6 @@ def lesson_of(
         asked_batches=task.groups[split.test],
         inner=inner,
     )
-
-
-def _can_be_kept_apart(labels: Shaped[np.ndarray, " A"], groups: Shaped[np.ndarray, " A"]) -> bool:
-    pairs = np.unique(np.stack([labels.astype(str), groups.astype(str)], axis=1), axis=0)
-    return bool(np.unique(pairs[:, 0], return_counts=True)[1].max() > 1)
 
 
 def _join_labels(parts: Sequence[tuple[Split, Answer]]) -> Shaped[np.ndarray, " T"]:

@@ -6,7 +6,6 @@ Letters: B cells, N tokens, D encoder width, P width of a cell's vector.
 from collections.abc import Mapping
 from copy import deepcopy
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -79,6 +78,5 @@ def with_weights(network: XTrimoGene, weights: Mapping[str, Tensor]) -> XTrimoGe
         if name not in own or own[name].shape != weight.shape:
             raise ConfigError(f"the network has no weight {name!r} of shape {tuple(weight.shape)}; tune it again.")
     tuned = deepcopy(network)
-    with torch.no_grad():
-        tuned.load_state_dict({**own, **weights})
+    tuned.load_state_dict(weights, strict=False)
     return tuned

@@ -20,7 +20,9 @@ import torch
 from jaxtyping import Float32, Int, Int64
 from lightning import LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from xtrimogene.config import FineTuneConfig, Pool, uses_bfloat16
@@ -80,8 +82,8 @@ class FineTuning(LightningModule):
         self.best: tuple[dict[str, Tensor], ...] = ()
 
     def training_step(self, batch: LabelledBatch, batch_index: int) -> None:
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
+        optimizer, warmup = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer) and isinstance(warmup, LambdaLR)
         optimizer.zero_grad()
         for number, learner in enumerate(_each(self.learners)):
             chosen = self.cells.taught(number)[batch.rows]
@@ -90,9 +92,8 @@ class FineTuning(LightningModule):
                 batches = None if self.cells.batch is None else self._sent(self.cells.batch[rows])
                 self.manual_backward(learner.loss(batch.where(chosen), self._sent(self.cells.label[rows]), batches))
                 torch.nn.utils.clip_grad_norm_(learner.parameters(), self.config.gradient_clip)
-        for group, rate in zip(optimizer.param_groups, self._rates(), strict=True):
-            group["lr"] = rate * min(1.0, (self.global_step + 1) / max(1, self.config.warmup_steps))
         optimizer.step()
+        warmup.step()
         self.averages.update_parameters(self.learners)
 
     def validation_step(self, batch: LabelledBatch, batch_index: int) -> None:
@@ -114,15 +115,17 @@ class FineTuning(LightningModule):
     ) -> LabelledBatch:
         return batch  # it is there
 
-    def configure_optimizers(self) -> torch.optim.AdamW:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         learners = list(_each(self.learners))
         tails = [weight for one in learners for weight in one.tail.parameters() if weight.requires_grad]
         heads = [weight for one in learners for weight in one.head.parameters()]
-        groups = [{"params": tails, "weight_decay": self.config.weight_decay}, {"params": heads, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups)
-
-    def _rates(self) -> tuple[float, float]:
-        return self.config.peak_lr, self.config.head_lr
+        groups = [
+            {"params": tails, "lr": self.config.peak_lr, "weight_decay": self.config.weight_decay},
+            {"params": heads, "lr": self.config.head_lr, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups)
+        warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.config.warmup_steps)))
+        return {"optimizer": optimizer, "lr_scheduler": warmup}
 
     def _sent(self, numbers: Int[np.ndarray, " B"]) -> Int64[Tensor, "B"]:
         return torch.from_numpy(numbers).to(self.device)

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import softmax
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.splits import Split, folds_by_cell, folds_by_group
+from xtrimogene.evaluation.splits import Split, any_label_shared, folds_by_cell, folds_by_group
 from xtrimogene.tasks.annotation.alignment import common_excess
 from xtrimogene.tasks.annotation.calibration import label_sets
 from xtrimogene.tasks.annotation.held_out import HeldOutCells
@@ -125,19 +125,10 @@ class Annotator:
             tuned=tuned,
             seed=seed,
         )
-        learned = Learned.fit(
-            method,
-            embedding,
-            counts,
-            labels,
-            read=read,
-            expression=expression,
-            seed=seed,
-        )
         return cls(
             method=method,
             align=align,
-            learned=learned,
+            learned=Learned.fit(method, embedding, counts, labels, read=read, expression=expression, seed=seed),
             temperature=cells.temperature,
             of_right_labels=cells.of_right_labels,
             strangeness=cells.strangeness,
@@ -268,12 +259,10 @@ def check_labels(labels: Shaped[np.ndarray, " A"], groups: Shaped[np.ndarray, " 
     names, numbers = np.unique(labels, return_counts=True)
     if len(names) < 2:
         raise ConfigError(f"the reference has {len(names)} labels in cells that can be read; at least two are needed.")
-    if groups is not None:
-        if len(np.unique(groups)) < 2:
-            raise ConfigError("the reference has one group, and confidence is checked in others; leave group_key out.")
-        pairs = np.unique(np.stack([labels.astype(str), groups.astype(str)], axis=1), axis=0)
-        _, numbers = np.unique(pairs[:, 0], return_counts=True)
-    if numbers.max() < 2:
+    if groups is not None and len(np.unique(groups)) < 2:
+        raise ConfigError("the reference has one group, and confidence is checked in others; leave group_key out.")
+    checkable = numbers.max() > 1 if groups is None else any_label_shared(labels, groups)
+    if not checkable:
         raise ConfigError(
             "every label of the reference is in one group, or has one cell; no confidence can be checked. "
             "Leave group_key out, or label more cells."

@@ -120,9 +120,8 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
         facts = json.loads((place / CARD).read_text())
         if facts["format"] != FORMAT:
             raise CheckpointError(f"{place / CARD} has format {facts['format']!r}; this version reads {FORMAT!r}.")
-        for name, key in (
-            {ARRAYS: "sha256"} | ({TUNED: "tuned_sha256"} if facts["method"] == "finetune" else {})
-        ).items():
+        is_tuned = facts["method"] == "finetune"
+        for name, key in ((ARRAYS, "sha256"), (TUNED, "tuned_sha256"))[: 1 + is_tuned]:
             if file_sha256(place / name) != facts[key]:
                 raise CheckpointError(f"{place / name} is not the file this annotator was saved with; fit it again.")
         arrays = load((place / ARRAYS).read_bytes())
@@ -141,7 +140,7 @@ def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
             strangeness=Strangeness(**{name: arrays[f"strangeness.{name}"] for name in _arrays(Strangeness)}),
             held_out=facts["held_out"],
         )
-        tuned = load_tensors((place / TUNED).read_bytes()) if facts["method"] == "finetune" else None
+        tuned = load_tensors((place / TUNED).read_bytes()) if is_tuned else None
         saved = SavedAnnotator(annotator=annotator, card=facts["card"], tuned=tuned)
         _check(saved)
         return saved

@@ -72,10 +72,10 @@ class HeldOutCells:
         learned = np.zeros(number, dtype=bool)
         for place, split in enumerate(splits):
             train, test = split.train, split.test
-            embedding = embedding if tuned is None else tuned.folds[place]
+            vectors = embedding if tuned is None else tuned.folds[place]
             partial = Learned.fit(
                 method,
-                embedding[train],
+                vectors[train],
                 counts[train],
                 labels[train],
                 read=read,
@@ -83,7 +83,7 @@ class HeldOutCells:
                 expression=expression,
                 seed=seed,
             )
-            cells = partial.view(embedding[test], counts[test], read)
+            cells = partial.view(vectors[test], counts[test], read)
             if align:
                 cells, _ = partial.align(cells)
             scores[np.ix_(test, np.searchsorted(names, partial.labels))] = partial.scores(cells)

@@ -15,7 +15,7 @@ from xtrimogene.config import FineTuneConfig, Pool
 from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.classifiers import LinearClassifier, variance_of
-from xtrimogene.evaluation.splits import Split
+from xtrimogene.evaluation.splits import Split, any_label_shared
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.annotation.annotator import check_labels, reference_folds
@@ -128,8 +128,7 @@ def check_batches(
         No label is in two batches, in all cells or in those that some fold learns from.
     """
     for rows in learned_from:
-        pairs = np.unique(np.stack([labels[rows].astype(str), batches[rows].astype(str)], axis=1), axis=0)
-        if np.unique(pairs[:, 0], return_counts=True)[1].max() < 2:
+        if not any_label_shared(labels[rows], batches[rows]):
             raise ConfigError(
                 "no label is in two batches of the cells that a fold learns from, so nothing makes them alike; "
                 "leave batch_key out, or hold out other groups."
