@@ -9,7 +9,8 @@ by cell) and answers the test cells; baselines stand beside it, on the same cell
 label was learned: calibration error (15 bins) before and after the temperature, how often the set of labels at an
 error rate of 10 % holds the right one and how many labels it holds, and how many are called unknown at a rate of 5 %.
 "HVG + PCA aligned" is the same alignment of the query given to a baseline; "voted" are neighbouring cells together.
-Means over three seeds; intervals by a bootstrap over cells and, for macro-F1, seeds.
+Means over three seeds; intervals by a bootstrap over cells and, for macro-F1, seeds. Each task is written to --out as
+it comes; the same command goes on with those that are not there.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from xtrimogene.evaluation.comparison import Method, Predictions, TaskResult, ju
 from xtrimogene.evaluation.metrics import calibration_error
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
+from xtrimogene.long_work import whole_file
 from xtrimogene.tasks.annotation.annotator import Annotator, check_labels
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
@@ -55,16 +57,18 @@ Answers = dict[str, Shaped[np.ndarray, " T"]]
 
 def main() -> None:
     options = read_options(__doc__)
-    began = time.perf_counter()
     model, studies, tasks, placed = prepare(options)
-    measured = []
+    report = read_report(options, {"sha256": model.sha256, "tasks": []})
+    done = {one["task"] for one in report["tasks"]}
     for task in tasks:
+        if task.name in done:
+            continue
+        began = time.perf_counter()
         result, worth = measure(task, studies, task.gather(placed), options.cache, LatentExpression.of(model.network))
-        measured.append((result, worth))
         print(to_text(result, worth), flush=True)
-    if options.out is not None:
-        tables = [{**asdict(result), "spaces": None, "worth": worth} for result, worth in measured]
-        write(options, model, tables, time.perf_counter() - began)
+        seconds = round(time.perf_counter() - began, 1)
+        report["tasks"].append({**asdict(result), "spaces": None, "worth": worth, "seconds": seconds})
+        write_report(options, report)
 
 
 def prepare(
@@ -78,11 +82,20 @@ def prepare(
     return model, studies, tasks, {name: embed(study, needed[name]) for name, study in studies.items()}
 
 
-def write(
-    options: argparse.Namespace, model: PretrainedModel, tables: Sequence[Mapping[str, Any]], seconds: float
-) -> None:
-    facts = {"sha256": model.sha256, "sets": "test" if options.test else "validation", "seconds": round(seconds, 1)}
-    options.out.write_text(json.dumps({**facts, "tasks": tables}, indent=1) + "\n")
+def read_report(options: argparse.Namespace, empty: dict[str, Any]) -> dict[str, Any]:
+    """Return what an earlier run of the command wrote to --out, or, where there is none, the empty report."""
+    if options.out is None or not options.out.exists():
+        return empty
+    report: dict[str, Any] = json.loads(options.out.read_text())
+    if report["sha256"] != empty["sha256"]:
+        raise SystemExit(f"{options.out} is of another model; name another file or remove it")
+    return report
+
+
+def write_report(options: argparse.Namespace, report: Mapping[str, Any]) -> None:
+    if options.out is not None:
+        with whole_file(options.out) as scratch:
+            scratch.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def measure(

@@ -9,14 +9,14 @@ CPU, so each seed is written to --out as it comes, and the same command goes on 
 are those of a bootstrap over cells and the seeds done. In bfloat16, as the CPU multiplies that faster.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
-from annotation import groups_of, prepare, read_options, to_text
+from annotation import groups_of, prepare, read_options, read_report, to_text, write_report
 from embed import describe_machine
 from jaxtyping import Float
 
@@ -27,37 +27,39 @@ from xtrimogene.evaluation.comparison import Method, judge
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
 from xtrimogene.inference import Inference
-from xtrimogene.long_work import whole_file
 from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
-from xtrimogene.tasks.annotation.tuned import with_tuned
+from xtrimogene.tasks.annotation.tuned import Tuned, with_tuned
 from xtrimogene.tasks.annotation.tuning import tune
 
 METHODS: tuple[AnnotationMethod, ...] = ("finetune", "ensemble", "linear")
+Remembered = dict[str, Tuned]  # tasks share references; by what was learned from
 
 
 def main() -> None:
     options = read_options(__doc__)
     model, studies, tasks, placed = prepare(options)
-    report: dict[str, Any] = {"sha256": model.sha256, "machine": describe_machine(), "tasks": {}}
-    if options.out is not None and options.out.exists():
-        report = json.loads(options.out.read_text())
+    report = read_report(options, {"sha256": model.sha256, "machine": describe_machine(), "tasks": {}})
     for seed in range(3):
+        remembered: Remembered = {}
         for task in tasks:
             done = report["tasks"].setdefault(task.name, {"seeds": []})
             if len(done["seeds"]) > seed:
                 continue
-            done["seeds"].append(measure(task, studies, task.gather(placed), model, seed))
+            done["seeds"].append(measure(task, studies, task.gather(placed), model, seed, remembered))
             result = judged(task, done["seeds"], options.cache)
             done["result"] = {**asdict(result), "spaces": None}
             print(to_text(result, {}), f"  epochs {done['seeds'][seed]['epochs']}", sep="\n", flush=True)
-            if options.out is not None:
-                with whole_file(options.out) as scratch:
-                    scratch.write_text(json.dumps(report, indent=1) + "\n")
+            write_report(options, report)
 
 
 def measure(
-    task: Task, studies: Mapping[str, Study], embedding: Float[np.ndarray, "N P"], model: PretrainedModel, seed: int
+    task: Task,
+    studies: Mapping[str, Study],
+    embedding: Float[np.ndarray, "N P"],
+    model: PretrainedModel,
+    seed: int,
+    remembered: Remembered,
 ) -> dict[str, Any]:
     """Return the label that each method gives each tested cell, and how tuning went in each split."""
     names = np.unique(task.labels)
@@ -66,7 +68,7 @@ def measure(
     for split in task.splits[seed]:
         for method in METHODS:
             began = time.perf_counter()
-            labels, losses = answer(task, studies, embedding, model, split, method, seed)
+            labels, losses = answer(task, studies, embedding, model, split, method, seed, remembered)
             given[method][split.test] = np.searchsorted(names, labels)
             if losses:
                 facts["epochs"].append(int(np.argmin(losses)))
@@ -83,13 +85,19 @@ def answer(
     split: Split,
     method: AnnotationMethod,
     seed: int,
+    remembered: Remembered,
 ) -> tuple[np.ndarray, tuple[float, ...]]:
     labels, groups = task.labels[split.train], groups_of(task, studies, split.train)
     counts, asked_counts = task.counts[split.train], task.counts[split.test]
     cells, asked, tuned = embedding[split.train], embedding[split.test], None
     if method == "finetune":
         inference, config = Inference(model), FineTuneConfig(seed=seed, precision="bfloat16")
-        tuned = tune(model, inference, counts, cells, labels, config=config, groups=groups, progress=False)
+        learned_from = sha256(cells.tobytes() + labels.tobytes()).hexdigest()
+        if learned_from not in remembered:
+            remembered[learned_from] = tune(
+                model, inference, counts, cells, labels, config=config, groups=groups, progress=False
+            )
+        tuned = remembered[learned_from]
         cells, asked = tuned.embedding, with_tuned(inference, model, tuned.weights).cell_embeddings(asked_counts)
     annotator = Annotator.fit(
         cells,
