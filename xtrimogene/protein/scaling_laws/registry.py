@@ -1,0 +1,75 @@
+"""Laws by name, and laws as JSON files."""
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from xtrimogene.config import from_dict, require, to_dict
+from xtrimogene.errors import ConfigError
+from xtrimogene.long_work import whole_file
+from xtrimogene.protein.scaling_laws.compute_optimal import ComputeOptimalLaw, GrowthLaw
+from xtrimogene.protein.scaling_laws.parametric import ParametricLaw
+from xtrimogene.protein.scaling_laws.transfer import TransferLaw
+
+Law = ComputeOptimalLaw | GrowthLaw | ParametricLaw | TransferLaw
+
+_KINDS: dict[str, type[Law]] = {
+    "compute_optimal": ComputeOptimalLaw,
+    "growth": GrowthLaw,
+    "parametric": ParametricLaw,
+    "transfer": TransferLaw,
+}
+_NAMES = (
+    "cheng2024:mlm",
+    "cheng2024:clm",
+    "cheng2024:mlm:parametric",
+    "cheng2024:clm:parametric",
+    "cheng2024:clm->mlm",
+    "serrano2024",
+    "hoffmann2022",
+)
+
+
+def law_names() -> tuple[str, ...]:
+    """Return the names of the laws that come with the package."""
+    return _NAMES
+
+
+def read_law(name: str | os.PathLike[str]) -> Law:
+    """Return a law by its name or from a JSON file that `write_law` wrote.
+
+    Raises
+    ------
+    ConfigError
+        There is no such law or file, or the file does not hold a law.
+    """
+    if isinstance(name, str) and name in _NAMES:
+        return _parse((files(__package__) / "laws" / _file_name(name)).read_text(encoding="utf-8"), name)
+    path = Path(name)
+    require(
+        path.suffix == ".json" and path.exists(),
+        f"there is no law {str(name)!r}; name one of {', '.join(_NAMES)}, or a .json file of a fitted one.",
+    )
+    return _parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def write_law(law: Law, path: str | os.PathLike[str]) -> None:
+    """Write a law as JSON, for `read_law`."""
+    kind = next(name for name, of_kind in _KINDS.items() if isinstance(law, of_kind))
+    with whole_file(path) as scratch:
+        scratch.write_text(json.dumps({"kind": kind, **to_dict(law)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _parse(text: str, where: str) -> Law:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where} is not JSON: {error}.") from None
+    kind = values.pop("kind", None) if isinstance(values, dict) else None
+    require(kind in _KINDS, f"{where} holds no law: `kind` must be one of {', '.join(_KINDS)}, not {kind!r}.")
+    return from_dict(_KINDS[kind], values, where)
+
+
+def _file_name(name: str) -> str:
+    return name.replace(":", "_").replace("->", "_to_") + ".json"
