@@ -28,7 +28,7 @@ class ParametricLaw:
 
     @property
     def parameters_exponent(self) -> float:
-        """beta / (alpha + beta): how the best size grows with compute."""
+        """How the best size grows with compute: beta / (alpha + beta)."""
         return self.beta / (self.alpha + self.beta)
 
     @property

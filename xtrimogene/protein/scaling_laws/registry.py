@@ -57,7 +57,7 @@ def read_law(name: str | os.PathLike[str]) -> Law:
 def write_law(law: Law, path: str | os.PathLike[str]) -> None:
     """Write a law as JSON, for `read_law`."""
     kind = next(name for name, of_kind in _KINDS.items() if isinstance(law, of_kind))
-    with whole_file(path) as scratch:
+    with whole_file(Path(path)) as scratch:
         scratch.write_text(json.dumps({"kind": kind, **to_dict(law)}, indent=1) + "\n", encoding="utf-8")
 
 
@@ -66,9 +66,10 @@ def _parse(text: str, where: str) -> Law:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{where} is not JSON: {error}.") from None
-    kind = values.pop("kind", None) if isinstance(values, dict) else None
-    require(kind in _KINDS, f"{where} holds no law: `kind` must be one of {', '.join(_KINDS)}, not {kind!r}.")
-    return from_dict(_KINDS[kind], values, where)
+    kind = _KINDS.get(values.pop("kind", "")) if isinstance(values, dict) else None
+    if kind is None:
+        raise ConfigError(f"{where} holds no law: its `kind` must be one of {', '.join(_KINDS)}.")
+    return from_dict(kind, values, where)
 
 
 def _file_name(name: str) -> str:
