@@ -1,13 +1,12 @@
 """A plan in words, 80 columns wide: will it fit, how long, what to change; then the figures."""
 
 import math
-import textwrap
 
 from xtrimogene.config import uses_bfloat16
 from xtrimogene.training.model_size import PUBLISHED, paired_parameters
+from xtrimogene.training.plan_words import GIB, MIB, count, duration, row, size_of
 from xtrimogene.training.planning import USABLE, ModePlan, TrainingPlan, usable_bytes
 
-GIB, MIB = 2**30, 2**20
 PARTS = {
     "parameters": "parameters",
     "optimizer": "AdamW's moments",
@@ -20,9 +19,9 @@ PARTS = {
 
 
 def plan_text(plan: TrainingPlan) -> str:
-    answers = [_row("fits", _fit(plan)), _row("time", _time(plan)), _row("change", _change(plan))]
+    answers = [row("fits", _fit(plan)), row("time", _time(plan)), row("change", _change(plan))]
     return "\n".join(
-        [*answers, "", *_givens(plan), "", *_table(plan), "", _row("size", _size(plan)), _row("basis", BASIS)]
+        [*answers, "", *_givens(plan), "", *_table(plan), "", row("size", _size(plan)), row("basis", BASIS)]
     )
 
 
@@ -35,13 +34,13 @@ BASIS = (
 def _fit(plan: TrainingPlan) -> str:
     needed, usable, device = plan.chosen.memory.total, usable_bytes(plan.device), plan.device
     owned = f"{f'{device.memory_gib:,.1f}'.removesuffix('.0')} GiB of {device.name} x {USABLE:.0%}".replace("%", " %")
-    return f"{'yes' if plan.fits else 'NO'}: {_size_of(needed)} needed, {_size_of(usable)} usable ({owned})"
+    return f"{'yes' if plan.fits else 'NO'}: {size_of(needed)} needed, {size_of(usable)} usable ({owned})"
 
 
 def _time(plan: TrainingPlan) -> str:
     share = f"{100 * plan.utilisation:.0f} %"
     return (
-        f"about {_duration(plan.chosen.hours)} on {plan.num_devices} x {plan.device.name}, if {share} of the peak is "
+        f"about {duration(plan.chosen.hours)} on {plan.num_devices} x {plan.device.name}, if {share} of the peak is "
         "reached (assumed: time some steps, then say what you reach)"
     )
 
@@ -90,10 +89,10 @@ def _givens(plan: TrainingPlan) -> list[str]:
     run, data, num_genes = plan.run, plan.data, plan.model.num_genes
     precision = "bfloat16" if uses_bfloat16(run, accelerator=plan.device.accelerator) else "float32"
     return [
-        _row("model", f"{run.preset}, {_count(plan.num_parameters)} parameters, {num_genes:,} genes, {precision}"),
-        _row("data", f"{data.num_cells:,} cells, {data.expressed_genes:,.0f} genes expressed in each"),
-        _row("run", f"{run.num_steps:,} steps of {run.batch_size:,} cells, {_epochs(plan.epochs)}"),
-        _row("step", _step(plan)),
+        row("model", f"{run.preset}, {count(plan.num_parameters)} parameters, {num_genes:,} genes, {precision}"),
+        row("data", f"{data.num_cells:,} cells, {data.expressed_genes:,.0f} genes expressed in each"),
+        row("run", f"{run.num_steps:,} steps of {run.batch_size:,} cells, {_epochs(plan.epochs)}"),
+        row("step", _step(plan)),
     ]
 
 
@@ -121,7 +120,7 @@ def _table(plan: TrainingPlan) -> list[str]:
     ]
     lines.append(_columns("largest pass that fits, cells", [f"{mode.largest_micro_batch:,}" for mode in modes]))
     lines.append(_columns("operations of the run, FLOP", [f"{mode.flops:.2e}" for mode in modes]))
-    lines.append(_columns("time", [_duration(mode.hours) for mode in modes]))
+    lines.append(_columns("time", [duration(mode.hours) for mode in modes]))
     return lines
 
 
@@ -130,30 +129,10 @@ def _size(plan: TrainingPlan) -> str:
     small, large = paired_parameters(plan.data.num_cells)
     return (
         f"{plan.data.num_cells / plan.num_parameters:.2g} cells a parameter; {ratios}. So others would give these "
-        f"cells {_count(small)} to {_count(large)} parameters: a habit, no optimum. No scaling law is known for "
+        f"cells {count(small)} to {count(large)} parameters: a habit, no optimum. No scaling law is known for "
         "models like these; compare two presets on held-out cells."
     )
 
 
 def _columns(name: str, values: list[str]) -> str:
     return f"{name:<38}" + "".join(f"{value:>14}" for value in values)
-
-
-def _row(name: str, text: str) -> str:
-    return textwrap.fill(text, 80, initial_indent=f"{name:<7} ", subsequent_indent=" " * 8)
-
-
-def _size_of(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:,.0f} MiB"
-
-
-def _count(number: int | float) -> str:
-    if number < 1e6:
-        return f"{float(f'{number:.2g}'):,.0f}"
-    return f"{number / 1e6:,.0f} million" if number >= 1e7 else f"{number / 1e6:.1f} million"
-
-
-def _duration(hours: float) -> str:
-    if hours < 1.5:
-        return f"{max(60 * hours, 0.1):.2g} min"
-    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:,.0f} days"
