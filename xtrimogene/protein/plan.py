@@ -1,8 +1,11 @@
 """What a plan says."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
+from xtrimogene.long_work import whole_file
 from xtrimogene.protein.recipe import Recipe
 from xtrimogene.protein.scaling_laws.compute_optimal import ComputeOptimalLaw, Optimum
 from xtrimogene.protein.scaling_laws.parametric import ParametricLaw
@@ -36,11 +39,11 @@ class Run:
 class Memory:
     """Bytes on each GPU: weights, gradients and moments in float32, shared by all; and the activations of one pass."""
 
-    states: float
-    activations: float  # of one sequence, layer by layer computed again
+    states: int
+    activations: int  # of one sequence, layer by layer computed again
 
     @property
-    def total(self) -> float:
+    def total(self) -> int:
         return self.states + self.activations
 
 
@@ -91,3 +94,12 @@ class Plan:
         from xtrimogene.protein.plan_text import plan_text
 
         return plan_text(self)
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan as JSON, the laws by name."""
+    values = {**asdict(plan), "num_tokens": plan.num_tokens, "balance": plan.balance, "gpu_hours": plan.gpu_hours}
+    for run, written in zip(plan.runs, values["runs"], strict=True):
+        written["law"] = run.law.name
+    with whole_file(path) as scratch:
+        scratch.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

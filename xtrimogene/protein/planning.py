@@ -216,7 +216,7 @@ def _memory(shape: Shape, num_gpus: int) -> Memory:
     which flash attention does not keep), the others 2.
     """
     activations = (2 * shape.num_layers + 34) * shape.dim * SEQUENCE_LENGTH
-    return Memory(states=16 * shape.num_parameters / num_gpus, activations=activations)
+    return Memory(states=math.ceil(16 * shape.num_parameters / num_gpus), activations=activations)
 
 
 def _least_gpus(shape: Shape, device: Device) -> int | None:
