@@ -97,9 +97,9 @@ def _draw_band(law: SizeLaw, of: Quantity, budgets: Float[np.ndarray, " N"], ax:
 
 
 def isoflop(
-    flops: Float[np.ndarray, " N"],
-    num_parameters: Float[np.ndarray, " N"],
-    loss: Float[np.ndarray, " N"],
+    flops: Float[np.ndarray, " _"],
+    num_parameters: Float[np.ndarray, " _"],
+    loss: Float[np.ndarray, " _"],
     *,
     law: SizeLaw | None = None,
     ax: "Axes | None" = None,
