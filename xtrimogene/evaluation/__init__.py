@@ -1,6 +1,6 @@
 """Is a model worth it: tasks, splits, baselines, metrics; and studies of annotation, from a config to a report."""
 
-from importlib import import_module
+from xtrimogene.lazy_names import lazy_names
 
 _HOMES = {  # names of above stand here by their strings alone: nothing in evaluation imports them
     "AnnotationResult": "xtrimogene.evaluation.annotation_result",
@@ -12,12 +12,4 @@ _HOMES = {  # names of above stand here by their strings alone: nothing in evalu
 
 __all__ = ["AnnotationResult", "AnnotationStudy", "annotation", "read_study", "report"]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,6 +1,6 @@
 """Pre-training from a config, and planning it; names are loaded when they are first used."""
 
-from importlib import import_module
+from xtrimogene.lazy_names import lazy_names
 
 _HOMES = {
     "DataSummary": "xtrimogene.training.data_summary",
@@ -24,12 +24,4 @@ __all__ = [
     "summarize_files",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,3 +1,4 @@
+from xtrimogene.config import FineTuneConfig as FineTuneConfig
 from xtrimogene.config import PretrainConfig as PretrainConfig
 from xtrimogene.tl import fit_annotator as fit_annotator
 from xtrimogene.training.data_summary import DataSummary as DataSummary
