@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from xtrimogene.cli.app import app
+from xtrimogene.cli.arguments import columns_and_texts
+from xtrimogene.cli.outputs import check_target
 from xtrimogene.errors import ConfigError
 
 protein = typer.Typer(
@@ -58,3 +60,59 @@ def plan(
     typer.echo(planned)
     if out is not None:
         write_plan(planned, out)
+
+
+@protein.command(epilog="Example:  xtrimogene protein fit runs.csv --objective mlm --out law.json")
+def fit(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS.csv", help="A row for each run, or point of a training curve.")],
+    out: Annotated[Path, typer.Option(help="The .json file to write the law to, for `protein plan --law`.")],
+    objective: Annotated[Literal["mlm", "clm"], typer.Option(help="What the runs were trained with.")],
+    method: Annotated[
+        Literal["isoflop", "envelope", "parametric"],
+        typer.Option(help="isoflop: sizes at each of a few budgets; envelope: training curves; parametric: L(N, D)."),
+    ] = "isoflop",
+    minimum: Annotated[
+        Literal["raw", "parabola"], typer.Option(help="isoflop: the best run of a budget, or a parabola's vertex.")
+    ] = "parabola",
+    flops: Annotated[str, typer.Option(help="The column of the compute.")] = "flops",
+    num_parameters: Annotated[str, typer.Option(help="The column of N, without embeddings.")] = "num_parameters",
+    num_tokens: Annotated[str, typer.Option(help="The column of D; without one, C / 6N.")] = "num_tokens",
+    loss: Annotated[str, typer.Option(help="The column of the validation loss, nats a token.")] = "loss",
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=TEXT", help="Only rows with this text; may be repeated.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="What the runs were trained on, for the record.")] = "own data",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out where it exists.")] = False,
+) -> None:
+    """Fit a scaling law to your own runs, and say whether they pin it down."""
+    check_target(runs, out, overwrite, ".json")
+    from xtrimogene.protein.runs_table import read_runs
+    from xtrimogene.protein.scaling_laws.law_text import law_text
+    from xtrimogene.protein.scaling_laws.registry import write_law
+
+    table = read_runs(
+        runs,
+        flops=flops,
+        num_parameters=num_parameters,
+        num_tokens=num_tokens,
+        loss=loss,
+        where=columns_and_texts(where, "objective=CLM"),
+    )
+    known = {"name": out.stem, "objective": objective, "data": data, "source": f"fitted to {runs.name}"}
+    if method == "parametric":
+        from xtrimogene.protein.scaling_laws.parametric_fit import fit_parametric
+
+        fitted = fit_parametric(table.num_parameters, table.num_tokens, table.loss, **known)
+        write_law(fitted.law, out)
+        typer.echo(f"{out}: {len(table.loss):,} runs\n{fitted}")
+        return
+    if method == "isoflop":
+        from xtrimogene.protein.scaling_laws.isoflop import fit_isoflop
+
+        law = fit_isoflop(table.flops, table.num_parameters, table.loss, minimum=minimum, **known)
+    else:
+        from xtrimogene.protein.scaling_laws.envelope import fit_envelope
+
+        law = fit_envelope(table.flops, table.num_parameters, table.loss, **known)
+    write_law(law, out)
+    typer.echo(f"{out}: {len(table.loss):,} runs\n{law_text(law)}")

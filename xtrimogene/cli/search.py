@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from xtrimogene.cli.app import app
-from xtrimogene.cli.arguments import Device, MinGenes, Model
+from xtrimogene.cli.arguments import Device, MinGenes, Model, columns_and_texts
 from xtrimogene.cli.outputs import check_target
-from xtrimogene.errors import ConfigError
 
 
 @app.command(epilog="Example:  xtrimogene index blood.h5ad lung.h5ad atlas-index --column cell_type --column donor")
@@ -65,12 +64,7 @@ def search(
 ) -> None:
     """Find the cells of an index that are most like each cell of a file."""
     check_target(source, out, overwrite, ".csv")
-    wanted: dict[str, list[str]] = {}
-    for one in where or []:
-        name, parted, text = one.partition("=")
-        if not parted:
-            raise ConfigError(f"--where {one!r} is not of the form COLUMN=TEXT, such as tissue=blood.")
-        wanted.setdefault(name, []).append(text)
+    wanted = columns_and_texts(where, "tissue=blood")
     from xtrimogene import tl
     from xtrimogene.long_work import whole_file
 
