@@ -31,7 +31,7 @@ def test_compute_follows_from_size_and_tokens(tmp_path: Path) -> None:
     [
         ("flops,num_parameters\n1,1\n", "no column 'loss'; the columns are flops, num_parameters"),
         ("num_parameters,loss\n1,1\n", "'flops' or 'num_tokens' is needed"),
-        ("flops,num_parameters,loss\n1,1,2\n1,-1,2\n", "line 3: num_parameters is -1"),
+        ("flops,num_parameters,loss\n1,1,2\n1,-1,2\n", "line 3: num_parameters is '-1'"),
         ("flops,num_parameters,loss\n1,1,much\n", "line 2: loss is 'much'"),
         ("", "is not CSV"),
     ],
@@ -43,7 +43,7 @@ def test_what_is_no_table_of_runs_is_refused(tmp_path: Path, text: str, said: st
 
 
 def test_missing_files_and_rows_are_said(tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match="There is no file"):
+    with pytest.raises(FileFormatError, match="No file"):
         read_runs(tmp_path / "none.csv")
     with pytest.raises(ConfigError, match="no row has 'GLM' in the column 'objective'"):
         read_runs(write(tmp_path, "objective,flops,num_parameters,loss\nMLM,1,1,1\n"), where={"objective": ["GLM"]})

@@ -51,9 +51,7 @@ def read_runs(
     try:
         table = pd.read_csv(path)
     except FileNotFoundError:
-        raise FileFormatError(
-            f"There is no file {os.fspath(path)!r}; a CSV with a row for each run is needed."
-        ) from None
+        raise FileFormatError(f"No file {os.fspath(path)!r}; a CSV with a row for each run is needed.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{os.fspath(path)} is not CSV: {error}.") from None
     known = ", ".join(map(str, table.columns))

@@ -8,14 +8,13 @@ from xtrimogene.protein.scaling_laws.power_law import PowerLaw
 
 def law_text(law: ComputeOptimalLaw) -> str:
     low, high = law.fitted_flops
-    powers = [("N", law.num_parameters), ("D", law.num_tokens), *([("L", law.loss)] if law.loss is not None else [])]
+    powers = {"N": law.num_parameters, "D": law.num_tokens, "L": law.loss}
     lines = [f"{law.name}: {law.objective}, budgets of {low:.3g} to {high:.3g} operations"]
-    lines += [
-        f"  {letter} = {power.coefficient:.5g} C^{power.exponent:.5g}{_bounds(power)}" for letter, power in powers
-    ]
-    lines.append(
-        f"  ten times the compute: N x {10**law.num_parameters.exponent:.3g}, D x {10**law.num_tokens.exponent:.3g}"
-    )
+    for letter, power in powers.items():
+        if power is not None:
+            lines.append(f"  {letter} = {power.coefficient:.5g} C^{power.exponent:.5g}{_bounds(power)}")
+    more = [10**power.exponent for power in (law.num_parameters, law.num_tokens)]
+    lines.append(f"  ten times the compute: N x {more[0]:.3g}, D x {more[1]:.3g}")
     if law.caution:
         lines.append(textwrap.fill(f"caution: {law.caution}", 80))
     return "\n".join(lines)
