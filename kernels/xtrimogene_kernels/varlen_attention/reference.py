@@ -26,7 +26,7 @@ def varlen_attention(
         q, k, v = (rows.transpose(0, 1) for rows in (q, k, v))  # (H, m or n, d)
         scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5  # (H, m, n)
         if causal:
-            scores = scores.masked_fill(~is_seen(*scores.shape[1:], device=scores.device), -torch.inf)
+            scores = scores.masked_fill(~is_seen(q.shape[1], k.shape[1], q.device), -torch.inf)
         outputs.append((scores.softmax(-1) @ v).transpose(0, 1))  # (m, H, d)
     return torch.cat(outputs) if outputs else torch.cat([query[:0], key[:0], value[:0]])
 

@@ -1,0 +1,1 @@
+"""Protein language models: tokens, objectives, the network, training, and what they cost."""
