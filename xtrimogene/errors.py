@@ -5,6 +5,7 @@ XTrimoGeneError
  +-- FileFormatError         a file that is missing, truncated or not what its name says
  |    +-- UnsafeFileError    a file that reaches outside itself, or declares what it does not hold
  +-- CountsError             values that are not counts and cannot be turned into them
+ +-- SequenceError           a protein sequence with something that is no amino acid
  +-- GeneMatchError          too few genes in common with the model
  +-- CheckpointError         a model folder or file that is incomplete, altered or of another kind
  +-- FieldError              an AnnData key that is missing or of the wrong kind
@@ -29,6 +30,10 @@ class UnsafeFileError(FileFormatError):
 
 
 class CountsError(XTrimoGeneError, ValueError):
+    pass
+
+
+class SequenceError(XTrimoGeneError, ValueError):
     pass
 
 

@@ -11,6 +11,7 @@ from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import reference, varlen_attention
 
 LENGTHS = [(1,), (7,), (1, 1, 1), (17, 1, 33, 64), (3, 0, 130), (127, 5)]
+CAUSAL_LENGTHS = [((1,), (1,)), ((7, 1), (7, 1)), ((1, 1), (9, 1)), ((5, 0, 33, 2, 0), (6, 4, 33, 130, 0))]
 
 
 def qkv(num_rows, num_heads=3, width=16, device="cpu"):
@@ -50,6 +51,52 @@ def test_sdpa_matches_reference_where_queries_are_other_rows_than_keys(assert_pa
         [query, key, value],
         dtype,
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", CAUSAL_LENGTHS)
+def test_causal_sdpa_matches_reference(assert_parity, lengths, dtype):
+    segments, key_segments = (Segments.from_lengths(part) for part in lengths)
+    query, (_, key, value) = qkv(segments.num_rows)[0], qkv(key_segments.num_rows)
+    assert_parity(
+        with_segments(varlen_attention, segments, key_segments, causal=True, implementation="sdpa"),
+        with_segments(reference.varlen_attention, segments, key_segments, causal=True),
+        [query, key, value],
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "reference"])
+@pytest.mark.parametrize("lengths", CAUSAL_LENGTHS)
+def test_a_causal_query_is_a_full_one_over_the_keys_it_sees(lengths, implementation):
+    query, (_, key, value) = qkv(sum(lengths[0]))[0].double(), (rows.double() for rows in qkv(sum(lengths[1])))
+    query_segments, key_segments = (Segments.from_lengths(part) for part in lengths)
+    out = varlen_attention(query, key, value, query_segments, key_segments, causal=True, implementation=implementation)
+    row = 0
+    for keys, values, m, n in zip(key.split(lengths[1]), value.split(lengths[1]), *lengths, strict=True):
+        for i in range(m):
+            one, seen = Segments.from_lengths([1]), Segments.from_lengths([n - m + i + 1])
+            cut = slice(0, n - m + i + 1)
+            alone = reference.varlen_attention(query[row : row + 1], keys[cut], values[cut], one, seen)
+            torch.testing.assert_close(out[row : row + 1], alone)
+            row += 1
+    assert row == len(query)
+
+
+def test_causality_is_asked_of_torchs_own_kernel_in_the_words_of_its_release(monkeypatch):
+    from xtrimogene_kernels.varlen_attention import torch_varlen
+
+    def newer(query, key, value, cu_q, cu_k, max_q, max_k, *, window_size=(-1, -1)):
+        return query.new_full(query.shape, window_size[1])
+
+    def older(query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False):
+        return query.new_full(query.shape, 0.0 if is_causal else -1.0)
+
+    rows, segments = qkv(4), Segments.from_lengths([4])
+    for release in (newer, older):
+        monkeypatch.setattr(torch_varlen, "varlen_attn", release)
+        assert (torch_varlen.varlen_attention(*rows, segments, segments, causal=True) == 0).all()
+        assert (torch_varlen.varlen_attention(*rows, segments, segments) == -1).all()
 
 
 def test_sdpa_reads_views_of_a_fused_projection(assert_parity):
@@ -105,7 +152,7 @@ def test_flops_of_the_reference_are_counted():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_auto_is_sdpa_on_a_cpu(monkeypatch, dtype):
     forms = inspect.unwrap(varlen_attention).__globals__["_FORMS"]
-    monkeypatch.setitem(forms, "sdpa", lambda query, *others: torch.full_like(query, 7))
+    monkeypatch.setitem(forms, "sdpa", lambda query, *others, **options: torch.full_like(query, 7))
     out = attend([rows.to(dtype) for rows in qkv(4)], [4])
     assert (out == 7).all()
 
@@ -142,6 +189,8 @@ def test_disagreeing_arguments_are_refused():
         unchecked(query.flatten(1), key, value, segments, segments)
     with pytest.raises(ValueError, match="every cell with queries needs a key, but cell 1 has none"):
         unchecked(query, key, value, segments, Segments.from_lengths([6, 0]))
+    with pytest.raises(ValueError, match="at least as many keys as queries in every cell, but cell 1 has 3 and 4"):
+        unchecked(query, key, value, segments, Segments.from_lengths([3, 3]), causal=True)
     with pytest.raises(ValueError, match="query and key must hold the same cells, but their segments hold 2 and 1"):
         unchecked(query, key, value, segments, Segments.from_lengths([6]))
     with pytest.raises(ValueError, match="query must be floating point"):
@@ -159,6 +208,21 @@ def test_auto_matches_reference_on_cuda(assert_parity, lengths, dtype):
         with_segments(varlen_attention, segments),
         with_segments(reference.varlen_attention, segments),
         qkv(segments.num_rows, width=64, device="cuda"),
+        dtype,
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", [*CAUSAL_LENGTHS, ((127, 300, 5), (127, 1024, 700))])
+def test_causal_auto_matches_reference_on_cuda(assert_parity, lengths, dtype):
+    segments, key_segments = (Segments.from_lengths(part, "cuda") for part in lengths)
+    query = qkv(segments.num_rows, width=64, device="cuda")[0]
+    _, key, value = qkv(key_segments.num_rows, width=64, device="cuda")
+    assert_parity(
+        with_segments(varlen_attention, segments, key_segments, causal=True),
+        with_segments(reference.varlen_attention, segments, key_segments, causal=True),
+        [query, key, value],
         dtype,
     )
 

@@ -1,4 +1,4 @@
-"""Full softmax attention inside each cell of a packed batch; no cell sees another."""
+"""Softmax attention inside each cell of a packed batch, full or causal; no cell sees another."""
 
 from typing import Literal
 
@@ -29,9 +29,10 @@ def varlen_attention(
     query_segments: Segments,
     key_segments: Segments,
     *,
+    causal: bool = False,
     implementation: Implementation = "auto",
 ) -> Float[Tensor, "M H d"]:
-    """Attend from every query row to all key rows of its own cell, with scale ``d ** -0.5``.
+    """Attend from every query row to the key rows of its own cell, with scale ``d ** -0.5``.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def varlen_attention(
         Rows of all cells one after the other: packed, never padded. A cell without queries is allowed and gives none.
     query_segments, key_segments
         Where each cell begins and ends, in the query and in the key; both hold the same cells.
+    causal
+        Query row i of a cell's m sees its first ``n - m + i + 1`` of n keys: the last query is where the last key is.
     implementation
         ``"auto"`` is a rule: bfloat16 and float16 on CUDA use ``"torch_varlen"``, everything else ``"sdpa"``.
         ``"flash_attn"`` is used only by name.
@@ -46,8 +49,8 @@ def varlen_attention(
     Raises
     ------
     ValueError
-        Shapes, dtypes, devices or segments disagree, a cell has queries and no key, or the implementation cannot take
-        this dtype or device.
+        Shapes, dtypes, devices or segments disagree, a cell has queries and no key or, where causal, more queries than
+        keys, or the implementation cannot take this dtype or device.
     ImportError
         flash-attn was asked for and is not installed.
     """
@@ -59,11 +62,14 @@ def varlen_attention(
     check_segments("query", query, query_segments, allow_empty=True)
     check_segments("key", key, key_segments, allow_empty=True)
     check_same_cells(query_segments, key_segments)
-    lonely = [
-        i for i, (m, n) in enumerate(zip(query_segments.lengths, key_segments.lengths, strict=True)) if m and not n
-    ]
-    if lonely:
-        raise ValueError(f"every cell with queries needs a key, but cell {lonely[0]} has none; drop its queries.")
+    for i, (m, n) in enumerate(zip(query_segments.lengths, key_segments.lengths, strict=True)):
+        if m and not n:
+            raise ValueError(f"every cell with queries needs a key, but cell {i} has none; drop its queries.")
+        if causal and m > n:
+            raise ValueError(
+                f"causal attention needs at least as many keys as queries in every cell, but cell {i} has {n} and {m}; "
+                "give the keys of the rows before the queries as well."
+            )
     check_implementation(implementation, ("auto", *_FORMS))
     half_on_cuda = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
     if implementation == "auto":
@@ -73,4 +79,4 @@ def varlen_attention(
             f"implementation={implementation!r} needs bfloat16 or float16 on CUDA, not {query.dtype} on "
             f"{query.device.type}; use implementation='auto'."
         )
-    return _FORMS[implementation](query, key, value, query_segments, key_segments)
+    return _FORMS[implementation](query, key, value, query_segments, key_segments, causal=causal)

@@ -12,6 +12,8 @@ def varlen_attention(
     value: Float[Tensor, "N H d"],
     query_segments: Segments,
     key_segments: Segments,
+    *,
+    causal: bool = False,
 ) -> Float[Tensor, "M H d"]:
     try:
         from flash_attn import flash_attn_varlen_func
@@ -22,5 +24,5 @@ def varlen_attention(
         ) from error
     bounds = (query_segments.cu_seqlens, key_segments.cu_seqlens)
     longest = (query_segments.max_length, key_segments.max_length)
-    output: Tensor = flash_attn_varlen_func(query, key, value, *bounds, *longest)
+    output: Tensor = flash_attn_varlen_func(query, key, value, *bounds, *longest, causal=causal)
     return output

@@ -1,6 +1,6 @@
 """One scaled_dot_product_attention call a cell: nothing is padded, and one cell costs what it costs alone.
 
-Letters: M query, N key rows of all cells, packed; H heads; d width of a head; n rows of one cell.
+Letters: M query, N key rows of all cells, packed; H heads; d width of a head; m query, n key rows of one cell.
 """
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from xtrimogene_kernels.segments import Segments
+from xtrimogene_kernels.varlen_attention.reference import is_seen
 
 
 def varlen_attention(
@@ -17,14 +18,26 @@ def varlen_attention(
     value: Float[Tensor, "N H d"],
     query_segments: Segments,
     key_segments: Segments,
+    *,
+    causal: bool = False,
 ) -> Float[Tensor, "M H d"]:
     queries = torch.split(query, list(query_segments.lengths))
     keys, values = (torch.split(rows, list(key_segments.lengths)) for rows in (key, value))
     outputs = []
     for cell in zip(queries, keys, values, strict=True):
-        q, k, v = (rows.transpose(0, 1)[None] for rows in cell)  # (1, H, n, d), views
+        q, k, v = (rows.transpose(0, 1)[None] for rows in cell)  # (1, H, m or n, d), views
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # read block by block: a head's rows side by side
-        outputs.append(scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))  # (n, H, d)
+        outputs.append(_attend(q, k, v, causal)[0].transpose(0, 1))  # (m, H, d)
     if len(outputs) == 1:
         return outputs[0]
     return torch.cat(outputs) if outputs else torch.cat([query[:0], key[:0], value[:0]])
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    num_queries, num_keys = q.shape[2], k.shape[2]
+    if not causal or num_queries == 1:  # a last query sees every key
+        return scaled_dot_product_attention(q, k, v)
+    if num_queries == num_keys:
+        return scaled_dot_product_attention(q, k, v, is_causal=True)
+    # is_causal would align the first query with the first key
+    return scaled_dot_product_attention(q, k, v, attn_mask=is_seen(num_queries, num_keys, q.device))

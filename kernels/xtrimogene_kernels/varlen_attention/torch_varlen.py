@@ -1,5 +1,8 @@
 """torch's own variable-length flash attention: CUDA, bfloat16 or float16."""
 
+from inspect import signature
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
@@ -13,10 +16,17 @@ def varlen_attention(
     value: Float[Tensor, "N H d"],
     query_segments: Segments,
     key_segments: Segments,
+    *,
+    causal: bool = False,
 ) -> Float[Tensor, "M H d"]:
     bounds = (query_segments.cu_seqlens, key_segments.cu_seqlens)
     longest = (query_segments.max_length, key_segments.max_length)
-    # Positional only: the keywords changed between torch releases.
-    output = varlen_attn(query, key, value, *bounds, *longest)
+    # Positional where that can be: the keywords changed between torch releases.
+    output = varlen_attn(query, key, value, *bounds, *longest, **(_causal_keyword() if causal else {}))
     assert isinstance(output, Tensor)
     return output
+
+
+def _causal_keyword() -> dict[str, Any]:
+    """Causality, aligned at the last query and key as in flash-attn, from which both keywords come."""
+    return {"window_size": (-1, 0)} if "window_size" in signature(varlen_attn).parameters else {"is_causal": True}
