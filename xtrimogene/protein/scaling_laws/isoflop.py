@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from xtrimogene.config import require
 from xtrimogene.protein.scaling_laws.checks import check_points
 from xtrimogene.protein.scaling_laws.compute_optimal import ComputeOptimalLaw, Objective
-from xtrimogene.protein.scaling_laws.power_fit import Space, fit_powers
+from xtrimogene.protein.scaling_laws.power_fit import Space, fit_powers, reflect
 from xtrimogene.protein.scaling_laws.power_law import PowerLaw
 
 Minimum = Literal["raw", "parabola"]
@@ -220,10 +220,7 @@ def _refit(
     if refits != "reflected":
         return again
     truth = _powers(runs, *_optima(runs, smoothed[None], "parabola"), fit)
-    mirrored = np.empty_like(again)
-    mirrored[..., 0] = best[:, None, 0] * truth[..., 0] / again[..., 0]
-    mirrored[..., 1] = best[:, None, 1] + truth[..., 1] - again[..., 1]
-    return mirrored
+    return reflect(best, truth, again)
 
 
 def _draw_runs(runs: _Runs, count: int, random: np.random.Generator) -> Float[np.ndarray, "R B M"]:

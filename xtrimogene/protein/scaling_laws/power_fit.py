@@ -35,6 +35,19 @@ def fit_powers(
     return np.stack([np.exp(level - exponent * middle[:, 0]), exponent], 1)
 
 
+def reflect(
+    best: Float[np.ndarray, "3 2"], truth: Float[np.ndarray, "3 1 2"], again: Float[np.ndarray, "3 R 2"]
+) -> Float[np.ndarray, "3 R 2"]:
+    """Return refits to simulated runs as far from ``best`` as they lie from the truth simulated, on the other side.
+
+    The noise of the runs is in ``best`` once; refits about the runs themselves would have it twice.
+    """
+    mirrored = np.empty_like(again)
+    mirrored[..., 0] = best[:, None, 0] * truth[..., 0] / again[..., 0]
+    mirrored[..., 1] = best[:, None, 1] + truth[..., 1] - again[..., 1]
+    return mirrored
+
+
 def _least_squares(
     u: Float[np.ndarray, "R P"],
     y: Float[np.ndarray, "R P"],
