@@ -65,6 +65,7 @@ class Plan:
     device: Device
     mfu: float
     num_gpus: int
+    all_operations: float  # of our model for each of 6ND: scores, embeddings and head count too
     memory: Memory
     least_gpus: int | None  # that the model fits on; None: not a sequence of it fits on one, however it is shared
     contrary: Optimum | None

@@ -59,7 +59,8 @@ def _budget(plan: Plan) -> str:
     hours = f"{plan.gpu_hours:,.3g}" if plan.gpu_hours < 1000 else f"{plan.gpu_hours:,.0f}"
     asked = f"{plan.flops:.3g} operations; 6ND is {plan.balance:.3g} of them: {hours} hours of an {plan.device.name}"
     shared = "" if plan.num_gpus == 1 else f", {duration(plan.gpu_hours / plan.num_gpus)} on {plan.num_gpus:,}"
-    return f"{asked} at {100 * plan.mfu:.3g} % of its peak{shared}"
+    counted = f"with scores and head {plan.all_operations:.3g} times 6ND is computed"
+    return f"{asked} at {100 * plan.mfu:.3g} % of its peak{shared}; {counted}"
 
 
 def _memory(plan: Plan) -> str:

@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from xtrimogene.config import require
 from xtrimogene.errors import ConfigError
 from xtrimogene.protein.cautions import cautions_of
+from xtrimogene.protein.parameters import count_parameters, training_flops
 from xtrimogene.protein.plan import Goal, Memory, Plan, Run, SizeLaw, Trained
 from xtrimogene.protein.recipe import SEQUENCE_LENGTH, recipe_of
 from xtrimogene.protein.scaling_laws.compute_optimal import ComputeOptimalLaw, GrowthLaw, Optimum
@@ -111,6 +112,7 @@ def plan(
         device=device,
         mfu=mfu,
         num_gpus=num_gpus,
+        all_operations=_all_operations(shape),
         memory=_memory(shape, num_gpus),
         least_gpus=_least_gpus(shape, device),
         contrary=_contrary(runs[-1]),
@@ -209,6 +211,12 @@ def _cut(
     )
 
 
+def _all_operations(shape: Shape) -> float:
+    """Return the operations of our model for each of 6ND: scores and head on top of the layers' weights."""
+    counted = 6 * shape.num_parameters * SEQUENCE_LENGTH
+    return training_flops(shape.config(SEQUENCE_LENGTH), [SEQUENCE_LENGTH]) / counted
+
+
 def _memory(shape: Shape, num_gpus: int) -> Memory:
     """Return what a sequence needs whose layers are computed again in backward, in bfloat16.
 
@@ -216,7 +224,9 @@ def _memory(shape: Shape, num_gpus: int) -> Memory:
     which flash attention does not keep), the others 2.
     """
     activations = (2 * shape.num_layers + 34) * shape.dim * SEQUENCE_LENGTH
-    return Memory(states=math.ceil(16 * shape.num_parameters / num_gpus), activations=activations)
+    return Memory(
+        states=math.ceil(16 * count_parameters(shape.config(SEQUENCE_LENGTH)) / num_gpus), activations=activations
+    )
 
 
 def _least_gpus(shape: Shape, device: Device) -> int | None:

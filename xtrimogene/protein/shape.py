@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 
 from xtrimogene.config import require
+from xtrimogene.protein.config import ProteinConfig
+from xtrimogene.protein.parameters import transformer_parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,7 +19,11 @@ class Shape:
     @property
     def num_parameters(self) -> int:
         """12 x layers x width^2: the N of the laws, without embeddings and norms."""
-        return 12 * self.num_layers * self.dim**2
+        return transformer_parameters(self.num_layers, self.dim)
+
+    def config(self, max_length: int) -> ProteinConfig:
+        """Return our model of this shape."""
+        return ProteinConfig(dim=self.dim, num_layers=self.num_layers, num_heads=self.num_heads, max_length=max_length)
 
 
 # Width over layers of the models that the laws of Cheng et al. were fitted on and tried with: 12 x 768, 47 x 4352.
