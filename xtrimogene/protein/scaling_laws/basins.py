@@ -76,7 +76,7 @@ def place(huber: HuberObjective, law: ParametricLaw, optima: Sequence[Basin]) ->
     start = huber.centred(unknowns_of(law)[None])
     (value,), _ = huber.value(start)
     _, (lowest,) = follow(huber, start)
-    best = optima[0].objective / DELTA**2
+    best = optima[0].objective / DELTA
     kind: Kind = "unfinished"
     if value <= lowest * (1 + CLOSE):
         kind = "best" if value <= best * (1 + CLOSE) else "local"
@@ -126,7 +126,7 @@ def _tell(huber: HuberObjective, kind: Kind, end: Float[np.ndarray, " 5"], value
     _, shares = huber.terms(end[None])
     return Basin(
         kind=kind,
-        objective=float(value) * DELTA**2,
+        objective=float(value) * DELTA,
         E=float(e) if shares[2].max() > NOTHING else 0.0,
         A=float(a),
         B=float(b),

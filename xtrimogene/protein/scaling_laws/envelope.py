@@ -156,10 +156,12 @@ def _refit(
     drawn = random.integers(0, len(residual), (count, len(residual)))
     taken = np.where(there[drawn], residual[drawn], residual) * np.sqrt(spare)
     again = _powers(curves, smooth + taken * random.choice([-1, 1], (count, len(residual), 1)), fit)
-    grid = np.linspace(log_size.min(), log_size.max(), SURFACE_SIZES)
-    heights = _cubic(log_flops, grid[:, None]) @ surface
-    sizes = np.exp(np.log(curves.size).mean() + np.log(curves.size).std() * grid[heights.argmin(0)])
-    truth = _through(curves.flops, sizes[None], heights.min(0)[None], fit)
+    low, high = (pick(np.where(there, log_size[:, None], np.nan), 0) for pick in (np.nanmin, np.nanmax))
+    tried = np.linspace(low, high, SURFACE_SIZES)
+    heights = _cubic(log_flops, tried) @ surface
+    lowest = np.take_along_axis(tried, heights.argmin(0)[None], 0)
+    sizes = np.exp(np.log(curves.size).mean() + np.log(curves.size).std() * lowest)
+    truth = _through(curves.flops, sizes, heights.min(0)[None], fit)
     return reflect(best, truth, again)
 
 

@@ -15,7 +15,7 @@ DELTA = 1e-3
 class HuberObjective:
     """Sum over points of Huber(LSE(a - alpha ln N, b - beta ln D, e) - ln L), quadratic within ``DELTA``.
 
-    Values and gradients are in units of ``DELTA`` squared, and N and D in those of their geometric means: alpha then
+    Values and gradients are in units of ``DELTA``, and N and D in those of their geometric means: alpha then
     says little about a, and descent is far shorter.
     """
 
@@ -64,11 +64,11 @@ class HuberObjective:
     def value(
         self, unknowns: Float[np.ndarray, "S 5"], weights: Float[np.ndarray, "S P"] | None = None
     ) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "S 5"]]:
-        """Return the objective over ``DELTA`` squared at centred unknowns, and its gradient; points may weigh more."""
+        """Return the objective over ``DELTA`` at centred unknowns, and its gradient; points may weigh more."""
         log_loss, shares = self.terms(unknowns)
         residual = (log_loss - self.log_loss) / DELTA
         inner = residual.clip(-1, 1)
-        huber = inner * (residual - inner / 2)
+        huber = DELTA * inner * (residual - inner / 2)
         if weights is not None:
             inner, huber = inner * weights, huber * weights
         size, tokens, floor = inner * shares

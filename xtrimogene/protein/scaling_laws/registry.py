@@ -45,7 +45,7 @@ def read_law(name: str | os.PathLike[str]) -> Law:
         There is no such law or file, or the file does not hold a law.
     """
     if isinstance(name, str) and name in _NAMES:
-        return _parse((files(__package__) / "laws" / _file_name(name)).read_text(encoding="utf-8"), name)
+        return _parse((files(__package__) / "laws" / file_name(name)).read_text(encoding="utf-8"), name)
     path = Path(name)
     require(
         path.suffix == ".json" and path.exists(),
@@ -72,5 +72,5 @@ def _parse(text: str, where: str) -> Law:
     return from_dict(kind, values, where)
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     return name.replace(":", "_").replace("->", "_to_") + ".json"
