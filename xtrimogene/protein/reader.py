@@ -10,7 +10,7 @@ V vocabulary.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, assert_never, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -115,7 +115,6 @@ class ProteinReader:
         pool
             "mean" of the residues' vectors, or that of the "last" residue, which has read all others of a causal model.
         """
-        require(pool in get_args(ProteinPool), f"pool={pool!r} is not one of {', '.join(get_args(ProteinPool))}.")
         pieces = [(i, *piece) for i, ids in enumerate(sequences) for piece in self._pieces(ids, pool)]
         examples = [example for _, example, _ in pieces]
         out = np.zeros((len(sequences), self.dim), np.float32)
@@ -205,6 +204,10 @@ class ProteinReader:
 
 
 def _shares(is_letter: Bool[np.ndarray, " n"], pool: ProteinPool) -> np.ndarray:
-    if pool == "mean":
-        return is_letter / is_letter.sum()
-    return np.arange(len(is_letter)) == np.flatnonzero(is_letter)[-1]
+    match pool:
+        case "mean":
+            return is_letter / is_letter.sum()
+        case "last":
+            return np.arange(len(is_letter)) == np.flatnonzero(is_letter)[-1]
+        case _:
+            assert_never(pool)
