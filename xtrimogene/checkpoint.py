@@ -19,7 +19,7 @@ from jaxtyping import UInt64
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from xtrimogene.config import ModelConfig, from_dict, to_dict
 from xtrimogene.data.file_hashes import file_sha256
@@ -103,19 +103,14 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
     """
     target = Path(folder)
     require_unused(target)
-    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.network.state_dict().items()}
-    for name, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise CheckpointError(
-                f"Nothing was saved: {name!r} holds a value that is no finite number in {dtype}. "
-                "The training diverged, or the dtype is too narrow."
-            )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
             place = Path(scratch) / "checkpoint"
             place.mkdir()
-            (place / WEIGHTS).write_bytes(to_bytes(state))  # save_file makes it unreadable to others
+            (place / WEIGHTS).write_bytes(
+                weights_to_bytes(model.network, dtype)
+            )  # save_file makes it unreadable to others
             model.genes.write(place / GENES)
             parts = [WEIGHTS, GENES]
             if model.cell_hashes is not None:
@@ -132,6 +127,24 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written ({error.strerror or error}); name another folder.") from None
     return target
+
+
+def weights_to_bytes(network: nn.Module, dtype: torch.dtype) -> bytes:
+    """Return the content of a safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        A weight is no finite number in this dtype.
+    """
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"Nothing was saved: {name!r} holds a value that is no finite number in {dtype}. "
+                "The training diverged, or the dtype is too narrow."
+            )
+    return to_bytes(state)  # save_file makes a file that others cannot read
 
 
 def require_unused(folder: Path) -> None:
@@ -169,7 +182,7 @@ def require_new_folder(folder: Path) -> None:
 
 def _load_folder(folder: Path, name: str) -> PretrainedModel:
     _check_complete(folder)
-    config_file = _read_json(folder / CONFIG)
+    config_file = read_json(folder / CONFIG)
     if config_file.get("format") != FORMAT:
         raise CheckpointError(
             f"{folder / CONFIG} has format {config_file.get('format')!r}; this version reads {FORMAT!r}. "
@@ -197,9 +210,9 @@ def _load_folder(folder: Path, name: str) -> PretrainedModel:
             f"{folder / GENES} lists {len(genes):,} genes and the model has {config.num_genes:,}. "
             "Fetch the checkpoint again."
         )
-    network = build_network(config, _read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    network = build_network(config, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     hashes = _read_hashes(folder / CELLS) if CELLS in expected else None
-    return PretrainedModel(network, genes, _read_json(folder / CARD), name, expected[WEIGHTS], hashes)
+    return PretrainedModel(network, genes, read_json(folder / CARD), name, expected[WEIGHTS], hashes)
 
 
 def build_network(config: ModelConfig, state: Mapping[str, Tensor], where: Path) -> XTrimoGene:
@@ -212,6 +225,18 @@ def build_network(config: ModelConfig, state: Mapping[str, Tensor], where: Path)
     """
     with torch.device("meta"):  # no weight is drawn, and none is allocated that the file does not hold
         network = XTrimoGene(config, seed=None)
+    fill_network(network, state, where)
+    return network
+
+
+def fill_network(network: nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
+    """Give a network on the meta device these weights, in float32 and ready for inference; every one must fit.
+
+    Raises
+    ------
+    CheckpointError
+        The first name or shape that does not.
+    """
     own = network.state_dict()
     for kind, names in (("misses", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
         if names:
@@ -224,7 +249,7 @@ def build_network(config: ModelConfig, state: Mapping[str, Tensor], where: Path)
                 f"{where}: {name!r} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)} as configured."
             )
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
 
 
 def _check_complete(folder: Path, parts: Sequence[str] = (CONFIG, WEIGHTS, GENES, CARD)) -> None:
@@ -243,7 +268,7 @@ def _check_complete(folder: Path, parts: Sequence[str] = (CONFIG, WEIGHTS, GENES
         raise CheckpointError(f"{folder} is no complete checkpoint: {', '.join(missing)} missing. Fetch it again.")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -264,7 +289,7 @@ def _read_hashes(path: Path) -> UInt64[np.ndarray, "cells"]:
     return hashes
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -1,6 +1,5 @@
 """Train a module in its run's folder, from where that stands to the last step of the config."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,18 +9,18 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from xtrimogene.config import PretrainConfig, to_dict, uses_bfloat16
+from xtrimogene.config import PretrainConfig, uses_bfloat16
 from xtrimogene.data.cell_store import CellStore, sample_cells
 from xtrimogene.data.sampler import Sampler
 from xtrimogene.errors import ConfigError
-from xtrimogene.long_work import whole_file
 from xtrimogene.training.data_module import CellDataModule
 from xtrimogene.training.least_squares import decode_some_cells
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.loss_log import LossLog
 from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.quiet_lightning import quiet_lightning
-from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint, remove_scratch
+from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint
+from xtrimogene.training.run_folder import check_unclaimed, claim
 from xtrimogene.training.scalar_log import ScalarLog
 from xtrimogene.training.spectral import begin_with_components
 from xtrimogene.training.step_progress import StepProgress
@@ -58,7 +57,7 @@ def fit(
         trainer = _build_trainer(config, validation, num_devices=num_devices, num_nodes=num_nodes, strategy=strategy)
         checkpoint = newest_checkpoint(output / "checkpoints")
         if trainer.is_global_zero:
-            _claim(config)
+            claim(config)
         if config.start == "spectral" and checkpoint is None:
             some = sample_cells(cells, SPECTRAL_CELLS, block_size=config.sampling.block_size, seed=config.seed)
             begin_with_components(module.network, some, config.masking, config.seed)
@@ -68,22 +67,6 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return metrics or ScalarLog(output / "log", "metrics").last()  # finished by an earlier sitting
-
-
-def check_unclaimed(config: PretrainConfig) -> None:
-    """Refuse the folder of another config, in which resuming would mix two runs, and that of a finished run.
-
-    Raises
-    ------
-    ConfigError
-        ``output`` is such a folder.
-    """
-    output = Path(config.output)
-    record = output / "config.json"
-    if record.is_file() and record.read_text() != _as_json(config):
-        raise ConfigError(f"{output} holds a run of another config; name another output, or remove the folder.")
-    if (output / "model").exists():
-        raise ConfigError(f"{output / 'model'} is finished already; name another output, or remove the folder.")
 
 
 def _build_trainer(
@@ -123,18 +106,3 @@ def _strategy(strategy: Strategy, world_size: int) -> str | ModelParallelStrateg
     if strategy == "fsdp":
         return ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False)
     return "ddp" if world_size > 1 else "auto"
-
-
-def _claim(config: PretrainConfig) -> None:
-    output = Path(config.output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        remove_scratch(output / "checkpoints")
-        with whole_file(output / "config.json") as scratch:
-            scratch.write_text(_as_json(config))
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written ({error.strerror}); name another output.") from None
-
-
-def _as_json(config: PretrainConfig) -> str:
-    return json.dumps(to_dict(config), indent=1) + "\n"

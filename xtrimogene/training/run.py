@@ -22,9 +22,10 @@ from xtrimogene.errors import ConfigError
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.presets import model_config
 from xtrimogene.training.depth_direction import find_depth_direction
-from xtrimogene.training.fit import Strategy, check_unclaimed, fit
+from xtrimogene.training.fit import Strategy, fit
 from xtrimogene.training.lightning_module import Pretraining
 from xtrimogene.training.micro_batch import MicroBatch
+from xtrimogene.training.run_folder import check_unclaimed
 from xtrimogene.training.sharding import whole_network
 from xtrimogene.training.validation import validation_batches
 

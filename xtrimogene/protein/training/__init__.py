@@ -1,0 +1,1 @@
+"""Pre-training of protein models: the only part that needs Lightning."""

@@ -1,0 +1,98 @@
+"""One pre-training run of a protein model, from a config to a model folder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+
+from xtrimogene.config import to_dict
+from xtrimogene.errors import ConfigError
+from xtrimogene.protein.checkpoint import ProteinModel, load_protein_model, save_protein_model
+from xtrimogene.protein.config import ProteinPretrainConfig
+from xtrimogene.protein.model import ProteinLM
+from xtrimogene.protein.sequence_store import SequenceStore
+from xtrimogene.protein.tokenizer import ProteinTokenizer
+from xtrimogene.protein.training.data_module import ProteinDataModule
+from xtrimogene.protein.training.lightning_module import ProteinPretraining
+from xtrimogene.training.loss_log import LossLog
+from xtrimogene.training.quiet_lightning import quiet_lightning
+from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoint
+from xtrimogene.training.run_folder import check_unclaimed, claim
+from xtrimogene.training.scalar_log import ScalarLog
+from xtrimogene.training.step_progress import StepProgress
+
+
+def pretrain(config: ProteinPretrainConfig) -> ProteinModel:
+    """Train on one device, resuming where an earlier run of the same config stopped, and write ``output/model``.
+
+    ``output/log/metrics.csv`` holds the losses and ``output/checkpoints`` the last two checkpoints of the run.
+
+    Raises
+    ------
+    ConfigError
+        ``output`` holds a run of another config or of other sequences, ``initialize_from`` another kind of model, or
+        the loss is no number any more.
+    FileFormatError, SequenceError, MissingExtraError
+        The files cannot be read.
+    CheckpointError
+        All of the run's checkpoints are damaged, or there is no model to begin with.
+    """
+    check_unclaimed(config)
+    tokenizer = ProteinTokenizer.named(config.tokenizer)
+    if config.model.vocabulary_size < tokenizer.size:
+        raise ConfigError(
+            f"model.vocabulary_size={config.model.vocabulary_size} is too small for the vocabulary {tokenizer.name!r}, "
+            f"which has {tokenizer.size} ids; raise it."
+        )
+    network = _begin(config)
+    store = SequenceStore.from_files(config.files, tokenizer, max_length=config.model.max_length, column=config.column)
+    module = ProteinPretraining(network.train(), config)
+    output, on_cuda = Path(config.output), torch.cuda.is_available()
+    in_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and on_cuda)
+    metrics = ScalarLog(output / "log", "metrics")
+    with quiet_lightning():
+        trainer = Trainer(
+            accelerator="gpu" if on_cuda else "cpu",
+            devices=1,
+            precision="bf16-mixed" if in_bfloat16 else "32-true",
+            max_steps=config.num_steps,
+            callbacks=[
+                LossLog(metrics, config.log_every),
+                RunCheckpoints(output / "checkpoints", config.checkpoint_every),
+                StepProgress(config.num_steps),
+            ],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        checkpoint = newest_checkpoint(output / "checkpoints")
+        claim(config)
+        data = ProteinDataModule(store, config)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    card = {
+        "sequences": int(store.starts.sum()),
+        "tokens": len(store.tokens),
+        "final_losses": metrics.last(),
+        "training": to_dict(config),
+    }
+    trained = ProteinModel(network.eval().requires_grad_(False), tokenizer, card, output.name)
+    save_protein_model(trained, output / "model")
+    return trained
+
+
+def _begin(config: ProteinPretrainConfig) -> ProteinLM:
+    """Draw a network, or take the weights of a trained one."""
+    if config.initialize_from is None:
+        return ProteinLM(config.model, seed=config.seed)
+    earlier = load_protein_model(config.initialize_from)
+    shape = replace(earlier.network.config, max_length=config.model.max_length)
+    if shape != config.model or earlier.tokenizer.name != config.tokenizer:
+        raise ConfigError(
+            f"initialize_from={config.initialize_from!r} is a model of another shape or vocabulary: {shape}, "
+            f"{earlier.tokenizer.name!r}; set model and tokenizer to these."
+        )
+    network = ProteinLM(config.model, seed=config.seed)
+    network.load_state_dict(earlier.network.state_dict())
+    return network
