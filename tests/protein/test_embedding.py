@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -11,6 +10,7 @@ import pytest
 
 from xtrimogene.errors import ConfigError, FileFormatError, SequenceError
 from xtrimogene.protein import embedding
+from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.embedding import embed_fasta
 from xtrimogene.protein.embedding_file import read_vectors
 from xtrimogene.protein.model import ProteinLM
@@ -21,20 +21,13 @@ OURS = ProteinTokenizer.xtrimopglm()
 LENGTHS = [5, 90, 12, 1, 64, 30, 7, 33]
 
 
-@dataclass
-class Model:
-    network: ProteinLM
-    tokenizer: ProteinTokenizer = OURS
-    name: str = "tiny"
-
-
 class StoppedError(Exception):
     pass
 
 
 @pytest.fixture
-def model(tiny: ProteinLM) -> Model:
-    return Model(tiny)
+def model(tiny: ProteinLM) -> ProteinModel:
+    return ProteinModel(tiny, OURS, name="tiny")
 
 
 def sequences() -> list[str]:
@@ -48,7 +41,7 @@ def fasta(tmp_path: Path) -> Path:
     return path
 
 
-def embed(fasta: Path, out: Path, model: Model, **settings: object) -> embedding.EmbeddedFile:
+def embed(fasta: Path, out: Path, model: ProteinModel, **settings: object) -> embedding.EmbeddedFile:
     return embed_fasta(fasta, out, model, device="cpu", **{"token_budget": 4, "part_seconds": 0.0} | settings)
 
 
@@ -66,7 +59,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, num_blocks: int) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_file_holds_the_vectors_in_the_order_of_the_fasta(fasta: Path, model: Model, zipped: bool) -> None:
+def test_a_file_holds_the_vectors_in_the_order_of_the_fasta(fasta: Path, model: ProteinModel, zipped: bool) -> None:
     if zipped:
         fasta = fasta.with_suffix(".fasta.gz")
         fasta.write_bytes(gzip.compress(fasta.with_suffix("").read_bytes()))
@@ -85,7 +78,7 @@ def test_a_file_holds_the_vectors_in_the_order_of_the_fasta(fasta: Path, model: 
     )
 
 
-def test_the_attributes_say_what_it_was_made_of(fasta: Path, model: Model, tmp_path: Path) -> None:
+def test_the_attributes_say_what_it_was_made_of(fasta: Path, model: ProteinModel, tmp_path: Path) -> None:
     import hashlib
 
     from safetensors.torch import save
@@ -110,7 +103,7 @@ def test_the_attributes_say_what_it_was_made_of(fasta: Path, model: Model, tmp_p
 
 @pytest.mark.parametrize("num_blocks", [0, 1, 3])
 def test_a_run_that_was_stopped_goes_on(
-    fasta: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_blocks: int
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_blocks: int
 ) -> None:
     whole, out = tmp_path / "whole.h5", tmp_path / "vectors.h5"
     embed(fasta, whole, model)
@@ -128,7 +121,7 @@ def test_a_run_that_was_stopped_goes_on(
 
 
 def test_a_stop_costs_no_more_than_its_seconds(
-    fasta: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
@@ -144,7 +137,7 @@ def test_a_stop_costs_no_more_than_its_seconds(
 
 @pytest.mark.parametrize("change", ["source", "model", "window"])
 def test_parts_of_another_run_are_refused(
-    fasta: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
@@ -152,13 +145,15 @@ def test_parts_of_another_run_are_refused(
             embed(fasta, tmp_path / "vectors.h5", model)
     if change == "source":
         fasta.write_text(fasta.read_text() + ">one_more\nMKT\n")
-    other = Model(ProteinLM(model.network.config, seed=2).eval()) if change == "model" else model
+    other = (
+        ProteinModel(ProteinLM(model.network.config, seed=2).eval(), OURS, name="tiny") if change == "model" else model
+    )
     with pytest.raises(ConfigError, match=f"holds parts of another run, with {change}.*remove it to begin anew"):
         embed(fasta, tmp_path / "vectors.h5", other, **({"window": 16} if change == "window" else {}))
 
 
 def test_a_part_that_was_lost_is_noticed(
-    fasta: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
@@ -170,7 +165,7 @@ def test_a_part_that_was_lost_is_noticed(
         embed(fasta, tmp_path / "vectors.h5", model)
 
 
-def test_a_record_that_cannot_be_read_is_named_before_anything_is_computed(model: Model, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_read_is_named_before_anything_is_computed(model: ProteinModel, tmp_path: Path) -> None:
     bad = tmp_path / "bad.fasta"
     for content, message in [
         (">a\nMKT\n>b x\nMK1T\n", r"bad.fasta, record 2 \('b'\): Letter '1' at position 3 is none of"),
@@ -186,14 +181,14 @@ def test_a_record_that_cannot_be_read_is_named_before_anything_is_computed(model
     assert [path.name for path in tmp_path.iterdir()] == ["bad.fasta"]
 
 
-def test_lower_case_is_read_as_capitals_where_that_is_wanted(model: Model, tmp_path: Path) -> None:
+def test_lower_case_is_read_as_capitals_where_that_is_wanted(model: ProteinModel, tmp_path: Path) -> None:
     (tmp_path / "a.fasta").write_text(">a\nmktay\n>b\nMKTAY\n")
     embed(tmp_path / "a.fasta", tmp_path / "vectors.h5", model, to_upper=True)
     small, capital = read_vectors(tmp_path / "vectors.h5").vectors
     np.testing.assert_allclose(small, capital, atol=1e-6)
 
 
-def test_outputs_that_cannot_be_are_refused(fasta: Path, model: Model, tmp_path: Path) -> None:
+def test_outputs_that_cannot_be_are_refused(fasta: Path, model: ProteinModel, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must end in .h5 or .hdf5"):
         embed(fasta, tmp_path / "vectors.csv", model)
     with pytest.raises(ConfigError, match="nowhere is no folder"):
@@ -207,7 +202,7 @@ def test_outputs_that_cannot_be_are_refused(fasta: Path, model: Model, tmp_path:
 
 
 def test_the_folder_of_parts_says_what_it_belongs_to(
-    fasta: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(monkeypatch, 1)
     with pytest.raises(StoppedError):

@@ -1,7 +1,5 @@
 """Scores beside loops written out one site, one sequence at a time."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from xtrimogene.errors import SequenceError
+from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.model import ProteinLM
 from xtrimogene.protein.objectives import predict_next
 from xtrimogene.protein.packed_sequences import PackedSequences
@@ -21,30 +20,23 @@ WILD = "MKTAYIAKQRQISFVKSHFSRQ"
 TOKENIZERS = {"xtrimopglm": ProteinTokenizer.xtrimopglm(), "esm": ProteinTokenizer.esm()}
 
 
-@dataclass
-class Model:
-    network: ProteinLM
-    tokenizer: ProteinTokenizer
-    name: str = "tiny"
-
-
 @pytest.fixture(params=list(TOKENIZERS))
-def model(tiny: ProteinLM, request: pytest.FixtureRequest) -> Model:
-    return Model(tiny, TOKENIZERS[request.param])
+def model(tiny: ProteinLM, request: pytest.FixtureRequest) -> ProteinModel:
+    return ProteinModel(tiny, TOKENIZERS[request.param])
 
 
-def log_p(model: Model, tokens: np.ndarray) -> Tensor:
+def log_p(model: ProteinModel, tokens: np.ndarray) -> Tensor:
     return model.network(PackedSequences.from_ids([tokens])).detach().log_softmax(-1)
 
 
-def log_likelihood(model: Model, sequence: str) -> float:
+def log_likelihood(model: ProteinModel, sequence: str) -> float:
     """Of the whole sequence and its end, causally."""
     example = predict_next(model.tokenizer.frame(model.tokenizer.encode(sequence)), model.tokenizer, starts=True)
     rows = model.network(PackedSequences.from_examples([example])).detach().log_softmax(-1)
     return float(rows[torch.arange(len(rows)), torch.from_numpy(example.labels)].sum())
 
 
-def by_marginals(model: Model, places: list[tuple[int, str]], masked: bool) -> float:
+def by_marginals(model: ProteinModel, places: list[tuple[int, str]], masked: bool) -> float:
     total = 0.0
     for place, mutant in places:
         tokens = model.tokenizer.frame(model.tokenizer.encode(WILD))
@@ -58,7 +50,7 @@ def by_marginals(model: Model, places: list[tuple[int, str]], masked: bool) -> f
 
 
 @pytest.mark.parametrize("method", ["masked_marginal", "wild_type_marginal"])
-def test_marginals_are_those_of_a_loop(model: Model, method: str) -> None:
+def test_marginals_are_those_of_a_loop(model: ProteinModel, method: str) -> None:
     scores = score_variants(
         model, WILD, ["K2G", "A4W:Q22L", "M1M", "Q22L"], method=method, device="cpu", token_budget=50
     )
@@ -68,7 +60,7 @@ def test_marginals_are_those_of_a_loop(model: Model, method: str) -> None:
     assert scores[2] == 0
 
 
-def test_clm_is_the_difference_of_whole_sequences(model: Model) -> None:
+def test_clm_is_the_difference_of_whole_sequences(model: ProteinModel) -> None:
     mutants = ["GKTAYIAKQRQISFVKSHFSRQ", "MKTAYIAKQRQISFVKSHFSRW", WILD, "MKTAYIAWQRQISFVKSAFSRQ"]
     scores = score_variants(model, WILD, mutants, method="clm", device="cpu", token_budget=50)
     expected = [log_likelihood(model, mutant) - log_likelihood(model, WILD) for mutant in mutants]
@@ -77,7 +69,7 @@ def test_clm_is_the_difference_of_whole_sequences(model: Model) -> None:
 
 
 @pytest.mark.parametrize("method", ["masked_marginal", "wild_type_marginal", "clm"])
-def test_a_variant_is_the_same_as_text_and_as_a_sequence(model: Model, method: str) -> None:
+def test_a_variant_is_the_same_as_text_and_as_a_sequence(model: ProteinModel, method: str) -> None:
     pairs = [("A24W:Q42L", "MKTWYIAKQRQISFVKSHFSRL"), ("M21G", "G" + WILD[1:])]
     as_text = score_variants(model, WILD, [text for text, _ in pairs], method=method, offset=20, device="cpu")
     whole = score_variants(model, WILD, [sequence for _, sequence in pairs], method=method, device="cpu")
@@ -85,7 +77,7 @@ def test_a_variant_is_the_same_as_text_and_as_a_sequence(model: Model, method: s
 
 
 @pytest.mark.parametrize("method", ["masked_marginal", "wild_type_marginal"])
-def test_a_marginal_of_a_long_protein_reads_the_window_around_its_site(model: Model, method: str) -> None:
+def test_a_marginal_of_a_long_protein_reads_the_window_around_its_site(model: ProteinModel, method: str) -> None:
     scores = score_variants(model, WILD, ["S13A", "M1A", "Q22A"], method=method, window=10, device="cpu")
     tokens = model.tokenizer.frame(model.tokenizer.encode(WILD))
     begin = int(model.tokenizer.begins_each)
@@ -100,7 +92,7 @@ def test_a_marginal_of_a_long_protein_reads_the_window_around_its_site(model: Mo
         assert score == pytest.approx(float(found[new] - found[old]), abs=1e-4)
 
 
-def test_clm_of_a_long_protein_takes_each_residue_from_the_first_window_that_asks_for_it(model: Model) -> None:
+def test_clm_of_a_long_protein_takes_each_residue_from_the_first_window_that_asks_for_it(model: ProteinModel) -> None:
     """23 tokens are asked for, 10 at a time: windows from 0, 5, 10 and 13."""
 
     def log_likelihood_in_windows(sequence: str) -> float:
@@ -124,7 +116,7 @@ def test_clm_of_a_long_protein_takes_each_residue_from_the_first_window_that_ask
 @settings(max_examples=15)
 @given(st.permutations(list(range(len(WILD)))), st.integers(1, 400), st.sampled_from(["masked_marginal", "clm"]))
 def test_a_score_is_the_same_whatever_the_batch(tiny: ProteinLM, order: list[int], budget: int, method: str) -> None:
-    model = Model(tiny, TOKENIZERS["xtrimopglm"])
+    model = ProteinModel(tiny, TOKENIZERS["xtrimopglm"])
     variants = [f"{WILD[place]}{place + 1}{STANDARD[place % 20]}" for place in order]
     scores = score_variants(model, WILD, variants, method=method, token_budget=budget, window=16, device="cpu")
     alone = [score_variants(model, WILD, [one], method=method, window=16, device="cpu")[0] for one in variants[:5]]
@@ -155,11 +147,11 @@ def test_a_variant_is_read_by_place_and_without_what_changes_nothing() -> None:
 )
 def test_a_variant_that_does_not_fit_is_named(tiny: ProteinLM, variant: str, message: str) -> None:
     with pytest.raises(SequenceError, match=message):
-        score_variants(Model(tiny, TOKENIZERS["esm"]), WILD, ["K2R", variant], device="cpu")
+        score_variants(ProteinModel(tiny, TOKENIZERS["esm"]), WILD, ["K2R", variant], device="cpu")
 
 
 def test_a_wild_type_that_is_no_protein_is_refused(tiny: ProteinLM) -> None:
-    model = Model(tiny, TOKENIZERS["esm"])
+    model = ProteinModel(tiny, TOKENIZERS["esm"])
     with pytest.raises(SequenceError, match="The wild type is empty"):
         score_variants(model, "", ["K2R"])
     with pytest.raises(SequenceError, match="Letter 'J' at position 2 is none of"):
@@ -168,4 +160,6 @@ def test_a_wild_type_that_is_no_protein_is_refused(tiny: ProteinLM) -> None:
 
 def test_no_variants_are_no_scores(tiny: ProteinLM) -> None:
     for method in ("masked_marginal", "wild_type_marginal", "clm"):
-        assert score_variants(Model(tiny, TOKENIZERS["esm"]), WILD, [], method=method, device="cpu").shape == (0,)
+        assert score_variants(ProteinModel(tiny, TOKENIZERS["esm"]), WILD, [], method=method, device="cpu").shape == (
+            0,
+        )

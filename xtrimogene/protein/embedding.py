@@ -15,18 +15,19 @@ from typing import get_args
 
 import numpy as np
 import torch
-from safetensors.torch import save as to_bytes
-from torch import nn
 
+from xtrimogene.checkpoint import weights_to_bytes
 from xtrimogene.config import require
 from xtrimogene.data.read_ahead import read_ahead
 from xtrimogene.long_work import progress_bar
 from xtrimogene.protein.batches import AHEAD
+from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.embedding_file import ProteinVectors
 from xtrimogene.protein.fasta import read_fasta
 from xtrimogene.protein.fasta_survey import survey_fasta
 from xtrimogene.protein.parts_folder import PartsFolder
-from xtrimogene.protein.reader import ProteinPool, ProteinReader, ReadableModel, ReaderPrecision
+from xtrimogene.protein.reader import ProteinPool, ProteinReader, ReaderPrecision
+from xtrimogene.protein.trained_by import reads_causally
 
 SUFFIXES = (".h5", ".hdf5")
 MOST_HELD = 2**25  # numbers of vectors in memory: 128 MiB
@@ -47,10 +48,10 @@ class EmbeddedFile:
 def embed_fasta(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    model: ReadableModel,
+    model: ProteinModel,
     *,
     pool: ProteinPool = "mean",
-    causal: bool = False,
+    causal: bool | None = None,
     window: int | None = None,
     overlap: int | None = None,
     to_upper: bool = False,
@@ -73,7 +74,7 @@ def embed_fasta(
     pool
         "mean" of the residues' vectors, or that of the "last" residue, which has read all others of a causal model.
     causal
-        Each residue sees those before it only; for a model that was trained by CLM alone.
+        Each residue sees those before it only. Default: in a model that was trained by CLM alone.
     window, overlap
         Tokens read at once, marks included (default and most: what the model was trained on), and how many of them
         neighbours share (default: half). A residue of a longer protein gets the plain mean of its vectors in all
@@ -110,7 +111,7 @@ def embed_fasta(
         token_budget=token_budget,
         window=window,
         overlap=overlap,
-        causal=causal,
+        causal=reads_causally(model) if causal is None else causal,
         precision=precision,
     )
     survey = survey_fasta(file, model.tokenizer, to_upper=to_upper)
@@ -118,10 +119,10 @@ def embed_fasta(
         "source": file.name,
         "source_sha256": survey.sha256,
         "model": model.name,
-        "model_sha256": weights_sha256(model.network),
+        "model_sha256": hashlib.sha256(weights_to_bytes(model.network, torch.float32)).hexdigest(),
         "tokenizer": model.tokenizer.name,
         "pool": pool,
-        "causal": int(causal),
+        "causal": int(reader.causal),
         "window": reader.window,
         "overlap": reader.overlap,
         "to_upper": int(to_upper),
@@ -150,12 +151,6 @@ def embed_fasta(
         dim=reader.dim,
         num_resumed=num_resumed,
     )
-
-
-def weights_sha256(network: nn.Module) -> str:
-    """Return the sha256 of the weights: that of their file, if it was saved in float32."""
-    state = network.state_dict().items()
-    return hashlib.sha256(to_bytes({name: tensor.cpu().float().contiguous() for name, tensor in state})).hexdigest()
 
 
 def _blocks(records: Iterator[Record], num_residues: int) -> Iterator[list[Record]]:

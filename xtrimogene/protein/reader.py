@@ -10,7 +10,7 @@ V vocabulary.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Literal, Protocol, assert_never, get_args, runtime_checkable
+from typing import Literal, assert_never, get_args
 
 import numpy as np
 import torch
@@ -28,18 +28,6 @@ from xtrimogene.protein.windows import times_read, window_starts
 
 ReaderPrecision = Literal["float32", "bfloat16"]
 ProteinPool = Literal["mean", "last"]
-
-
-@runtime_checkable
-class ReadableModel(Protocol):
-    """A network and the vocabulary it was trained with."""
-
-    @property
-    def network(self) -> ProteinLM: ...
-    @property
-    def tokenizer(self) -> ProteinTokenizer: ...
-    @property
-    def name(self) -> str: ...
 
 
 class ProteinReader:

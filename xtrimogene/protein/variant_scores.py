@@ -17,8 +17,10 @@ from jaxtyping import Float32, Int64
 
 from xtrimogene.config import require
 from xtrimogene.errors import SequenceError
+from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.example import IGNORED, Example
-from xtrimogene.protein.reader import ProteinReader, ReadableModel, ReaderPrecision
+from xtrimogene.protein.reader import ProteinReader, ReaderPrecision
+from xtrimogene.protein.trained_by import require_objective
 from xtrimogene.protein.variants import Substitution, Variant, read_variants
 from xtrimogene.protein.windows import window_around, window_starts
 
@@ -26,7 +28,7 @@ VariantMethod = Literal["masked_marginal", "wild_type_marginal", "clm"]
 
 
 def score_variants(
-    model: ReadableModel,
+    model: ProteinModel,
     wild_type: str,
     variants: Sequence[str],
     *,
@@ -60,9 +62,10 @@ def score_variants(
     SequenceError
         A wild type that is no protein, or the first variant that does not fit it.
     ConfigError
-        A setting that cannot work.
+        A setting that cannot work, or a method that the model was not trained for.
     """
     require(method in get_args(VariantMethod), f"method={method!r} is not one of {', '.join(get_args(VariantMethod))}.")
+    require_objective(model, "clm" if method == "clm" else "mlm", f"method={method!r}")
     if not wild_type:
         raise SequenceError("The wild type is empty; give its sequence.")
     ids = model.tokenizer.encode(wild_type)
