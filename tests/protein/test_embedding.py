@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -99,6 +100,18 @@ def test_the_attributes_say_what_it_was_made_of(fasta: Path, model: ProteinModel
             "to_upper": 0,
             "precision": "float32",
         }
+
+
+def test_a_model_of_clm_alone_is_read_causally_unless_it_is_asked_otherwise(
+    fasta: Path, model: ProteinModel, tmp_path: Path
+) -> None:
+    by_clm = replace(model, card={"training": {"stages": [{"num_steps": 3, "mlm": 0.0, "clm": 1.0}]}})
+    embed(fasta, tmp_path / "default.h5", by_clm)
+    embed(fasta, tmp_path / "causal.h5", model, causal=True)
+    embed(fasta, tmp_path / "both.h5", by_clm, causal=False)
+    default, causal, both = (read_vectors(tmp_path / f"{name}.h5").vectors for name in ("default", "causal", "both"))
+    np.testing.assert_array_equal(default, causal)
+    assert np.abs(default - both).max() > 1e-3
 
 
 @pytest.mark.parametrize("num_blocks", [0, 1, 3])

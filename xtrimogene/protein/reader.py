@@ -127,9 +127,9 @@ class ProteinReader:
             for index, rows in zip(indices, torch.split(hidden, list(packed.segments.lengths)), strict=True):
                 which, start = places[index]
                 out[which][start : start + len(rows)] += rows.numpy()
-        for tokens, rows in zip(framed, out, strict=True):
-            rows /= times_read(len(tokens), self.window, self._starts(tokens))[:, None]
-        return [rows[self.tokenizer.is_letter(tokens)] for tokens, rows in zip(framed, out, strict=True)]
+        for tokens, vectors in zip(framed, out, strict=True):
+            vectors /= times_read(len(tokens), self.window, self._starts(tokens))[:, None]
+        return [vectors[self.tokenizer.is_letter(tokens)] for tokens, vectors in zip(framed, out, strict=True)]
 
     def logits_at(self, examples: Iterable[Example], rows: Sequence[Sequence[int]]) -> list[Float32[np.ndarray, "_ V"]]:
         """Return the logits at these rows of each example."""

@@ -5,6 +5,7 @@ from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.config import Objective
 
 OBJECTIVES: tuple[Objective, ...] = ("mlm", "clm", "span", "suffix")
+CLM_ALONE: frozenset[Objective] = frozenset({"clm"})
 
 
 def trained_by(model: ProteinModel) -> frozenset[Objective] | None:
@@ -15,7 +16,7 @@ def trained_by(model: ProteinModel) -> frozenset[Objective] | None:
 
 def reads_causally(model: ProteinModel) -> bool:
     """Return whether it never saw what follows a residue."""
-    return trained_by(model) == {"clm"}
+    return trained_by(model) == CLM_ALONE
 
 
 def require_objective(model: ProteinModel, objective: Objective, what: str) -> None:
