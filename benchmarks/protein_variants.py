@@ -4,8 +4,8 @@ python benchmarks/protein_variants.py MODEL --out benchmarks/results/protein_var
 
 The variants are those of TEM-1 beta-lactamase (Firnberg 2014; 5,397, without 199 that change no residue). A model is
 scored by each method that it was trained for, and beside it a network of the same shape with random weights, the
-BLOSUM62 matrix (NCBI, public domain), and the change of hydropathy (Kyte and Doolittle 1982) and volume (Zamyatnin 1972), each
-divided by its mean over pairs. Spearman with 95 % of a bootstrap over variants; differences are paired.
+BLOSUM62 matrix (NCBI, public domain), and the change of hydropathy (Kyte and Doolittle 1982) and volume (Zamyatnin
+1972), each divided by its mean over pairs. Spearman with 95 % of a bootstrap over variants; differences are paired.
 """
 
 import argparse
