@@ -148,6 +148,19 @@ def test_a_stop_costs_no_more_than_its_seconds(
     assert len(list((tmp_path / "vectors.h5.parts").glob("*.h5"))) == 3
 
 
+def test_a_file_may_be_renamed_between_two_runs(
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(StoppedError):
+            embed(fasta, tmp_path / "vectors.h5", model)
+    renamed = fasta.rename(tmp_path / "renamed.fasta")
+    assert embed(renamed, tmp_path / "vectors.h5", replace(model, name="other")).num_resumed > 0
+    with h5py.File(tmp_path / "vectors.h5") as file:
+        assert (file.attrs["source"], file.attrs["model"]) == ("renamed.fasta", "other")
+
+
 @pytest.mark.parametrize("change", ["source", "model", "window"])
 def test_parts_of_another_run_are_refused(
     fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
@@ -221,4 +234,4 @@ def test_the_folder_of_parts_says_what_it_belongs_to(
     with pytest.raises(StoppedError):
         embed(fasta, tmp_path / "vectors.h5", model)
     run = json.loads((tmp_path / "vectors.h5.parts" / "run.json").read_text())
-    assert run["source"] == "proteins.fasta"
+    assert (run["pool"], run["window"]) == ("mean", 64)

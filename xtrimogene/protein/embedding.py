@@ -7,7 +7,7 @@ run that was stopped goes on.
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
 from xtrimogene.checkpoint import weights_to_bytes
 from xtrimogene.config import require
@@ -31,7 +32,7 @@ from xtrimogene.protein.trained_by import reads_causally
 
 SUFFIXES = (".h5", ".hdf5")
 MOST_HELD = 2**25  # numbers of vectors in memory: 128 MiB
-Record = tuple[str, str]
+Record = tuple[str, Int64[np.ndarray, "_"]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,9 +117,7 @@ def embed_fasta(
     )
     survey = survey_fasta(file, model.tokenizer, to_upper=to_upper)
     run: dict[str, str | int] = {
-        "source": file.name,
         "source_sha256": survey.sha256,
-        "model": model.name,
         "model_sha256": hashlib.sha256(weights_to_bytes(model.network, torch.float32)).hexdigest(),
         "tokenizer": model.tokenizer.name,
         "pool": pool,
@@ -130,20 +129,14 @@ def embed_fasta(
     }
     folder = PartsFolder.open(target.with_name(f"{target.name}.parts"), run)
     num_resumed = folder.num_done()
+    records = ((name, model.tokenizer.encode(text, to_upper=to_upper)) for name, text in read_fasta(file))
+    blocks = _blocks(islice(records, num_resumed, None), AHEAD * reader.token_budget)
     with progress_bar("proteins", survey.num_proteins) as advance:
         advance(num_resumed)
-        records = islice(read_fasta(file), num_resumed, None)
-        blocks = _blocks(records, AHEAD * reader.token_budget)
-        held, began = list[ProteinVectors](), time.monotonic()
-        for block in read_ahead(blocks) if reader.device.type == "cuda" else blocks:
-            held.append(_embed(reader, block, pool, to_upper))
-            advance(len(block))
-            full = sum(one.vectors.size for one in held) >= MOST_HELD
-            if full or time.monotonic() - began >= part_seconds:
-                folder.add(held)
-                held, began = [], time.monotonic()
-        folder.add(held)
-    folder.join(target)
+        ready = read_ahead(blocks) if reader.device.type == "cuda" else blocks
+        for part in _parts(reader, ready, pool, part_seconds, advance):
+            folder.add(part)
+    folder.join(target, {"source": file.name, "model": model.name})
     return EmbeddedFile(
         path=target,
         num_proteins=survey.num_proteins,
@@ -167,7 +160,23 @@ def _blocks(records: Iterator[Record], num_residues: int) -> Iterator[list[Recor
         yield block
 
 
-def _embed(reader: ProteinReader, block: list[Record], pool: ProteinPool, to_upper: bool) -> ProteinVectors:
-    sequences = [reader.tokenizer.encode(sequence, to_upper=to_upper) for _, sequence in block]
-    lengths = np.asarray([len(ids) for ids in sequences])
-    return ProteinVectors([name for name, _ in block], lengths, reader.pooled(sequences, pool))
+def _parts(
+    reader: ProteinReader,
+    blocks: Iterator[list[Record]],
+    pool: ProteinPool,
+    part_seconds: float,
+    advance: Callable[[int], None],
+) -> Iterator[list[ProteinVectors]]:
+    """Embed, and yield what was done in so many seconds."""
+    done, began = list[ProteinVectors](), time.monotonic()
+    for block in blocks:
+        names, sequences = [name for name, _ in block], [ids for _, ids in block]
+        lengths = np.asarray([len(ids) for ids in sequences])
+        done.append(ProteinVectors(names, lengths, reader.pooled(sequences, pool)))
+        advance(len(block))
+        full = sum(one.vectors.size for one in done) >= MOST_HELD
+        if full or time.monotonic() - began >= part_seconds:
+            yield done
+            done, began = [], time.monotonic()
+    if done:
+        yield done

@@ -68,15 +68,14 @@ class PartsFolder:
         return _range(parts[-1])[1] if parts else 0
 
     def add(self, proteins: Sequence[ProteinVectors]) -> None:
-        """Write a part that follows those that are there; nothing if there is nothing to write."""
-        if proteins:
-            start = self.num_done()
-            stop = start + sum(len(one.names) for one in proteins)
-            write_vectors(self.path / f"{start}-{stop}.h5", proteins)
+        """Write a part that follows those that are there."""
+        start = self.num_done()
+        stop = start + sum(len(one.names) for one in proteins)
+        write_vectors(self.path / f"{start}-{stop}.h5", proteins)
 
-    def join(self, out: Path) -> None:
-        """Write the output, and remove the folder."""
-        join_vectors(out, self.parts(), self.run)
+    def join(self, out: Path, names: Mapping[str, str]) -> None:
+        """Write the output, with what it was made of and how and what that was called, and remove the folder."""
+        join_vectors(out, self.parts(), {**self.run, **names})
         shutil.rmtree(self.path)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, Int64
 from torch.nn import functional as F
 
 from xtrimogene.config import require
-from xtrimogene.inference import choose_device, default_token_budget
+from xtrimogene.inference import Progress, choose_device, default_token_budget
 from xtrimogene.protein.batches import cut_batches
 from xtrimogene.protein.example import IGNORED, Example, no_labels, source_positions
 from xtrimogene.protein.model import ProteinLM
@@ -131,7 +131,9 @@ class ProteinReader:
             vectors /= times_read(len(tokens), self.window, self._starts(tokens))[:, None]
         return [vectors[self.tokenizer.is_letter(tokens)] for tokens, vectors in zip(framed, out, strict=True)]
 
-    def logits_at(self, examples: Iterable[Example], rows: Sequence[Sequence[int]]) -> list[Float32[np.ndarray, "_ V"]]:
+    def logits_at(
+        self, examples: Iterable[Example], rows: Sequence[Sequence[int]], progress: Progress | None = None
+    ) -> list[Float32[np.ndarray, "_ V"]]:
         """Return the logits at these rows of each example."""
         out = [np.empty((0, self.network.config.vocabulary_size), np.float32)] * len(rows)
         for indices, _, packed in self._batches(examples):
@@ -142,9 +144,13 @@ class ProteinReader:
                 logits = self.network.head(hidden).float().cpu()
             for i, own in zip(indices, torch.split(logits, [len(one) for one in asked]), strict=True):
                 out[i] = own.numpy()
+            if progress is not None:
+                progress(len(indices))
         return out
 
-    def log_likelihoods(self, examples: Iterable[Example], num_examples: int) -> Float32[np.ndarray, "S"]:
+    def log_likelihoods(
+        self, examples: Iterable[Example], num_examples: int, progress: Progress | None = None
+    ) -> Float32[np.ndarray, " S"]:
         """Return the log-likelihood of each example's labels, summed."""
         out = np.zeros(num_examples, np.float32)
         for indices, batch, packed in self._batches(examples):
@@ -154,6 +160,8 @@ class ProteinReader:
                 losses = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")  # (N,)
                 sums = losses.new_zeros(len(indices)).index_add_(0, packed.segments.segment_of_row(), losses)
             out[indices] = -sums.cpu().numpy()
+            if progress is not None:
+                progress(len(indices))
         return out
 
     def frame(self, ids: Int64[np.ndarray, " r"]) -> Int64[np.ndarray, " n"]:

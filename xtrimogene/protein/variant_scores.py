@@ -17,6 +17,7 @@ from jaxtyping import Float32, Int64
 
 from xtrimogene.config import require
 from xtrimogene.errors import SequenceError
+from xtrimogene.long_work import progress_bar
 from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.example import IGNORED, Example
 from xtrimogene.protein.reader import ProteinReader, ReaderPrecision
@@ -94,8 +95,10 @@ def _by_marginals(
     if masked:
         groups = [(windows[site], [site]) for site in sites]
     else:
-        starts = {window.start: window for window in windows.values()}
-        groups = [(window, [site for site in sites if windows[site] == window]) for window in starts.values()]
+        of_start: dict[int, list[int]] = {}
+        for site in sites:
+            of_start.setdefault(windows[site].start, []).append(site)
+        groups = [(windows[own[0]], own) for own in of_start.values()]
 
     def examples() -> Iterator[Example]:
         for window, own in groups:
@@ -105,7 +108,8 @@ def _by_marginals(
             yield reader.example(shown)
 
     rows = [[first + site - window.start for site in own] for window, own in groups]
-    logits = reader.logits_at(examples(), rows)
+    with progress_bar("sites" if masked else "windows", len(rows)) as advance:
+        logits = reader.logits_at(examples(), rows, advance)
     pairs = ((own, found) for (_, own), found in zip(groups, logits, strict=True))
     of_site = {site: row for own, found in pairs for site, row in zip(own, found, strict=True)}
 
@@ -132,7 +136,9 @@ def _by_likelihood(
         yield from (_ask_for_next(reader, ids, *part) for part in parts)
         yield from (_ask_for_next(reader, _mutate(reader, ids, variant), *parts[part]) for variant, part in changed)
 
-    found = reader.log_likelihoods(examples(), len(parts) + len(changed))
+    num_examples = len(parts) + len(changed)
+    with progress_bar("sequences", num_examples) as advance:
+        found = reader.log_likelihoods(examples(), num_examples, advance)
     gains = dict.fromkeys(variants, 0.0)
     for (variant, part), log_likelihood in zip(changed, found[len(parts) :], strict=True):
         gains[variant] += float(log_likelihood) - float(found[part])
