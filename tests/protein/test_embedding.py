@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from xtrimogene.errors import ConfigError, FileFormatError, SequenceError
+from xtrimogene.errors import ConfigError, FileFormatError, MissingExtraError, SequenceError
 from xtrimogene.protein import embedding
 from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.embedding import embed_fasta
@@ -215,7 +216,7 @@ def test_lower_case_is_read_as_capitals_where_that_is_wanted(model: ProteinModel
 
 
 def test_outputs_that_cannot_be_are_refused(fasta: Path, model: ProteinModel, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"must end in .h5 or .hdf5"):
+    with pytest.raises(ConfigError, match=r"must end in .h5, .hdf5, .parquet"):
         embed(fasta, tmp_path / "vectors.csv", model)
     with pytest.raises(ConfigError, match="nowhere is no folder"):
         embed(fasta, tmp_path / "nowhere" / "vectors.h5", model)
@@ -225,6 +226,29 @@ def test_outputs_that_cannot_be_are_refused(fasta: Path, model: ProteinModel, tm
     assert (tmp_path / "vectors.h5").read_text() == "mine"
     embed(fasta, tmp_path / "vectors.h5", model, overwrite=True)
     assert len(read_vectors(tmp_path / "vectors.h5").names) == 8
+
+
+def test_a_parquet_holds_the_same(fasta: Path, model: ProteinModel, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    embed(fasta, tmp_path / "vectors.h5", model)
+    embed(fasta, tmp_path / "vectors.parquet", model)
+    table, found = parquet.read_table(tmp_path / "vectors.parquet"), read_vectors(tmp_path / "vectors.h5")
+    assert table.column_names == ["name", "length", "vector"]
+    assert table["name"].to_pylist() == found.names
+    assert table["length"].to_pylist() == found.lengths.tolist()
+    np.testing.assert_array_equal(np.asarray(table["vector"].to_pylist(), np.float32), found.vectors)
+    with h5py.File(tmp_path / "vectors.h5") as file:
+        attributes = {name.encode(): str(value).encode() for name, value in file.attrs.items()}
+    assert attributes.items() <= table.schema.metadata.items()
+
+
+def test_a_parquet_without_its_writer_says_how_to_get_it_before_it_begins(
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'xtrimogene\[parquet\]', or write .h5"):
+        embed(fasta, tmp_path / "vectors.parquet", model)
+    assert not (tmp_path / "vectors.parquet.parts").exists()
 
 
 def test_the_folder_of_parts_says_what_it_belongs_to(

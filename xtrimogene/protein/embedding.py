@@ -29,8 +29,9 @@ from xtrimogene.protein.fasta_survey import survey_fasta
 from xtrimogene.protein.parts_folder import PartsFolder
 from xtrimogene.protein.reader import ProteinPool, ProteinReader, ReaderPrecision
 from xtrimogene.protein.trained_by import reads_causally
+from xtrimogene.protein.vector_parquet import require_pyarrow
 
-SUFFIXES = (".h5", ".hdf5")
+SUFFIXES = (".h5", ".hdf5", ".parquet")
 MOST_HELD = 2**25  # numbers of vectors in memory: 128 MiB
 Record = tuple[str, Int64[np.ndarray, "_"]]
 
@@ -64,9 +65,9 @@ def embed_fasta(
 ) -> EmbeddedFile:
     """Write one vector per protein, in the order of the FASTA.
 
-    The output is HDF5 with ``names``, ``lengths`` and ``vectors`` (float32, proteins x width); its attributes name the
-    source, the model's weights and the settings. The same command goes on with a run that was stopped: its parts lie
-    in OUT.parts until the end.
+    The output is HDF5 with ``names``, ``lengths`` and ``vectors`` (float32, proteins x width), or a parquet with
+    ``name``, ``length`` and ``vector``, by its suffix; its attributes name the source, the model's weights and the
+    settings. The same command goes on with a run that was stopped: its parts lie in OUT.parts until the end.
 
     Parameters
     ----------
@@ -99,9 +100,13 @@ def embed_fasta(
         A letter that is none, or a name that occurs twice; found before anything is computed.
     ConfigError
         A setting that cannot work, an output that exists or cannot be written, or parts of another run beside it.
+    MissingExtraError
+        A .parquet without the extra ``parquet``.
     """
     file, target = Path(source), Path(out)
-    require(target.suffix in SUFFIXES, f"{target} must end in {' or '.join(SUFFIXES)}: HDF5 is written.")
+    require(target.suffix in SUFFIXES, f"{target} must end in {', '.join(SUFFIXES)}: HDF5 or parquet is written.")
+    if target.suffix == ".parquet":
+        require_pyarrow(target)
     require(overwrite or not target.exists(), f"{target} exists already; name another file, or set overwrite=True.")
     require(target.parent.is_dir(), f"{target.parent} is no folder; make it first, or name another output.")
     require(pool in get_args(ProteinPool), f"pool={pool!r} is not one of {', '.join(get_args(ProteinPool))}.")

@@ -40,7 +40,7 @@ def read_vectors(path: Path) -> ProteinVectors:
         return ProteinVectors(list(file["names"].asstr()[:]), file["lengths"][:], file["vectors"][:])
 
 
-def join_vectors(path: Path, parts: Sequence[Path], attributes: Mapping[str, str | int]) -> None:
+def join_as_hdf5(path: Path, parts: Sequence[Path], attributes: Mapping[str, str | int]) -> None:
     """Write the proteins of all parts, one part in memory at a time."""
     with whole_file(path) as whole, h5py.File(whole, "w") as file:
         file.attrs.update(attributes)

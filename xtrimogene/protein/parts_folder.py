@@ -12,7 +12,8 @@ from pathlib import Path
 
 from xtrimogene.errors import ConfigError
 from xtrimogene.long_work import whole_file
-from xtrimogene.protein.embedding_file import ProteinVectors, join_vectors, write_vectors
+from xtrimogene.protein.embedding_file import ProteinVectors, join_as_hdf5, write_vectors
+from xtrimogene.protein.vector_parquet import join_as_parquet
 
 RUN = "run.json"
 
@@ -75,7 +76,8 @@ class PartsFolder:
 
     def join(self, out: Path, names: Mapping[str, str]) -> None:
         """Write the output, with what it was made of and how and what that was called, and remove the folder."""
-        join_vectors(out, self.parts(), {**self.run, **names})
+        write = join_as_parquet if out.suffix == ".parquet" else join_as_hdf5
+        write(out, self.parts(), {**self.run, **names})
         shutil.rmtree(self.path)
 
 
