@@ -70,6 +70,7 @@ def fit_envelope(
     low, high = between or (float(columns[0].min()), float(columns[0].max()))
     require(0 < low < high, f"between=({low:g}, {high:g}) must rise and be positive.")
     spent, size, reached = columns
+    require(bool(np.any((spent >= low) & (spent <= high))), f"no point lies between {low:g} and {high:g} FLOPs.")
     curves = _bin_curves(spent, size, reached, run, np.geomspace(low, high, num_bins + 1))
     used = np.isfinite(curves.loss).any(0)
     require(int(used.sum()) >= LEAST_BINS, f"{used.sum()} bins hold points; at least {LEAST_BINS} are needed.")

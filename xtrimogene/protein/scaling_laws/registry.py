@@ -45,13 +45,13 @@ def read_law(name: str | os.PathLike[str]) -> Law:
         There is no such law or file, or the file does not hold a law.
     """
     if isinstance(name, str) and name in _NAMES:
-        return _parse((files(__package__) / "laws" / file_name(name)).read_text(encoding="utf-8"), name)
+        return _parse((files(__package__) / "laws" / file_name(name)).read_bytes(), name)
     path = Path(name)
     require(
         path.suffix == ".json" and path.exists(),
         f"there is no law {str(name)!r}; name one of {', '.join(_NAMES)}, or a .json file of a fitted one.",
     )
-    return _parse(path.read_text(encoding="utf-8"), str(path))
+    return _parse(path.read_bytes(), str(path))
 
 
 def write_law(law: Law, path: str | os.PathLike[str]) -> None:
@@ -61,12 +61,12 @@ def write_law(law: Law, path: str | os.PathLike[str]) -> None:
         scratch.write_text(json.dumps({"kind": kind, **to_dict(law)}, indent=1) + "\n", encoding="utf-8")
 
 
-def _parse(text: str, where: str) -> Law:
+def _parse(text: bytes, where: str) -> Law:
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where} is not JSON: {error}.") from None
-    kind = _KINDS.get(values.pop("kind", "")) if isinstance(values, dict) else None
+    kind = _KINDS.get(str(values.pop("kind", ""))) if isinstance(values, dict) else None
     if kind is None:
         raise ConfigError(f"{where} holds no law: its `kind` must be one of {', '.join(_KINDS)}.")
     return from_dict(kind, values, where)

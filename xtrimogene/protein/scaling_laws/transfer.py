@@ -67,7 +67,7 @@ class TransferLaw:
         def gain(share: float) -> float:
             return self.transferred_tokens((1 - share) * tokens, num_parameters) / tokens - share
 
-        share = brentq(gain, 0.0, 1.0) if gain(0.0) > 0 > gain(1.0) else float(gain(0.0) > 0)
+        share = brentq(gain, 0.0, 1.0, xtol=1e-15) if gain(0.0) > 0 > gain(1.0) else float(gain(0.0) > 0)
         return Split(
             flops=flops,
             num_parameters=num_parameters,
