@@ -52,7 +52,7 @@ def main() -> None:
                 continue
             began = time.perf_counter()
             model = pretrain(config)
-            loss = held_out_loss(model, held_out, replace(config.stages[0], num_steps=1))
+            loss = held_out_loss(model.network, model.tokenizer, held_out, replace(config.stages[0], num_steps=1))
             report["runs"][name] = {**facts, "loss": loss, "seconds": round(time.perf_counter() - began, 1)}
             print(name, report["runs"][name], flush=True)
             report["summary"] = summarize(report["runs"])

@@ -1,7 +1,7 @@
 """Protein language models: protein plan."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -98,7 +98,7 @@ def fit(
         loss=loss,
         where=columns_and_texts(where, "objective=CLM"),
     )
-    known = {"name": out.stem, "objective": objective, "data": data, "source": f"fitted to {runs.name}"}
+    known: dict[str, Any] = {"name": out.stem, "objective": objective, "data": data, "source": f"fitted to {runs.name}"}
     if method == "parametric":
         from xtrimogene.protein.scaling_laws.parametric_fit import fit_parametric
 

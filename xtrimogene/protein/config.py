@@ -137,6 +137,8 @@ class ProteinPretrainConfig:
     spans: SpanMaskingConfig = field(default_factory=SpanMaskingConfig)
     activation_checkpointing: ActivationCheckpointing = "none"
     precision: Precision = "auto"  # auto: bfloat16 on CUDA, float32 elsewhere
+    validation_files: tuple[str, ...] = ()  # not trained on
+    validate_every: int = 500
     checkpoint_every: int = 500
     log_every: int = 50
     seed: int = 0
@@ -144,7 +146,7 @@ class ProteinPretrainConfig:
     def __post_init__(self) -> None:
         require(len(self.files) > 0, "files is empty; name at least one FASTA or parquet to train on.")
         require(len(self.stages) > 0, "stages is empty; give one, such as ObjectiveStage(num_steps=1_000, mlm=1.0).")
-        for name in ("checkpoint_every", "log_every"):
+        for name in ("validate_every", "checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
         for name in ("tokens_per_step", "tokens_per_pass"):
             most = getattr(self, name)

@@ -4,20 +4,22 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.config import ObjectiveStage, SpanMaskingConfig, TokenMaskingConfig
 from xtrimogene.protein.example import IGNORED
+from xtrimogene.protein.model import ProteinLM
 from xtrimogene.protein.objectives import draw_example, num_targets
 from xtrimogene.protein.packed_sequences import PackedSequences, pack_labels
 from xtrimogene.protein.piece_sampler import split_by_tokens
 from xtrimogene.protein.sequence_store import SequenceStore
+from xtrimogene.protein.tokenizer import ProteinTokenizer
 
 DRAW = 7  # beside the seed: apart from the generators of training
 
 
 @torch.inference_mode()
 def held_out_loss(
-    model: ProteinModel,
+    network: ProteinLM,
+    tokenizer: ProteinTokenizer,
     sequences: SequenceStore,
     stage: ObjectiveStage,
     *,
@@ -39,13 +41,13 @@ def held_out_loss(
     """
     masking, spans = masking or TokenMaskingConfig(), spans or SpanMaskingConfig()
     random = np.random.default_rng([seed, DRAW])
-    device = next(model.network.parameters()).device
+    device = next(network.parameters()).device
     total, count = 0.0, 0
     for part in split_by_tokens(sequences.lengths, token_budget):
         examples = [
             draw_example(
                 sequences.piece(piece),
-                model.tokenizer,
+                tokenizer,
                 stage,
                 masking,
                 spans,
@@ -54,7 +56,7 @@ def held_out_loss(
             )
             for piece in range(part.start, part.stop)
         ]
-        logits = model.network(PackedSequences.from_examples(examples).to(device)).float()
+        logits = network(PackedSequences.from_examples(examples).to(device)).float()
         labels = pack_labels(examples).to(device)
         total += float(F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
         count += sum(map(num_targets, examples))

@@ -1,11 +1,12 @@
 """Train a module in its run's folder, from where that stands to the last step of the config."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 
@@ -82,7 +83,8 @@ def _build_trainer(
     logs = {name: ScalarLog(output / "log", name, tensorboard=config.tensorboard) for name in ("metrics", "validation")}
     callbacks: list[Callback] = [LossLog(logs["metrics"], config.log_every)]
     if validation:
-        callbacks.append(Validation(validation, logs["validation"], config.validate_every))
+        measure = partial(_validation_losses, batches=validation)
+        callbacks.append(Validation(measure, logs["validation"], config.validate_every))
     callbacks.append(RunCheckpoints(output / "checkpoints", config.checkpoint_every))
     callbacks.append(StepProgress(config.num_steps))
     return Trainer(
@@ -106,3 +108,8 @@ def _strategy(strategy: Strategy, world_size: int) -> str | ModelParallelStrateg
     if strategy == "fsdp":
         return ModelParallelStrategy(world_size, 1, save_distributed_checkpoint=False)
     return "ddp" if world_size > 1 else "auto"
+
+
+def _validation_losses(module: LightningModule, batches: Sequence[MicroBatch]) -> Mapping[str, float]:
+    assert isinstance(module, Pretraining)
+    return module.validation_losses(batches)

@@ -1,22 +1,22 @@
 """Validates a run before the first step, after every so many, and after the last."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch.distributed.fsdp import FSDPModule
 
-from xtrimogene.training.lightning_module import Pretraining
-from xtrimogene.training.micro_batch import MicroBatch
 from xtrimogene.training.scalar_log import ScalarLog
 
 
 class Validation(Callback):
-    """Writes the validation losses of these cells."""
+    """Writes what ``measure`` finds of the module."""
 
-    def __init__(self, batches: Sequence[MicroBatch], scalars: ScalarLog, every: int) -> None:
-        self.batches, self.scalars, self.every = batches, scalars, every
+    def __init__(
+        self, measure: Callable[[LightningModule], Mapping[str, float]], scalars: ScalarLog, every: int
+    ) -> None:
+        self.measure, self.scalars, self.every = measure, scalars, every
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -35,8 +35,7 @@ class Validation(Callback):
         self.scalars.close()
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Pretraining)
         if trainer.is_global_zero or isinstance(pl_module, FSDPModule):  # which gathers its weights from all processes
-            losses = pl_module.validation_losses(self.batches)
+            losses = self.measure(pl_module)
             if trainer.is_global_zero:
                 self.scalars.append(trainer.global_step, losses)

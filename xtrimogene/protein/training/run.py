@@ -1,15 +1,20 @@
 """One pre-training run of a protein model, from a config to a model folder."""
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 
-from xtrimogene.config import to_dict
+from xtrimogene.config import from_dict, read_toml, to_dict
 from xtrimogene.errors import ConfigError
 from xtrimogene.protein.checkpoint import ProteinModel, load_protein_model, save_protein_model
-from xtrimogene.protein.config import ProteinPretrainConfig
+from xtrimogene.protein.config import Objective, ObjectiveStage, ProteinPretrainConfig
+from xtrimogene.protein.held_out import held_out_loss
 from xtrimogene.protein.model import ProteinLM
 from xtrimogene.protein.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
@@ -21,12 +26,35 @@ from xtrimogene.training.run_checkpoints import RunCheckpoints, newest_checkpoin
 from xtrimogene.training.run_folder import check_unclaimed, claim
 from xtrimogene.training.scalar_log import ScalarLog
 from xtrimogene.training.step_progress import StepProgress
+from xtrimogene.training.validation_log import Validation
+
+
+def read_config(path: str | os.PathLike[str]) -> ProteinPretrainConfig:
+    """Read a run's TOML; file names in it are relative to the TOML's folder.
+
+    Raises
+    ------
+    ConfigError
+        No such file, no TOML, an unknown setting or a wrong value.
+    """
+    file = Path(path)
+    config = from_dict(ProteinPretrainConfig, read_toml(file, ("files", "output", "stages")), file.name)
+    folder = file.parent.resolve()  # the same run, from wherever it is called
+    start = config.initialize_from
+    return replace(
+        config,
+        files=tuple(str(folder / entry) for entry in config.files),
+        validation_files=tuple(str(folder / entry) for entry in config.validation_files),
+        output=str(folder / config.output),
+        initialize_from=None if start is None else str(folder / start),
+    )
 
 
 def pretrain(config: ProteinPretrainConfig) -> ProteinModel:
     """Train on one device, resuming where an earlier run of the same config stopped, and write ``output/model``.
 
-    ``output/log/metrics.csv`` holds the losses and ``output/checkpoints`` the last two checkpoints of the run.
+    ``output/log/metrics.csv`` holds the losses, ``validation.csv`` beside it those of the validation files, and
+    ``output/checkpoints`` the last two checkpoints of the run.
 
     Raises
     ------
@@ -50,7 +78,10 @@ def pretrain(config: ProteinPretrainConfig) -> ProteinModel:
     module = ProteinPretraining(network.train(), config)
     output, on_cuda = Path(config.output), torch.cuda.is_available()
     in_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and on_cuda)
-    metrics = ScalarLog(output / "log", "metrics")
+    metrics, validation = (ScalarLog(output / "log", name) for name in ("metrics", "validation"))
+    callbacks: list[Callback] = [LossLog(metrics, config.log_every)]
+    if config.validation_files:
+        callbacks.append(Validation(_validation(config, tokenizer), validation, config.validate_every))
     with quiet_lightning():
         trainer = Trainer(
             accelerator="gpu" if on_cuda else "cpu",
@@ -58,7 +89,7 @@ def pretrain(config: ProteinPretrainConfig) -> ProteinModel:
             precision="bf16-mixed" if in_bfloat16 else "32-true",
             max_steps=config.num_steps,
             callbacks=[
-                LossLog(metrics, config.log_every),
+                *callbacks,
                 RunCheckpoints(output / "checkpoints", config.checkpoint_every),
                 StepProgress(config.num_steps),
             ],
@@ -75,11 +106,38 @@ def pretrain(config: ProteinPretrainConfig) -> ProteinModel:
         "sequences": int(store.starts.sum()),
         "tokens": len(store.tokens),
         "final_losses": metrics.last(),
+        "validation_losses": validation.last(),
         "training": to_dict(config),
     }
     trained = ProteinModel(network.eval().requires_grad_(False), tokenizer, card, output.name)
     save_protein_model(trained, output / "model")
     return trained
+
+
+def _validation(
+    config: ProteinPretrainConfig, tokenizer: ProteinTokenizer
+) -> Callable[[LightningModule], dict[str, float]]:
+    """Return what measures the loss of every objective that the run has, on the validation files."""
+    sequences = SequenceStore.from_files(
+        config.validation_files, tokenizer, max_length=config.model.max_length, column=config.column
+    )
+    trained = [name for name in get_args(Objective) if any(stage.shares[name] for stage in config.stages)]
+
+    def measure(module: LightningModule) -> dict[str, float]:
+        assert isinstance(module, ProteinPretraining)
+        return {
+            f"{name}_loss": held_out_loss(
+                module.network,
+                tokenizer,
+                sequences,
+                ObjectiveStage(num_steps=1, **{name: 1.0}),
+                masking=config.masking,
+                spans=config.spans,
+            )
+            for name in trained
+        }
+
+    return measure
 
 
 def _begin(config: ProteinPretrainConfig) -> ProteinLM:
