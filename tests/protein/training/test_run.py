@@ -14,7 +14,9 @@ from xtrimogene.errors import ConfigError
 from xtrimogene.protein.checkpoint import load_protein_model
 from xtrimogene.protein.config import ObjectiveStage, ProteinPretrainConfig
 from xtrimogene.protein.generation import generate
-from xtrimogene.protein.training.run import pretrain
+from xtrimogene.protein.held_out import held_out_loss
+from xtrimogene.protein.sequence_store import SequenceStore
+from xtrimogene.protein.training.run import pretrain, read_config
 
 KILLED = """
 import json, os, signal, sys, warnings
@@ -85,3 +87,30 @@ def test_a_vocabulary_that_is_too_small_is_refused(config: ProteinPretrainConfig
     with pytest.raises(ConfigError, match="vocabulary_size=30 is too small for .*, which has 35 ids"):
         pretrain(replace(config, model=replace(config.model, vocabulary_size=30)))
     assert not Path(config.output).exists()
+
+
+def test_losses_of_validation_files_are_those_of_each_objective(config: ProteinPretrainConfig) -> None:
+    stages = (ObjectiveStage(num_steps=1, mlm=1.0), ObjectiveStage(num_steps=2, mlm=0.5, clm=0.5))
+    watched = replace(config, stages=stages, validation_files=config.files, validate_every=2)
+    trained = pretrain(watched)
+    lines = (Path(config.output) / "log" / "validation.csv").read_text().splitlines()
+    assert lines[0] == "step,mlm_loss,clm_loss"
+    assert [line.split(",")[0] for line in lines[1:]] == ["0", "2", "3"]
+    tokenizer = trained.tokenizer
+    sequences = SequenceStore.from_files(config.files, tokenizer, max_length=config.model.max_length)
+    again = held_out_loss(trained.network, tokenizer, sequences, ObjectiveStage(num_steps=1, clm=1.0))
+    assert trained.card["validation_losses"]["clm_loss"] == pytest.approx(again, rel=1e-6)
+
+
+def test_a_toml_is_read_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(
+        'files = ["a.fasta"]\noutput = "run"\ninitialize_from = "clm/model"\n'
+        "[[stages]]\nnum_steps = 5\nmlm = 1.0\n[model]\ndim = 64\nnum_heads = 2\n"
+    )
+    config = read_config(tmp_path / "run.toml")
+    assert config.files == (str(tmp_path / "a.fasta"),) and config.output == str(tmp_path / "run")
+    assert config.initialize_from == str(tmp_path / "clm" / "model")
+    assert config.stages == (ObjectiveStage(num_steps=5, mlm=1.0),) and config.model.dim == 64
+    (tmp_path / "run.toml").write_text('files = ["a.fasta"]\noutput = "run"\n')
+    with pytest.raises(ConfigError, match="`stages` is missing"):
+        read_config(tmp_path / "run.toml")
