@@ -106,7 +106,7 @@ def _initialize(network: ProteinLM, seed: int) -> None:
     """Draw every weight from this seed; what adds to the residual stream begins smaller, the more layers there are."""
     generator = torch.Generator().manual_seed(seed)
     residual = (2 * network.config.num_layers) ** -0.5
-    nn.init.normal_(network.token_embedding.weight, std=1.0, generator=generator)
+    nn.init.normal_(network.token_embedding.weight, std=0.02, generator=generator)  # of 1 it learns slower
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear):
             share = residual if name.endswith(("attention.out", "contract")) else 1.0
