@@ -32,7 +32,7 @@ from xtrimogene.protein.tokenizer import ProteinTokenizer
 from xtrimogene.protein.training.run import pretrain
 
 SIZES = ((2, 48, 2), (3, 96, 3), (4, 160, 5))  # layers, width, heads
-BUDGETS = (1e12, 4e12)
+BUDGETS = (5e11, 2e12)
 TRANSFERRED = 1  # of the sizes
 STEP, MAX_LENGTH, HELD_OUT = 2_048, 512, 500
 SEEDS = (0, 1, 2)

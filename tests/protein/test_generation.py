@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from xtrimogene.errors import ConfigError, SequenceError
 from xtrimogene.protein.blank_infilling import fill_blanks, predict_suffix
+from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.example import IGNORED, Example
 from xtrimogene.protein.generation import generate, infill
 from xtrimogene.protein.model import ProteinLM
@@ -29,7 +30,12 @@ residues = st.text("ACDEFGHIKLMNPQRSTVWY", max_size=12)
 def test_a_prefix_is_kept(tiny: ProteinLM, objective: Any, tokenizer: ProteinTokenizer, prefix: str, seed: int) -> None:
     sampling = SamplingConfig(seed=seed)
     made = generate(
-        tiny, tokenizer, prefix=prefix, num_sequences=3, max_length=16, objective=objective, sampling=sampling
+        ProteinModel(tiny, tokenizer),
+        prefix=prefix,
+        num_sequences=3,
+        max_length=16,
+        objective=objective,
+        sampling=sampling,
     )
     assert len(made) == 3
     for sequence in made:
@@ -41,7 +47,9 @@ def test_a_prefix_is_kept(tiny: ProteinLM, objective: Any, tokenizer: ProteinTok
 @given(before=residues, after=residues, seed=st.integers(0, 99))
 def test_what_is_around_a_gap_is_kept(tiny: ProteinLM, before: str, after: str, seed: int) -> None:
     sequence = f"{before}_{after}"
-    made = infill(tiny, OURS, sequence, num_sequences=3, max_span_length=6, sampling=SamplingConfig(seed=seed))
+    made = infill(
+        ProteinModel(tiny, OURS), sequence, num_sequences=3, max_span_length=6, sampling=SamplingConfig(seed=seed)
+    )
     for filled in made:
         assert filled.startswith(before) and filled.endswith(after)
         assert len(before + after) <= len(filled) <= len(before + after) + 6
@@ -60,7 +68,9 @@ def likeliest(network: ProteinLM, tokenizer: ProteinTokenizer, example: Example,
 def test_each_token_is_what_the_network_says_of_the_whole(
     tiny: ProteinLM, objective: Any, tokenizer: ProteinTokenizer, prefix: str
 ) -> None:
-    (made,) = generate(tiny, tokenizer, prefix=prefix, max_length=24, objective=objective, sampling=GREEDY)
+    (made,) = generate(
+        ProteinModel(tiny, tokenizer), prefix=prefix, max_length=24, objective=objective, sampling=GREEDY
+    )
     piece = tokenizer.frame(tokenizer.encode(made))
     if objective == "suffix":
         example, first = predict_suffix(piece, len(prefix), tokenizer), 0
@@ -75,7 +85,7 @@ def test_each_token_is_what_the_network_says_of_the_whole(
 
 
 def test_each_token_of_a_filling_is_what_the_network_says_of_the_whole(tiny: ProteinLM) -> None:
-    (made,) = infill(tiny, OURS, "MKT_AYIAK", max_span_length=8, sampling=GREEDY)
+    (made,) = infill(ProteinModel(tiny, OURS), "MKT_AYIAK", max_span_length=8, sampling=GREEDY)
     filling = made[3:-5]
     piece = OURS.frame(OURS.encode(made))
     example = fill_blanks(piece, [(3, 3 + len(filling))], np.asarray([0]), OURS)
@@ -87,8 +97,7 @@ def test_each_token_of_a_filling_is_what_the_network_says_of_the_whole(tiny: Pro
 def test_a_sequence_is_its_seeds_whatever_is_made_beside_it(tiny: ProteinLM) -> None:
     def make(num_sequences: int, batch_size: int, seed: int = 5) -> list[str]:
         return generate(
-            tiny,
-            OURS,
+            ProteinModel(tiny, OURS),
             prefix="MK",
             num_sequences=num_sequences,
             max_length=20,
@@ -121,21 +130,21 @@ def ends(network: ProteinLM, end: int) -> ProteinLM:
 
 
 def test_an_end_ends(tiny: ProteinLM) -> None:
-    assert generate(ends(tiny, 34), OURS, prefix="MK", num_sequences=2) == ["MK", "MK"]
-    assert infill(ends(tiny, 33), OURS, "MK_L", num_sequences=2) == ["MKL", "MKL"]
-    assert generate(tiny, OURS, prefix="MKT", max_length=3) == ["MKT"]
+    assert generate(ProteinModel(ends(tiny, 34), OURS), prefix="MK", num_sequences=2) == ["MK", "MK"]
+    assert infill(ProteinModel(ends(tiny, 33), OURS), "MK_L", num_sequences=2) == ["MKL", "MKL"]
+    assert generate(ProteinModel(tiny, OURS), prefix="MKT", max_length=3) == ["MKT"]
 
 
 def test_what_cannot_work_is_refused(tiny: ProteinLM) -> None:
     with pytest.raises(ConfigError, match="The prefix has 3 residues, more than max_length=2"):
-        generate(tiny, OURS, prefix="MKT", max_length=2)
+        generate(ProteinModel(tiny, OURS), prefix="MKT", max_length=2)
     with pytest.raises(ConfigError, match="num_sequences=0 must be at least 1"):
-        generate(tiny, OURS, num_sequences=0)
+        generate(ProteinModel(tiny, OURS), num_sequences=0)
     with pytest.raises(ConfigError, match="The sequence has 2 gaps; write one '_' where it is"):
-        infill(tiny, OURS, "M_K_T")
+        infill(ProteinModel(tiny, OURS), "M_K_T")
     with pytest.raises(ConfigError, match="has no span_mask"):
-        infill(tiny, ESM, "M_K")
+        infill(ProteinModel(tiny, ESM), "M_K")
     with pytest.raises(SequenceError, match=r"Letter '\*' at position 2"):
-        generate(tiny, OURS, prefix="M*")
+        generate(ProteinModel(tiny, OURS), prefix="M*")
     with pytest.raises(SequenceError, match="Letter 'j' at position 5"):
-        infill(tiny, OURS, "MK_Lj")
+        infill(ProteinModel(tiny, OURS), "MK_Lj")

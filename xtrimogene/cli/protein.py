@@ -1,14 +1,17 @@
-"""Protein language models: protein plan."""
+"""Protein language models: protein plan, fit, pretrain, embed, score, generate."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from xtrimogene.cli.app import app
-from xtrimogene.cli.arguments import columns_and_texts
+from xtrimogene.cli.arguments import Device, columns_and_texts
 from xtrimogene.cli.outputs import check_target
 from xtrimogene.errors import ConfigError
+
+Folder = Annotated[Path, typer.Option("--model", "-m", help="The folder of a protein model, from pretrain.")]
 
 protein = typer.Typer(
     name="protein", help="Protein language models: what to train with a budget, and training it.", no_args_is_help=True
@@ -116,3 +119,139 @@ def fit(
         law = fit_envelope(table.flops, table.num_parameters, table.loss, **known)
     write_law(law, out)
     typer.echo(f"{out}: {len(table.loss):,} runs\n{law_text(law)}")
+
+
+@protein.command(epilog="Example:  xtrimogene protein pretrain run.toml")
+def pretrain(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="The run: files, output, [[stages]] and settings.")
+    ],
+    seed: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run, instead of the config's.")] = None,
+) -> None:
+    """Pre-train a protein model; the same command continues a run that was stopped."""
+    from dataclasses import replace
+
+    from xtrimogene.protein.training.run import pretrain as train
+    from xtrimogene.protein.training.run import read_config
+
+    run = read_config(config)
+    run = replace(run, seed=run.seed if seed is None else seed, output=str(output or run.output))
+    try:
+        trained = train(run)
+    except KeyboardInterrupt:
+        print("Stopped; the same command continues from the last checkpoint.", file=sys.stderr)
+        raise
+    losses = [f"{name} {value:.3f}" for name, value in trained.card["validation_losses"].items()]
+    typer.echo(f"{Path(run.output) / 'model'}: trained{'; held out: ' + ', '.join(losses) if losses else ''}")
+
+
+@protein.command(epilog="Example:  xtrimogene protein embed proteins.fasta vectors.h5 --model runs/mlm/model")
+def embed(
+    source: Annotated[Path, typer.Argument(metavar="FASTA", help="Proteins, gzipped or not.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .h5 or .parquet to write: a vector a protein.")],
+    model: Folder,
+    pool: Annotated[
+        Literal["mean", "last"], typer.Option(help="Of the residues' vectors; last: for a model trained by CLM.")
+    ] = "mean",
+    window: Annotated[int | None, typer.Option(help="Tokens read at once. Default: what it was trained on.")] = None,
+    to_upper: Annotated[bool, typer.Option("--to-upper", help="Read lower-case letters as capitals.")] = False,
+    device: Device = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Write one vector per protein; the same command continues where it was stopped."""
+    from xtrimogene.protein.checkpoint import load_protein_model
+    from xtrimogene.protein.embedding import embed_fasta
+
+    try:
+        made = embed_fasta(
+            source,
+            out,
+            load_protein_model(model),
+            pool=pool,
+            window=window,
+            to_upper=to_upper,
+            device=device,
+            overwrite=overwrite,
+        )
+    except KeyboardInterrupt:
+        print("Stopped; the same command continues where it was.", file=sys.stderr)
+        raise
+    earlier = f", {made.num_resumed:,} of them earlier" if made.num_resumed else ""
+    typer.echo(f"{made.path}: {made.num_proteins:,} proteins, {made.num_residues:,} residues, {made.dim} wide{earlier}")
+
+
+@protein.command(epilog="Example:  xtrimogene protein score wild.fasta variants.csv scores.csv --model runs/mlm/model")
+def score(
+    wild_type: Annotated[Path, typer.Argument(metavar="FASTA", help="The wild type: one protein.")],
+    variants: Annotated[
+        Path, typer.Argument(metavar="VARIANTS", help='A .csv with a column of "A24G" or "A24G:L30P", or a FASTA.')
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .csv to write: the table and a column `score`.")],
+    model: Folder,
+    method: Annotated[
+        Literal["masked_marginal", "wild_type_marginal", "clm"],
+        typer.Option(help="The marginals need a model trained by MLM, clm one trained by CLM."),
+    ] = "masked_marginal",
+    column: Annotated[str, typer.Option(help="The column of the variants.")] = "mutant",
+    offset: Annotated[int, typer.Option(help="Residues that are numbered before the first of FASTA.")] = 0,
+    device: Device = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Score variants of a protein: log p(variant) - log p(wild type), in nats."""
+    check_target(variants, out, overwrite, ".csv")
+    from xtrimogene.long_work import whole_file
+    from xtrimogene.protein.checkpoint import load_protein_model
+    from xtrimogene.protein.variant_scores import score_variants
+    from xtrimogene.protein.variants_table import read_variants_table, read_wild_type
+
+    table = read_variants_table(variants, column)
+    scores = score_variants(
+        load_protein_model(model),
+        read_wild_type(wild_type),
+        table[column].tolist(),
+        method=method,
+        offset=offset,
+        device=device,
+    )
+    with whole_file(out) as written:
+        table.assign(score=scores).to_csv(written, index=False, float_format="%.6g")
+    typer.echo(f"{out}: {len(table):,} variants, scores of {scores.min():.2f} to {scores.max():.2f}")
+
+
+@protein.command(epilog="Example:  xtrimogene protein generate new.fasta --model runs/clm/model --prefix MKT -n 10")
+def generate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .fasta to write.")],
+    model: Folder,
+    prefix: Annotated[
+        str, typer.Option(help="What each protein begins with; with one _ in it: a protein with a gap to fill.")
+    ] = "",
+    number: Annotated[int, typer.Option("--number", "-n", help="How many.")] = 1,
+    max_length: Annotated[int, typer.Option(help="Residues at most, or of a filling.")] = 512,
+    objective: Annotated[
+        Literal["clm", "suffix"], typer.Option(help="What the model was trained on; suffix reads the prefix both ways.")
+    ] = "clm",
+    temperature: Annotated[float, typer.Option(help="A small one takes the likeliest.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest that have this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Write new proteins, from a prefix, or with a gap filled."""
+    check_target(model, out, overwrite, ".fasta")
+    from xtrimogene.long_work import whole_file
+    from xtrimogene.protein.checkpoint import load_protein_model
+    from xtrimogene.protein.generation import GAP, infill
+    from xtrimogene.protein.generation import generate as grow
+    from xtrimogene.protein.sampling import SamplingConfig
+
+    loaded, sampling = load_protein_model(model), SamplingConfig(temperature=temperature, top_p=top_p, seed=seed)
+    if GAP in prefix:
+        made = infill(loaded, prefix, num_sequences=number, max_span_length=max_length, sampling=sampling)
+    else:
+        made = grow(
+            loaded, prefix=prefix, num_sequences=number, max_length=max_length, objective=objective, sampling=sampling
+        )
+    with whole_file(out) as written:
+        written.write_text("".join(f">generated_{i}\n{one}\n" for i, one in enumerate(made, 1)))
+    lengths = sorted(map(len, made))
+    typer.echo(f"{out}: {len(made):,} proteins of {lengths[0]:,} to {lengths[-1]:,} residues")

@@ -12,6 +12,7 @@ import torch
 
 from xtrimogene.config import require
 from xtrimogene.protein.blank_infilling import fill_blanks, predict_suffix
+from xtrimogene.protein.checkpoint import ProteinModel
 from xtrimogene.protein.example import Example, as_ids, no_labels
 from xtrimogene.protein.key_value_cache import LayerCache
 from xtrimogene.protein.model import ProteinLM
@@ -19,14 +20,14 @@ from xtrimogene.protein.objectives import predict_next
 from xtrimogene.protein.packed_sequences import PackedSequences
 from xtrimogene.protein.sampling import SamplingConfig, draw_token
 from xtrimogene.protein.tokenizer import ProteinTokenizer
+from xtrimogene.protein.trained_by import require_objective
 
 GAP = "_"
 Continuation = Literal["clm", "suffix"]
 
 
 def generate(
-    network: ProteinLM,
-    tokenizer: ProteinTokenizer,
+    model: ProteinModel,
     *,
     prefix: str = "",
     num_sequences: int = 1,
@@ -42,18 +43,21 @@ def generate(
     max_length
         Residues of a whole protein; one that has not ended by then is returned as it is.
     objective
-        What the network was trained on: "clm", or "suffix", which reads the prefix in both directions.
+        What the model was trained on: "clm", or "suffix", which reads the prefix in both directions.
     batch_size
         Sequences that grow side by side; it changes how much memory is needed, not what comes out.
 
     Raises
     ------
     ConfigError
-        A prefix that is longer than ``max_length``, or a setting that cannot work.
+        A prefix that is longer than ``max_length``, a setting that cannot work, or an objective that the model is
+        known not to have learned.
     SequenceError
         A prefix with something that is no amino acid.
     """
     require(objective in get_args(Continuation), f"objective={objective!r} is neither 'clm' nor 'suffix'.")
+    require_objective(model, objective, f"objective={objective!r}")
+    tokenizer = model.tokenizer
     _check_numbers(num_sequences=num_sequences, max_length=max_length, batch_size=batch_size)
     given = tokenizer.encode(prefix)
     require(len(given) <= max_length, f"The prefix has {len(given)} residues, more than max_length={max_length}.")
@@ -64,7 +68,7 @@ def generate(
         framed = np.append(tokenizer.mark("begin"), anything) if tokenizer.begins_each else anything
         prompt = predict_next(framed, tokenizer, starts=True)
     rest = _grow(
-        network,
+        model.network,
         tokenizer,
         prompt,
         end=tokenizer.mark("end"),
@@ -77,8 +81,7 @@ def generate(
 
 
 def infill(
-    network: ProteinLM,
-    tokenizer: ProteinTokenizer,
+    model: ProteinModel,
     sequence: str,
     *,
     num_sequences: int = 1,
@@ -86,22 +89,24 @@ def infill(
     sampling: SamplingConfig | None = None,
     batch_size: int = 64,
 ) -> list[str]:
-    """Return the sequence with its gap filled, by a network trained on blanks ("span").
+    """Return the sequence with its gap filled, by a model trained on blanks ("span").
 
     Parameters
     ----------
     sequence
-        With one ``_`` where residues are missing, however many: the network decides.
+        With one ``_`` where residues are missing, however many: the model decides.
     max_span_length
         Residues of a filling; training has no longer blanks than 39.
 
     Raises
     ------
     ConfigError
-        Not one gap, a vocabulary without blanks, or a setting that cannot work.
+        Not one gap, a vocabulary without blanks, a setting that cannot work, or a model without blanks in training.
     SequenceError
         Something that is no amino acid.
     """
+    require_objective(model, "span", "filling a gap")
+    tokenizer = model.tokenizer
     require(sequence.count(GAP) == 1, f"The sequence has {sequence.count(GAP)} gaps; write one {GAP!r} where it is.")
     _check_numbers(num_sequences=num_sequences, max_span_length=max_span_length, batch_size=batch_size)
     before, _, after = sequence.partition(GAP)
@@ -109,7 +114,7 @@ def infill(
     piece = tokenizer.frame(np.delete(letters, len(before)))
     prompt = fill_blanks(piece, [(len(before), len(before))], as_ids([0]), tokenizer)
     fillings = _grow(
-        network,
+        model.network,
         tokenizer,
         prompt,
         end=tokenizer.mark("span_end"),

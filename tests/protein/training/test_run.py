@@ -59,7 +59,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config: ProteinPretrain
     loaded = load_protein_model(Path(killed.output) / "model")
     assert torch.equal(loaded.network.head.weight, trained.network.head.weight)
     assert loaded.card["sequences"] == 20 and loaded.card["final_losses"].keys() >= {"loss", "gradient_norm"}
-    assert generate(loaded.network, loaded.tokenizer, prefix="MK", max_length=9)[0].startswith("MK")
+    assert generate(loaded, prefix="MK", max_length=9)[0].startswith("MK")
     with pytest.raises(ConfigError, match="is finished already"):
         pretrain(killed)
     with pytest.raises(ConfigError, match="holds a run of another config"):
