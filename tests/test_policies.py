@@ -28,6 +28,7 @@ PUBLIC = [
     "pl",
     "pp",
     "presets",
+    "protein",
     "save",
     "tl",
     "training",

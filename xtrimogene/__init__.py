@@ -24,6 +24,7 @@ __all__ = [
     "pl",
     "pp",
     "presets",
+    "protein",
     "save",
     "tl",
     "training",

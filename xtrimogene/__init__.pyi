@@ -4,6 +4,7 @@ from xtrimogene import get as get
 from xtrimogene import pl as pl
 from xtrimogene import pp as pp
 from xtrimogene import presets as presets
+from xtrimogene import protein as protein
 from xtrimogene import tl as tl
 from xtrimogene import training as training
 from xtrimogene.checkpoint import PretrainedModel as PretrainedModel

@@ -1,1 +1,63 @@
-"""Protein language models: what to train with the budget at hand, and the tools to train it."""
+"""Protein language models: what to train with the budget at hand, and the tools to train it.
+
+Names are loaded when they are first used. Types: ``__init__.pyi``.
+"""
+
+from xtrimogene.lazy_names import lazy_names
+
+_LAWS = "xtrimogene.protein.scaling_laws"
+_HOMES = {
+    "ObjectiveStage": "xtrimogene.protein.config",
+    "Plan": "xtrimogene.protein.plan",
+    "ProteinConfig": "xtrimogene.protein.config",
+    "ProteinLM": "xtrimogene.protein.model",
+    "ProteinModel": "xtrimogene.protein.checkpoint",
+    "ProteinPretrainConfig": "xtrimogene.protein.config",
+    "ProteinTokenizer": "xtrimogene.protein.tokenizer",
+    "SamplingConfig": "xtrimogene.protein.sampling",
+    "embed_fasta": "xtrimogene.protein.embedding",
+    "fit_envelope": f"{_LAWS}.envelope",
+    "fit_isoflop": f"{_LAWS}.isoflop",
+    "fit_parametric": f"{_LAWS}.parametric_fit",
+    "fit_transfer": f"{_LAWS}.transfer_fit",
+    "generate": "xtrimogene.protein.generation",
+    "infill": "xtrimogene.protein.generation",
+    "law_names": f"{_LAWS}.registry",
+    "load_protein_model": "xtrimogene.protein.checkpoint",
+    "parity": f"{_LAWS}.compute_optimal",
+    "plan": "xtrimogene.protein.planning",
+    "pretrain": "xtrimogene.protein.training.run",
+    "read_law": f"{_LAWS}.registry",
+    "save_protein_model": "xtrimogene.protein.checkpoint",
+    "score_variants": "xtrimogene.protein.variant_scores",
+    "write_law": f"{_LAWS}.registry",
+}
+
+__all__ = [
+    "ObjectiveStage",
+    "Plan",
+    "ProteinConfig",
+    "ProteinLM",
+    "ProteinModel",
+    "ProteinPretrainConfig",
+    "ProteinTokenizer",
+    "SamplingConfig",
+    "embed_fasta",
+    "fit_envelope",
+    "fit_isoflop",
+    "fit_parametric",
+    "fit_transfer",
+    "generate",
+    "infill",
+    "law_names",
+    "load_protein_model",
+    "parity",
+    "plan",
+    "pretrain",
+    "read_law",
+    "save_protein_model",
+    "score_variants",
+    "write_law",
+]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
