@@ -35,7 +35,7 @@ def test_least_squares_of_y_has_no_better_neighbour() -> None:
 
     best = coefficient * 1e20**exponent
     least = error(best, exponent)
-    for factor, shift in ((1.001, 0), (0.999, 0), (1, 0.001), (1, -0.001)):
+    for factor, shift in ((1 + 1e-6, 0), (1 - 1e-6, 0), (1, 1e-6), (1, -1e-6)):
         assert error(best * factor, exponent + shift) > least
 
 
