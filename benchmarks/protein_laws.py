@@ -111,10 +111,12 @@ def isoflop_fit(data: Path, objective: Any, **options: Any) -> ComputeOptimalLaw
 
 
 def isoflop_law(data: Path, objective: str) -> ComputeOptimalLaw:
-    """Return the published law, with refits of logarithms: those of N itself leave twice as much open."""
+    """Return the published law, with refits of logarithms, moved so that their mean is the law."""
     law = isoflop_fit(data, objective, num_bootstraps=0)
     refits = isoflop_fit(data, objective, fit="log", refits="noise", noise=NOISE, num_bootstraps=100)
-    assert law.loss is not None and refits.loss is not None
+    own = isoflop_fit(data, objective, noise=NOISE, num_bootstraps=2_000).num_parameters.exponent_interval()
+    assert law.loss is not None and refits.loss is not None and own is not None
+    low, high = own
     return replace(
         law,
         num_parameters=rounded(law.num_parameters, refits.num_parameters),
@@ -122,18 +124,27 @@ def isoflop_law(data: Path, objective: str) -> ComputeOptimalLaw:
         loss=rounded(law.loss, refits.loss),
         source=f"{CHENG}; the isoFLOP recipe, re-computed from the released points",
         caution=(
-            "Least squares of the raw minima themselves, which the largest budgets decide; the refits are of their "
-            f"logarithms under a run noise of {NOISE:g}. Past 1e22 FLOPs and for other data it is unproven."
+            f"Its ranges are those of fits of logarithms to runs with a noise of {NOISE:g}. The published recipe, "
+            f"least squares of N itself, leaves N's exponent open from {low:.2f} to {high:.2f} (90 %)."
         ),
     )
 
 
 def rounded(law: PowerLaw, refitted: PowerLaw) -> PowerLaw:
+    if refitted.refits:
+        refitted = moved(refitted, law)
     return PowerLaw(
         coefficient=digits(law.coefficient),
         exponent=digits(law.exponent),
         refits=tuple((digits(coefficient), digits(exponent)) for coefficient, exponent in refitted.refits),
     )
+
+
+def moved(refitted: PowerLaw, law: PowerLaw) -> PowerLaw:
+    """Return the refits moved, as lines over log compute, so that their mean is the law."""
+    lines = np.array([(np.log(coefficient), exponent) for coefficient, exponent in refitted.refits])
+    lines += np.array([np.log(law.coefficient), law.exponent]) - lines.mean(axis=0)
+    return replace(refitted, refits=tuple((float(np.exp(a)), float(b)) for a, b in lines))
 
 
 def rounded_transfer(law: TransferLaw) -> TransferLaw:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from xtrimogene.protein.plan import Run
 from xtrimogene.protein.recipe import recipe_of
+from xtrimogene.protein.scaling_laws.registry import read_law
+from xtrimogene.protein.scaling_laws.transfer import TransferLaw
 
 UNPROVEN = 1e22  # operations; the largest models that were trained by these laws took about as much
 HARMFUL_EPOCHS = 7.4  # of UniRef50, where the validation loss of a 3B MLM turned (Cheng et al., released curves)
@@ -17,7 +19,7 @@ def cautions_of(num_parameters: float, runs: Sequence[Run], max_unique_tokens: f
         *_law(runs),
         *_repeats(num_parameters, runs, max_unique_tokens),
         *_steps(num_parameters, runs),
-        *_transfer(runs),
+        *_transfer(num_parameters, runs),
         *_zero_shot(num_parameters, runs),
     )
 
@@ -69,13 +71,22 @@ def _steps(num_parameters: float, runs: Sequence[Run]) -> list[str]:
     return [f"{fewest:,} steps of the source's {size} sequences are few: take smaller batches."]
 
 
-def _transfer(runs: Sequence[Run]) -> list[str]:
+def _transfer(num_parameters: float, runs: Sequence[Run]) -> list[str]:
     if _apart(runs):
         return []
-    return [
-        "The loss after CLM is of the compute of MLM alone, from five pairs of runs of 25M to 1.2B parameters whose "
-        "CLM came on top, at 10 to 53 % of it; the share for CLM is what the source found best at one size."
-    ]
+    law = read_law("cheng2024:clm->mlm")
+    assert isinstance(law, TransferLaw)
+    (small, large), (least, most) = law.fitted_parameters, law.first_share
+    tokens = sum(run.num_tokens for run in runs)
+    said = (
+        f"The loss after CLM is of the compute of MLM alone, from pairs of runs of {small / 1e6:.0f}M to "
+        f"{large / 1e9:.1f}B parameters that gave CLM {100 * least:.0f} % to {100 * most:.0f} % of the compute."
+    )
+    even = law.split(6 * num_parameters * tokens, num_parameters).first_share
+    first = sum(run.num_tokens for run in runs if run.start == "scratch") / tokens
+    verdict = "gains" if first < even else "does NOT gain"
+    saved = f"By {law.name} CLM saves as much as it takes up to {100 * even:.0f} % of the tokens"
+    return [f"{said} {saved}; {100 * first:.0f} % {verdict}."]
 
 
 def _zero_shot(num_parameters: float, runs: Sequence[Run]) -> list[str]:

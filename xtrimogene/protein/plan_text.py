@@ -86,5 +86,5 @@ def _contrary(plan: Plan) -> str:
 def _law(plan: Plan) -> str:
     laws = {run.law.name: run.law for run in plan.runs}.values()
     said = "; ".join(f"{law.name}, fitted on {law.data} ({law.source})" for law in laws)
-    spans = " In brackets: 90 % of refits to runs as noisy." if plan.parameters_interval is not None else ""
+    spans = " In brackets: 90 % of refits." if plan.parameters_interval is not None else ""
     return f"{said}.{spans}"
