@@ -22,10 +22,10 @@ MKT
 AY
 >Sequence1 TARGET=-2e-1 SET=train VALIDATION=True
 MKW
->Sequence2 TARGET=0 SET=test VALIDATION=False
+>Sequence2 TARGET=0 SET=test VALIDATION=True
 MKV
 """
-CSV = "sequence,target,set,validation\nMKTAY,1.5,train,\nMKW,-0.2,train,True\nMKV,0.0,test,\n"
+CSV = "sequence,target,set,validation\nMKTAY,1.5,train,\nMKW,-0.2,train,True\nMKV,0.0,test,True\n"
 
 
 @pytest.mark.parametrize("files", [{"one_fasta": FASTA}, {"one_csv": CSV}])
@@ -34,7 +34,7 @@ def test_a_number_of_each_protein(tmp_path: Path, files: dict[str, str]) -> None
     assert task.sequences == ["MKTAY", "MKW", "MKV"]
     assert task.targets.tolist() == [1.5, -0.2, 0.0]
     assert task.train.tolist() == [True, True, False]
-    assert task.validation.tolist() == [False, True, False]
+    assert task.validation.tolist() == [False, True, False]  # nothing of the test
 
 
 def residues(tmp_path: Path, **other: str) -> Path:
