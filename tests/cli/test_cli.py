@@ -19,7 +19,6 @@ from anndata import AnnData, read_h5ad
 import xtrimogene as xt
 from xtrimogene import tl
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.cli import main
 from xtrimogene.config import PretrainConfig
 from xtrimogene.tasks.annotation.screen import held_out_lines
 
@@ -39,21 +38,13 @@ COMMANDS = [
     ["plan"],
     ["pretrain"],
     ["evaluate", "annotation"],
+    ["protein", "plan"],
+    ["protein", "fit"],
+    ["protein", "pretrain"],
+    ["protein", "embed"],
+    ["protein", "score"],
+    ["protein", "generate"],
 ]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a function that runs a command as the entry point does: exit code, stdout, stderr."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
