@@ -6,8 +6,10 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 import torch
@@ -34,6 +36,7 @@ PUBLIC = [
     "training",
     "was_seen",
 ]
+LATE = ["evaluation", "protein", "training"]  # whose names are loaded when they are first used
 HEAVY = ["anndata", "fastapi", "h5py", "lightning", "matplotlib", "numpy", "pandas", "ray", "scanpy", "torch"]
 
 ABSENT = ["anndata", "fastapi", "lightning", "matplotlib", "ray", "scanpy", "sklearn", "typer"]
@@ -160,3 +163,10 @@ def test_wheel_holds_the_two_packages_only(tmp_path: Path) -> None:
     assert inside <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".ipynb", ".ckpt"))]
     assert wheel.stat().st_size < 30_000_000
+
+
+@pytest.mark.parametrize("package", ["xtrimogene", *(f"xtrimogene.{name}" for name in LATE)])
+def test_a_name_that_is_loaded_late_is_no_modules(package: str) -> None:
+    loaded = import_module(package)
+    modules = {module.name for module in iter_modules(loaded.__path__)}
+    assert not modules & set(loaded._HOMES)  # importing the module would put it in the name's place

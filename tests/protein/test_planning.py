@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtrimogene.errors import ConfigError
+from xtrimogene.protein.model_plan import write_plan
 from xtrimogene.protein.parameters import count_parameters
-from xtrimogene.protein.plan import write_plan
 from xtrimogene.protein.planning import plan
 from xtrimogene.protein.scaling_laws.registry import read_law
 

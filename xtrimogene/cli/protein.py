@@ -45,7 +45,7 @@ def plan(
     """Say what protein language model a budget trains best, and how."""
     if out is not None and out.suffix != ".json":
         raise ConfigError(f"--out is {str(out)!r}; a name that ends in .json is needed.")
-    from xtrimogene.protein.plan import write_plan
+    from xtrimogene.protein.model_plan import write_plan
     from xtrimogene.protein.planning import plan as plan_model
 
     planned = plan_model(

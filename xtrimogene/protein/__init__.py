@@ -8,7 +8,7 @@ from xtrimogene.lazy_names import lazy_names
 _LAWS = "xtrimogene.protein.scaling_laws"
 _HOMES = {
     "ObjectiveStage": "xtrimogene.protein.config",
-    "Plan": "xtrimogene.protein.plan",
+    "Plan": "xtrimogene.protein.model_plan",
     "ProteinConfig": "xtrimogene.protein.config",
     "ProteinLM": "xtrimogene.protein.model",
     "ProteinModel": "xtrimogene.protein.checkpoint",

@@ -8,7 +8,7 @@ from xtrimogene.protein.embedding import embed_fasta as embed_fasta
 from xtrimogene.protein.generation import generate as generate
 from xtrimogene.protein.generation import infill as infill
 from xtrimogene.protein.model import ProteinLM as ProteinLM
-from xtrimogene.protein.plan import Plan as Plan
+from xtrimogene.protein.model_plan import Plan as Plan
 from xtrimogene.protein.planning import plan as plan
 from xtrimogene.protein.sampling import SamplingConfig as SamplingConfig
 from xtrimogene.protein.scaling_laws.compute_optimal import parity as parity

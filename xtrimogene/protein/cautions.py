@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from xtrimogene.protein.plan import Run
+from xtrimogene.protein.model_plan import Run
 from xtrimogene.protein.recipe import recipe_of
 from xtrimogene.protein.scaling_laws.registry import read_law
 from xtrimogene.protein.scaling_laws.transfer import TransferLaw

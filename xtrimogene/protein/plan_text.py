@@ -1,6 +1,6 @@
 """A plan of a protein language model in words, 80 columns wide."""
 
-from xtrimogene.protein.plan import Interval, Plan, Run
+from xtrimogene.protein.model_plan import Interval, Plan, Run
 from xtrimogene.protein.recipe import FINAL_RATE, SEQUENCE_LENGTH
 from xtrimogene.training.plan_words import count, duration, row, size_of
 

@@ -10,8 +10,8 @@ from scipy.optimize import brentq
 from xtrimogene.config import require
 from xtrimogene.errors import ConfigError
 from xtrimogene.protein.cautions import cautions_of
+from xtrimogene.protein.model_plan import Goal, Memory, Plan, Run, SizeLaw, Trained
 from xtrimogene.protein.parameters import count_parameters, training_flops
-from xtrimogene.protein.plan import Goal, Memory, Plan, Run, SizeLaw, Trained
 from xtrimogene.protein.recipe import SEQUENCE_LENGTH, recipe_of
 from xtrimogene.protein.scaling_laws.compute_optimal import ComputeOptimalLaw, GrowthLaw, Optimum
 from xtrimogene.protein.scaling_laws.registry import Law, read_law
