@@ -37,7 +37,8 @@ def main() -> None:
     for sets in ("test", "validation"):
         tasks = json.loads((RESULTS / f"annotation_{sets}.json").read_text())["tasks"]
         left_out = json.loads((RESULTS / f"novelty_{sets}.json").read_text())["tasks"]
-        tuned = json.loads((RESULTS / f"fine_tuning_{sets}.json").read_text())["tasks"]
+        fine_tuning = RESULTS / f"fine_tuning_{sets}.json"
+        tuned = json.loads(fine_tuning.read_text())["tasks"] if fine_tuning.exists() else {}
         novelty = {one["task"]: one["mean"] for one in left_out}
         header = (sets, "macro-F1", "best baseline", "off by", "sets", "unknown: known", "left out", "AUROC")
         print(*table(header, [worth_row(task, novelty.get(task["task"])) for task in tasks]), sep="\n")
