@@ -100,10 +100,10 @@ def test_the_numbers_are_of_the_tested_cells(make_result: Callable[..., Annotati
 
 
 def test_a_bin_holds_what_is_told_and_what_is_right() -> None:
-    bins = calibration_bins(np.array([0.31, 0.39, 1.0, 0.95]), np.array([True, False, True, True]))
+    bins = calibration_bins(np.array([0.35, 0.39, 1.0, 0.95]), np.array([True, False, True, True]))
     assert [(one.num_cells, one.right) for one in bins] == [(2, 0.5), (2, 1.0)]
-    assert [one.confidence for one in bins] == pytest.approx([0.35, 0.975])
-    assert [(one.low, one.high) for one in bins] == [(0.3, 0.4), (0.9, 1.0)]
+    assert [one.confidence for one in bins] == pytest.approx([0.37, 0.975])
+    assert [(one.low, one.high) for one in bins] == [(5 / 15, 6 / 15), (14 / 15, 1.0)]
 
 
 def test_a_split_by_cell_is_labelled_so(make_result: Callable[..., AnnotationResult]) -> None:

@@ -47,7 +47,7 @@ def test_calibration_is_drawn_of_cells_that_have_a_label(labelled: AnnData) -> N
     np.testing.assert_allclose(told, [0.55, 0.95])
     np.testing.assert_allclose(share, [1 / 3, 1.0])
     bars = [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in ax.patches]
-    np.testing.assert_allclose(bars, [(0.5, 0.1, 3 / 8), (0.9, 0.1, 5 / 8)])
+    np.testing.assert_allclose(bars, [(8 / 15, 1 / 15, 3 / 8), (14 / 15, 1 / 15, 5 / 8)])
     assert ax.get_title() == f"8 cells; off by {abs(3 * 0.55 - 1) / 8 + 5 * 0.05 / 8:.3f}"
 
 

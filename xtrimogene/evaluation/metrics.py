@@ -19,6 +19,7 @@ from xtrimogene.errors import ConfigError
 
 Labels = Shaped[np.ndarray, " N"]
 Embedding = Float[np.ndarray, "N P"]
+NUM_BINS = 15  # of confidence, as in Guo et al.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,27 +68,22 @@ def accuracy(truth: Labels, predicted: Labels) -> float:
     return float(np.mean(truth == predicted))
 
 
-def calibration_error(
-    confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], *, num_bins: int = 15
-) -> float:
+def calibration_error(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"]) -> float:
     """Mean distance of confidence and accuracy over bins of confidence, weighted by their cells (ECE; Guo et al. 2017).
 
     0: of the cells labelled with a confidence of 80 %, 80 % are labelled right.
     """
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    gap = np.bincount(bins, weights=confidence - right, minlength=num_bins)
-    return float(np.abs(gap).sum() / len(confidence))
+    bins = calibration_bins(confidence, right)
+    return sum(one.num_cells * abs(one.confidence - one.right) for one in bins) / len(confidence)
 
 
-def calibration_bins(
-    confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], *, num_bins: int = 10
-) -> tuple[CalibrationBin, ...]:
+def calibration_bins(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"]) -> tuple[CalibrationBin, ...]:
     """Return the bins of equal width that hold a cell, from the least confidence to the largest."""
-    place = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    place = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
     return tuple(
         CalibrationBin(
-            low=float(one / num_bins),
-            high=float((one + 1) / num_bins),
+            low=float(one / NUM_BINS),
+            high=float((one + 1) / NUM_BINS),
             num_cells=int((place == one).sum()),
             confidence=float(confidence[place == one].mean()),
             right=float(right[place == one].mean()),
