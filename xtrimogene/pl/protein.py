@@ -76,7 +76,8 @@ def scaling_law(
             raise ConfigError(f"the plan for {plan.flops:.3g} operations predicts no loss; draw it without it.")
         ax.plot(plan.flops, value, "o", color="black")
         said = f"{value:.3f}" if of == "loss" else count(value)
-        ax.annotate(said, (plan.flops, value), xytext=(5, -11), textcoords="offset points", fontsize=8)
+        free = (-6, -11 if of == "loss" else 6)  # the loss falls from left to right, the others rise
+        ax.annotate(said, (plan.flops, value), xytext=free, ha="right", textcoords="offset points", fontsize=8)
     ax.set(xscale="log", xlabel="budget C, operations", ylabel=AXES[of], title=title)
     ax.set_yscale("linear" if of == "loss" else "log")
     ax.legend(frameon=False)
