@@ -35,6 +35,7 @@ RESULT = ROOT / "benchmarks" / "results" / "protein_laws.json"
 CHENG = "Cheng et al., Training Compute-Optimal Protein Language Models, NeurIPS 2024 (arXiv 2411.02142)"
 UNIMETA = "UniMeta200B: 939M sequences, 194B tokens of UniRef50, UniRef90 and ColabFold; residues and special tokens"
 NOISE = 0.010
+MIDDLE = 10**19.5  # of the budgets, on a logarithmic scale
 
 PUBLISHED_ISOFLOP = {
     "clm": {"A": 1.25888e-3, "a": 0.57864, "B": 123.715, "b": 0.42278, "loss": [7.8195, -0.02610]},
@@ -111,7 +112,7 @@ def isoflop_fit(data: Path, objective: Any, **options: Any) -> ComputeOptimalLaw
 
 
 def isoflop_law(data: Path, objective: str) -> ComputeOptimalLaw:
-    """Return the published law, with refits of logarithms, moved so that their mean is the law."""
+    """Return the published law, with refits of logarithms, moved so that in the middle their mean is the law."""
     law = isoflop_fit(data, objective, num_bootstraps=0)
     refits = isoflop_fit(data, objective, fit="log", refits="noise", noise=NOISE, num_bootstraps=100)
     own = isoflop_fit(data, objective, noise=NOISE, num_bootstraps=2_000).num_parameters.exponent_interval()
@@ -141,10 +142,12 @@ def rounded(law: PowerLaw, refitted: PowerLaw) -> PowerLaw:
 
 
 def moved(refitted: PowerLaw, law: PowerLaw) -> PowerLaw:
-    """Return the refits moved, as lines over log compute, so that their mean is the law."""
-    lines = np.array([(np.log(coefficient), exponent) for coefficient, exponent in refitted.refits])
-    lines += np.array([np.log(law.coefficient), law.exponent]) - lines.mean(axis=0)
-    return replace(refitted, refits=tuple((float(np.exp(a)), float(b)) for a, b in lines))
+    """Return the refits moved up or down, so that in the middle of the budgets their mean is the law."""
+    coefficients, exponents = np.array(refitted.refits).T
+    middle = np.log(MIDDLE)
+    lines = np.log(coefficients) + exponents * middle
+    coefficients = coefficients * law.at(MIDDLE) / np.exp(lines.mean())
+    return replace(refitted, refits=tuple(zip(coefficients.tolist(), exponents.tolist(), strict=True)))
 
 
 def rounded_transfer(law: TransferLaw) -> TransferLaw:
