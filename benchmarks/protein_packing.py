@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xtrimogene.protein.config import ProteinConfig
-from xtrimogene.protein.model import ProteinLM
-from xtrimogene.protein.packed_sequences import PackedSequences
-from xtrimogene.protein.rotary import Rotation
-from xtrimogene.protein.sequence_files import read_sequences
+from xtrimogene.protein.network.packed_sequences import PackedSequences
+from xtrimogene.protein.network.protein_lm import ProteinLM
+from xtrimogene.protein.network.rotary import Rotation
+from xtrimogene.protein.sequences.sequence_files import read_sequences
 from xtrimogene.protein.tokenizer import ProteinTokenizer
 
 RESULT = Path(__file__).parent / "results" / "protein_packing.json"

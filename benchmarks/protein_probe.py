@@ -21,18 +21,18 @@ from embed import describe_machine
 
 from xtrimogene.evaluation.bootstrap import Interval
 from xtrimogene.long_work import whole_file
-from xtrimogene.protein.checkpoint import ProteinModel, load_protein_model
-from xtrimogene.protein.flip import ProteinTask, ResidueTask, read_protein_task, read_residue_task
-from xtrimogene.protein.model import ProteinLM
-from xtrimogene.protein.probe import classify_residues, composition, neighbor_one_hot, one_hot, regress
-from xtrimogene.protein.probe_intervals import (
+from xtrimogene.protein.network.checkpoint import ProteinModel, load_protein_model
+from xtrimogene.protein.network.protein_lm import ProteinLM
+from xtrimogene.protein.network.trained_by import reads_causally
+from xtrimogene.protein.probe.flip import ProteinTask, ResidueTask, read_protein_task, read_residue_task
+from xtrimogene.protein.probe.intervals import (
     accuracy_difference,
     accuracy_interval,
     spearman_difference,
     spearman_interval,
 )
-from xtrimogene.protein.reader import ProteinReader
-from xtrimogene.protein.trained_by import reads_causally
+from xtrimogene.protein.probe.probe import classify_residues, composition, neighbor_one_hot, one_hot, regress
+from xtrimogene.protein.reading.reader import ProteinReader
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SPLITS = ("one_vs_rest", "two_vs_rest", "three_vs_rest", "low_vs_high", "sampled")

@@ -23,12 +23,12 @@ from embedding_quality import ROOT
 
 from xtrimogene.long_work import whole_file
 from xtrimogene.protein.config import ObjectiveStage, ProteinConfig, ProteinPretrainConfig
-from xtrimogene.protein.held_out import held_out_loss
-from xtrimogene.protein.parameters import transformer_parameters
+from xtrimogene.protein.network.parameters import transformer_parameters
 from xtrimogene.protein.scaling_laws.isoflop import fit_isoflop
 from xtrimogene.protein.scaling_laws.law_text import law_text
-from xtrimogene.protein.sequence_store import SequenceStore
+from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
+from xtrimogene.protein.training.held_out import held_out_loss
 from xtrimogene.protein.training.run import pretrain
 
 SIZES = ((2, 48, 2), (3, 96, 3), (4, 160, 5))  # layers, width, heads

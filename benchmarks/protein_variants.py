@@ -19,13 +19,13 @@ import torch
 from embed import describe_machine
 
 from xtrimogene.long_work import whole_file
-from xtrimogene.protein.checkpoint import ProteinModel, load_protein_model
-from xtrimogene.protein.fasta import read_fasta
-from xtrimogene.protein.model import ProteinLM
-from xtrimogene.protein.probe_intervals import spearman_difference, spearman_interval
-from xtrimogene.protein.trained_by import trained_by
-from xtrimogene.protein.variant_scores import VariantMethod, score_variants
-from xtrimogene.protein.variants import Variant, read_variants
+from xtrimogene.protein.network.checkpoint import ProteinModel, load_protein_model
+from xtrimogene.protein.network.protein_lm import ProteinLM
+from xtrimogene.protein.network.trained_by import trained_by
+from xtrimogene.protein.probe.intervals import spearman_difference, spearman_interval
+from xtrimogene.protein.sequences.fasta import read_fasta
+from xtrimogene.protein.variants.notation import Variant, read_variants
+from xtrimogene.protein.variants.scores import VariantMethod, score_variants
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 METHODS: dict[VariantMethod, str] = {"masked_marginal": "mlm", "wild_type_marginal": "mlm", "clm": "clm"}

@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 
 import xtrimogene as xt
-from xtrimogene.protein.runs_table import read_runs
 from xtrimogene.protein.scaling_laws.law_text import law_text
+from xtrimogene.protein.scaling_laws.runs_table import read_runs
 
 warnings.simplefilter("ignore")
 

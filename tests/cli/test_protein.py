@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xtrimogene.protein.checkpoint import load_protein_model
-from xtrimogene.protein.variant_scores import score_variants
+from xtrimogene.protein.network.checkpoint import load_protein_model
+from xtrimogene.protein.variants.scores import score_variants
 
 Run = Callable[..., tuple[int, str, str]]
 WILD_TYPE = "MKTAYIAKQRQISFVKSHFSRQ"

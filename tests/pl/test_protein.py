@@ -7,7 +7,7 @@ import pytest
 
 import xtrimogene as xt
 from xtrimogene.errors import ConfigError
-from xtrimogene.protein.planning import plan
+from xtrimogene.protein.planning.plan import plan
 from xtrimogene.protein.scaling_laws.registry import read_law
 
 

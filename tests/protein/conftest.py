@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xtrimogene.protein.config import ProteinConfig
-from xtrimogene.protein.example import Example, no_labels
-from xtrimogene.protein.model import ProteinLM
+from xtrimogene.protein.examples.example import Example, no_labels
+from xtrimogene.protein.network.protein_lm import ProteinLM
 
 TINY = ProteinConfig(dim=32, num_layers=2, num_heads=2, vocabulary_size=40, max_length=64)
 

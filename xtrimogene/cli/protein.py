@@ -45,8 +45,8 @@ def plan(
     """Say what protein language model a budget trains best, and how."""
     if out is not None and out.suffix != ".json":
         raise ConfigError(f"--out is {str(out)!r}; a name that ends in .json is needed.")
-    from xtrimogene.protein.model_plan import write_plan
-    from xtrimogene.protein.planning import plan as plan_model
+    from xtrimogene.protein.planning.model_plan import write_plan
+    from xtrimogene.protein.planning.plan import plan as plan_model
 
     planned = plan_model(
         flops,
@@ -89,9 +89,9 @@ def fit(
 ) -> None:
     """Fit a scaling law to your own runs, and say whether they pin it down."""
     check_target(runs, out, overwrite, ".json")
-    from xtrimogene.protein.runs_table import read_runs
     from xtrimogene.protein.scaling_laws.law_text import law_text
     from xtrimogene.protein.scaling_laws.registry import write_law
+    from xtrimogene.protein.scaling_laws.runs_table import read_runs
 
     table = read_runs(
         runs,
@@ -160,8 +160,8 @@ def embed(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
 ) -> None:
     """Write one vector per protein; the same command continues where it was stopped."""
-    from xtrimogene.protein.checkpoint import load_protein_model
-    from xtrimogene.protein.embedding import embed_fasta
+    from xtrimogene.protein.embedding.embed import embed_fasta
+    from xtrimogene.protein.network.checkpoint import load_protein_model
 
     try:
         made = embed_fasta(
@@ -201,9 +201,9 @@ def score(
     """Score variants of a protein: log p(variant) - log p(wild type), in nats."""
     check_target(variants, out, overwrite, ".csv")
     from xtrimogene.long_work import whole_file
-    from xtrimogene.protein.checkpoint import load_protein_model
-    from xtrimogene.protein.variant_scores import score_variants
-    from xtrimogene.protein.variants_table import read_variants_table, read_wild_type
+    from xtrimogene.protein.network.checkpoint import load_protein_model
+    from xtrimogene.protein.variants.scores import score_variants
+    from xtrimogene.protein.variants.tables import read_variants_table, read_wild_type
 
     table = read_variants_table(variants, column)
     scores = score_variants(
@@ -239,10 +239,10 @@ def generate(
     """Write new proteins, from a prefix, or with a gap filled."""
     check_target(model, out, overwrite, ".fasta")
     from xtrimogene.long_work import whole_file
-    from xtrimogene.protein.checkpoint import load_protein_model
-    from xtrimogene.protein.generation import GAP, infill
-    from xtrimogene.protein.generation import generate as grow
-    from xtrimogene.protein.sampling import SamplingConfig
+    from xtrimogene.protein.generation.generate import GAP, infill
+    from xtrimogene.protein.generation.generate import generate as grow
+    from xtrimogene.protein.generation.sampling import SamplingConfig
+    from xtrimogene.protein.network.checkpoint import load_protein_model
 
     loaded, sampling = load_protein_model(model), SamplingConfig(temperature=temperature, top_p=top_p, seed=seed)
     if GAP in prefix:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from xtrimogene.config import require
 from xtrimogene.errors import ConfigError
 from xtrimogene.pl.embedding import new_axes
-from xtrimogene.protein.model_plan import Plan
+from xtrimogene.protein.planning.model_plan import Plan
 from xtrimogene.protein.scaling_laws.compute_optimal import ComputeOptimalLaw
 from xtrimogene.protein.scaling_laws.parametric import ParametricLaw
 from xtrimogene.training.plan_words import count

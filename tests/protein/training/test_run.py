@@ -11,11 +11,11 @@ import torch
 
 from xtrimogene.config import to_dict
 from xtrimogene.errors import ConfigError
-from xtrimogene.protein.checkpoint import load_protein_model
 from xtrimogene.protein.config import ObjectiveStage, ProteinPretrainConfig
-from xtrimogene.protein.generation import generate
-from xtrimogene.protein.held_out import held_out_loss
-from xtrimogene.protein.sequence_store import SequenceStore
+from xtrimogene.protein.generation.generate import generate
+from xtrimogene.protein.network.checkpoint import load_protein_model
+from xtrimogene.protein.sequences.sequence_store import SequenceStore
+from xtrimogene.protein.training.held_out import held_out_loss
 from xtrimogene.protein.training.run import pretrain, read_config
 
 KILLED = """

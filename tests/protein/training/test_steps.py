@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from xtrimogene.protein.config import ObjectiveStage, ProteinPretrainConfig
-from xtrimogene.protein.model import ProteinLM
-from xtrimogene.protein.packed_sequences import PackedSequences
-from xtrimogene.protein.sequence_store import SequenceStore
+from xtrimogene.protein.network.packed_sequences import PackedSequences
+from xtrimogene.protein.network.protein_lm import ProteinLM
+from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
 from xtrimogene.protein.training.data_module import ProteinBatch, ProteinDataModule, ProteinSteps
 from xtrimogene.protein.training.lightning_module import ProteinPretraining

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from xtrimogene.errors import ConfigError
 from xtrimogene.protein.config import ProteinPretrainConfig
-from xtrimogene.protein.objectives import draw_example, num_targets
-from xtrimogene.protein.packed_sequences import PackedSequences, pack_labels
-from xtrimogene.protein.piece_sampler import split_by_tokens, step_pieces
-from xtrimogene.protein.sequence_store import SequenceStore
+from xtrimogene.protein.examples.objectives import draw_example, num_targets
+from xtrimogene.protein.network.packed_sequences import PackedSequences, pack_labels
+from xtrimogene.protein.sequences.piece_sampler import split_by_tokens, step_pieces
+from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
 
 

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from xtrimogene.model.checkpointing import set_activation_checkpointing
 from xtrimogene.protein.config import ProteinPretrainConfig
-from xtrimogene.protein.example import IGNORED
-from xtrimogene.protein.model import ProteinLM
+from xtrimogene.protein.examples.example import IGNORED
+from xtrimogene.protein.network.protein_lm import ProteinLM
 from xtrimogene.protein.training.data_module import ProteinBatch, ProteinStep
 from xtrimogene.training.optimizer import build_optimizer, build_schedule
 

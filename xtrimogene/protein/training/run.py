@@ -12,13 +12,13 @@ from lightning.pytorch.callbacks import Callback
 
 from xtrimogene.config import from_dict, read_toml, to_dict
 from xtrimogene.errors import ConfigError
-from xtrimogene.protein.checkpoint import ProteinModel, load_protein_model, save_protein_model
 from xtrimogene.protein.config import Objective, ObjectiveStage, ProteinPretrainConfig
-from xtrimogene.protein.held_out import held_out_loss
-from xtrimogene.protein.model import ProteinLM
-from xtrimogene.protein.sequence_store import SequenceStore
+from xtrimogene.protein.network.checkpoint import ProteinModel, load_protein_model, save_protein_model
+from xtrimogene.protein.network.protein_lm import ProteinLM
+from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
 from xtrimogene.protein.training.data_module import ProteinDataModule
+from xtrimogene.protein.training.held_out import held_out_loss
 from xtrimogene.protein.training.lightning_module import ProteinPretraining
 from xtrimogene.training.loss_log import LossLog
 from xtrimogene.training.quiet_lightning import quiet_lightning

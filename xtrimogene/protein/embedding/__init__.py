@@ -1,0 +1,1 @@
+"""A vector for each protein of a FASTA."""

@@ -1,0 +1,1 @@
+"""What is learned from a sequence: what is shown, and what is asked for."""

@@ -1,0 +1,1 @@
+"""New proteins, from a prefix or in a gap."""

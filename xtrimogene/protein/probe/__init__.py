@@ -1,0 +1,1 @@
+"""What vectors know: linear models on FLIP's tasks, beside simple features."""

@@ -1,0 +1,1 @@
+"""Proteins through a trained model, in windows and batches."""
