@@ -9,8 +9,11 @@ import pytest
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        (["generation", "checkpoint", "objectives", "sequence_store"], ["lightning", "anndata", "pandas", "pyarrow"]),
-        (["config", "parameters", "tokenizer", "fasta"], ["torch", "lightning"]),
+        (
+            ["generation.generate", "network.checkpoint", "sequences.sequence_store"],
+            ["lightning", "anndata", "pandas", "pyarrow"],
+        ),
+        (["config", "network.parameters", "planning.plan", "sequences.fasta"], ["torch", "lightning"]),
     ],
 )
 def test_a_module_loads_no_more_than_it_needs(modules: list[str], absent: list[str]) -> None:

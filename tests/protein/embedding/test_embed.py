@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xtrimogene.errors import ConfigError, FileFormatError, MissingExtraError, SequenceError
-from xtrimogene.protein import embedding
+from xtrimogene.protein.embedding import embed as embedding
 from xtrimogene.protein.embedding.embed import embed_fasta
 from xtrimogene.protein.embedding.embedding_file import read_vectors
 from xtrimogene.protein.network.checkpoint import ProteinModel

@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from xtrimogene.config import ActivationCheckpointing
 from xtrimogene.model.checkpointing import set_activation_checkpointing
-from xtrimogene.protein import model, prefix_mask
 from xtrimogene.protein.config import ProteinConfig
 from xtrimogene.protein.examples.example import Example, no_labels, source_positions
+from xtrimogene.protein.network import prefix_mask, protein_lm
 from xtrimogene.protein.network.packed_sequences import PackedSequences
 from xtrimogene.protein.network.parameters import (
     count_parameters,
@@ -34,7 +34,7 @@ BATCHES = [([7, 1, 30], None), ([7, 1, 30], [7, 0, 11]), ([9], [0]), ([9, 4], [9
 @pytest.fixture(autouse=True)
 def reference_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch counts nothing for a CPU's scaled_dot_product_attention."""
-    for module in (model, prefix_mask):
+    for module in (protein_lm, prefix_mask):
         monkeypatch.setattr(module, "varlen_attention", reference.varlen_attention)
 
 

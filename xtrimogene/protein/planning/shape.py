@@ -34,7 +34,7 @@ _WIDE = 2048  # from here on a head has 128 channels, below 64
 def shape_of(num_parameters: float) -> Shape:
     """Return the shape nearest to so many parameters, of all as deep for their width as those of the source.
 
-    A miss of the size weighs ten times as much as one of the depth.
+    A miss of the size weighs five times as much as one of the depth.
 
     Raises
     ------
@@ -60,6 +60,6 @@ def shape_of(num_parameters: float) -> Shape:
 
     def miss(shape: Shape) -> float:
         size = abs(math.log(shape.num_parameters / num_parameters))
-        return 10 * size + abs(math.log(shape.dim / shape.num_layers / aspect))
+        return 5 * size + abs(math.log(shape.dim / shape.num_layers / aspect))
 
     return min(shapes, key=miss)

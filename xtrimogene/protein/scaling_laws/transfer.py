@@ -1,5 +1,6 @@
 """What training on CLM first is worth to MLM: effectively transferred tokens (Hernandez et al., arXiv 2102.01293)."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,15 +65,16 @@ class TransferLaw:
         require(flops > 0 and num_parameters > 0, f"flops={flops:g} and num_parameters={num_parameters:g} must be > 0.")
         tokens = flops / (6 * num_parameters)
 
-        def gain(share: float) -> float:
-            return self.transferred_tokens((1 - share) * tokens, num_parameters) / tokens - share
+        def gain(log_rest: float) -> float:
+            rest = math.exp(log_rest)
+            return self.transferred_tokens(rest * tokens, num_parameters) / tokens - (1 - rest)
 
-        share = brentq(gain, 0.0, 1.0, xtol=1e-15) if gain(0.0) > 0 > gain(1.0) else float(gain(0.0) > 0)
+        rest = math.exp(brentq(gain, -500.0, 0.0, xtol=1e-13))  # of the tokens; nearly none where N is large
         return Split(
             flops=flops,
             num_parameters=num_parameters,
-            first_tokens=share * tokens,
-            second_tokens=(1 - share) * tokens,
+            first_tokens=(1 - rest) * tokens,
+            second_tokens=rest * tokens,
         )
 
     def exponent_intervals(self, level: float = 0.9) -> tuple[tuple[float, float], tuple[float, float]] | None:
