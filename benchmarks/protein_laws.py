@@ -106,6 +106,7 @@ def isoflop_runs(data: Path, objective: str) -> list[Float[np.ndarray, " P"]]:
 
 
 def isoflop_fit(data: Path, objective: Any, **options: Any) -> ComputeOptimalLaw:
+    options = {"minimum": "raw", "fit": "linear", **options}
     return fit_isoflop(
         *isoflop_runs(data, objective), name=f"cheng2024:{objective}", objective=objective, data=UNIMETA, **options
     )

@@ -73,8 +73,8 @@ runs = read_runs("runs.csv")
 
 # %%
 known = {"name": "mine", "objective": "mlm", "data": "simulated"}
-parabola = xt.protein.fit_isoflop(runs.flops, runs.num_parameters, runs.loss, minimum="parabola", fit="log", **known)
-raw = xt.protein.fit_isoflop(runs.flops, runs.num_parameters, runs.loss, minimum="raw", **known)
+parabola = xt.protein.fit_isoflop(runs.flops, runs.num_parameters, runs.loss, **known)
+raw = xt.protein.fit_isoflop(runs.flops, runs.num_parameters, runs.loss, minimum="raw", fit="linear", **known)
 print("true exponent of N:", round(truth["beta"] / (truth["alpha"] + truth["beta"]), 3))
 print(law_text(parabola))
 print(law_text(raw))

@@ -206,7 +206,7 @@ def test_map_writes_what_tl_map_to_reference_gives(
     assert worth.startswith("Held out by cell: macro-F1")
 
     code, _, said = run("map", cells, known, known, *options, "--overwrite")
-    assert code == 2 and said == f"error: OUT is the input {known}, and OUT has no X; name another file.\n"
+    assert code == 2 and said == f"error: OUT is the input {known}; name another file.\n"
     options[1] = "kind"
     code, _, said = run("map", cells, known, cells.with_name("no.h5ad"), *options)
     assert code == 2 and said == "error: the reference's obs has no 'kind', it has cell_type.\n"

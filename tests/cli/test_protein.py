@@ -115,3 +115,17 @@ def test_tables_of_variants_that_are_none_are_refused(run: Run, tmp_path: Path) 
     code, _, error = run("protein", "score", wild, table, tmp_path / "out.csv", "--model", model)
     assert code == 2 and "holds 2 proteins" in error
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.shared
+def test_the_released_runs_give_a_law_near_the_published_one(run: Run, shared: Path, tmp_path: Path) -> None:
+    table = shared / "data" / "protein" / "isoflop_points.csv"
+    columns = ["--flops", "budget_flops", "--num-parameters", "N_params", "--loss", "final_validation_loss"]
+    given = [table, "--objective", "mlm", *columns, "--where", "objective=MLM"]
+    code, said, _ = run("protein", "fit", *given, "--out", tmp_path / "a.json")
+    assert code == 0 and "C^0.749" in said
+    published = ["--minimum", "raw", "--least-squares", "linear"]
+    code, said, _ = run("protein", "fit", *given, *published, "--out", tmp_path / "b.json")
+    assert code == 0 and "N = 6.1945e-08 C^0.77572" in said
+    code, _, error = run("protein", "fit", *given, *published, "--method", "parametric", "--out", tmp_path / "c.json")
+    assert code == 2 and "--minimum is of --method isoflop" in error

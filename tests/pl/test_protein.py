@@ -54,5 +54,6 @@ def test_what_cannot_be_drawn_is_said() -> None:
         xt.pl.scaling_law()
     with pytest.raises(ConfigError, match="smaller budget and a larger"):
         xt.pl.scaling_law(law("cheng2024:mlm"), flops=(1e20, 1e19))
+    assert len(xt.pl.isoflop([1e18, 1e18], [1e6, 2e6], [2.5, 2.4]).lines) == 1
     with pytest.raises(ConfigError, match="2, 1 and 1 came"):
         xt.pl.isoflop(np.ones(2), np.ones(1), np.ones(1))

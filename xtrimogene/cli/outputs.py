@@ -14,7 +14,7 @@ def check_target(source: Path, out: Path, overwrite: bool, suffix: str = ".h5ad"
     if out.suffix != suffix:
         raise ConfigError(f"OUT is {str(out)!r}; a name that ends in {suffix} is needed.")
     if out.exists() and source.exists() and out.samefile(source):
-        raise ConfigError(f"OUT is the input {source}, and OUT has no X; name another file.")
+        raise ConfigError(f"OUT is the input {source}; name another file.")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists already; name another file, or add --overwrite.")
     if out.is_dir():

@@ -41,10 +41,11 @@ def plan(
         Literal["laws", "tokens"], typer.Option(help="tokens: as many as the budget leaves, C / 6N.")
     ] = "laws",
     out: Annotated[Path | None, typer.Option(help="Write the plan to this .json file too.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out where it exists.")] = False,
 ) -> None:
     """Say what protein language model a budget trains best, and how."""
-    if out is not None and out.suffix != ".json":
-        raise ConfigError(f"--out is {str(out)!r}; a name that ends in .json is needed.")
+    if out is not None:
+        check_target(Path(law or "no law"), out, overwrite, ".json")
     from xtrimogene.protein.planning.model_plan import write_plan
     from xtrimogene.protein.planning.plan import plan as plan_model
 
@@ -75,8 +76,13 @@ def fit(
         typer.Option(help="isoflop: sizes at each of a few budgets; envelope: training curves; parametric: L(N, D)."),
     ] = "isoflop",
     minimum: Annotated[
-        Literal["raw", "parabola"], typer.Option(help="isoflop: the best run of a budget, or a parabola's vertex.")
-    ] = "parabola",
+        Literal["parabola", "raw"] | None,
+        typer.Option(help="isoflop: a parabola's vertex (the default), or the best run of each budget."),
+    ] = None,
+    least_squares: Annotated[
+        Literal["log", "linear"] | None, typer.Option(help="isoflop: of logarithms (the default), or of N and D.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="envelope: the column that names the run of a point.")] = None,
     flops: Annotated[str, typer.Option(help="The column of the compute.")] = "flops",
     num_parameters: Annotated[str, typer.Option(help="The column of N, without embeddings.")] = "num_parameters",
     num_tokens: Annotated[str, typer.Option(help="The column of D; without one, C / 6N.")] = "num_tokens",
@@ -89,6 +95,13 @@ def fit(
 ) -> None:
     """Fit a scaling law to your own runs, and say whether they pin it down."""
     check_target(runs, out, overwrite, ".json")
+    for option, value, of in (
+        ("--minimum", minimum, "isoflop"),
+        ("--least-squares", least_squares, "isoflop"),
+        ("--run", run, "envelope"),
+    ):
+        if value is not None and method != of:
+            raise ConfigError(f"{option} is of --method {of}; leave it out for {method}.")
     from xtrimogene.protein.scaling_laws.law_text import law_text
     from xtrimogene.protein.scaling_laws.registry import write_law
     from xtrimogene.protein.scaling_laws.runs_table import read_runs
@@ -99,6 +112,7 @@ def fit(
         num_parameters=num_parameters,
         num_tokens=num_tokens,
         loss=loss,
+        run=run,
         where=columns_and_texts(where, "objective=CLM"),
     )
     known: dict[str, Any] = {"name": out.stem, "objective": objective, "data": data, "source": f"fitted to {runs.name}"}
@@ -112,11 +126,18 @@ def fit(
     if method == "isoflop":
         from xtrimogene.protein.scaling_laws.isoflop import fit_isoflop
 
-        law = fit_isoflop(table.flops, table.num_parameters, table.loss, minimum=minimum, **known)
+        law = fit_isoflop(
+            table.flops,
+            table.num_parameters,
+            table.loss,
+            minimum=minimum or "parabola",
+            fit=least_squares or "log",
+            **known,
+        )
     else:
         from xtrimogene.protein.scaling_laws.envelope import fit_envelope
 
-        law = fit_envelope(table.flops, table.num_parameters, table.loss, **known)
+        law = fit_envelope(table.flops, table.num_parameters, table.loss, run=table.run, **known)
     write_law(law, out)
     typer.echo(f"{out}: {len(table.loss):,} runs\n{law_text(law)}")
 

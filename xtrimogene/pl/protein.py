@@ -9,15 +9,13 @@ from jaxtyping import Float
 from xtrimogene.config import require
 from xtrimogene.errors import ConfigError
 from xtrimogene.pl.embedding import new_axes
-from xtrimogene.protein.planning.model_plan import Plan
+from xtrimogene.protein.planning.model_plan import Plan, SizeLaw
 from xtrimogene.protein.scaling_laws.compute_optimal import ComputeOptimalLaw
-from xtrimogene.protein.scaling_laws.parametric import ParametricLaw
 from xtrimogene.training.plan_words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SizeLaw = ComputeOptimalLaw | ParametricLaw
 Quantity = Literal["num_parameters", "num_tokens", "loss"]
 AXES = {
     "num_parameters": "best number of parameters",
@@ -98,9 +96,9 @@ def _draw_band(law: SizeLaw, of: Quantity, budgets: Float[np.ndarray, " N"], ax:
 
 
 def isoflop(
-    flops: Float[np.ndarray, " _"],
-    num_parameters: Float[np.ndarray, " _"],
-    loss: Float[np.ndarray, " _"],
+    flops: Float[np.ndarray, " _"] | Sequence[float],
+    num_parameters: Float[np.ndarray, " _"] | Sequence[float],
+    loss: Float[np.ndarray, " _"] | Sequence[float],
     *,
     law: SizeLaw | None = None,
     ax: "Axes | None" = None,
@@ -122,6 +120,7 @@ def isoflop(
     ConfigError
         The three are not as long as one another, or empty.
     """
+    flops, num_parameters, loss = (np.asarray(values, float) for values in (flops, num_parameters, loss))
     lengths = {len(flops), len(num_parameters), len(loss)}
     require(
         len(lengths) == 1 and 0 not in lengths,

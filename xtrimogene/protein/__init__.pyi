@@ -1,6 +1,9 @@
 from xtrimogene.protein.config import ObjectiveStage as ObjectiveStage
 from xtrimogene.protein.config import ProteinConfig as ProteinConfig
 from xtrimogene.protein.config import ProteinPretrainConfig as ProteinPretrainConfig
+from xtrimogene.protein.config import SpanMaskingConfig as SpanMaskingConfig
+from xtrimogene.protein.config import TokenMaskingConfig as TokenMaskingConfig
+from xtrimogene.protein.config import unified_stages as unified_stages
 from xtrimogene.protein.embedding.embed import embed_fasta as embed_fasta
 from xtrimogene.protein.generation.generate import generate as generate
 from xtrimogene.protein.generation.generate import infill as infill
@@ -18,7 +21,10 @@ from xtrimogene.protein.scaling_laws.parametric_fit import fit_parametric as fit
 from xtrimogene.protein.scaling_laws.registry import law_names as law_names
 from xtrimogene.protein.scaling_laws.registry import read_law as read_law
 from xtrimogene.protein.scaling_laws.registry import write_law as write_law
+from xtrimogene.protein.scaling_laws.transfer_fit import TransferPair as TransferPair
 from xtrimogene.protein.scaling_laws.transfer_fit import fit_transfer as fit_transfer
 from xtrimogene.protein.tokenizer import ProteinTokenizer as ProteinTokenizer
+from xtrimogene.protein.training.held_out import held_out_loss as held_out_loss
 from xtrimogene.protein.training.run import pretrain as pretrain
+from xtrimogene.protein.training.run import read_config as read_config
 from xtrimogene.protein.variants.scores import score_variants as score_variants

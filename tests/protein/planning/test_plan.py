@@ -69,6 +69,9 @@ def test_clm_first_takes_its_share_of_the_same_tokens() -> None:
     assert first.clm_share == pytest.approx(0.2)
     assert [run.start for run in first.runs] == ["scratch", "clm"]
     law: Any = read_law("cheng2024:clm->mlm")
+    assert plan(1e21, "clm->mlm", first_share=0.01).runs[1].loss is None
+    assert plan(1e21, "clm->mlm", law="cheng2024:mlm").runs[1].loss is None
+    assert sum(run.flops for run in first.runs) == pytest.approx(6 * first.num_parameters * first.num_tokens)
     assert first.runs[1].loss == pytest.approx(law.transfer.at(6 * first.num_parameters * 0.8 * alone.num_tokens))
 
 
@@ -102,7 +105,11 @@ def test_cautions_come_where_they_are_due() -> None:
     assert "less than the least" in " ".join(plan(1e17, "clm").cautions)
     assert "text" in " ".join(plan(1e21, "mlm", law="hoffmann2022").cautions)
     first, more = (" ".join(plan(1e20, "clm->mlm", first_share=share).cautions) for share in (0.1, 0.4))
-    assert "10 % gains" in first and "40 % does NOT gain" in more
+    assert "10 % gains" in first and "was not measured" in more
+    assert "30 % does NOT gain" in " ".join(plan(1e20, "clm->mlm", first_share=0.3).cautions)
+    assert not [said for said in plan(1e19, "mlm", max_unique_tokens=1e12).cautions if "each is seen" in said]
+    assert [said for said in plan(1e19, "mlm", max_unique_tokens=4e10).cautions if "each is seen 1." in said]
+    assert "trains on one so far" in " ".join(plan(1.68e22, "mlm").cautions)
 
 
 def test_tokens_seen_once_give_the_larger_model() -> None:
@@ -125,6 +132,7 @@ def test_memory_is_shared() -> None:
     assert alone.memory.states == 16 * count_parameters(alone.shape.config(1024))
     assert alone.memory.states == pytest.approx(16 * alone.shape.num_parameters, rel=0.01)
     assert alone.least_gpus == many.least_gpus == 3
+    assert alone.memory.activations == (2 * 47 + 34) * 4352 * 1024
     assert plan(1e27, "mlm", gpu="RTX-4090").least_gpus is None
 
 
@@ -136,7 +144,9 @@ def test_memory_is_shared() -> None:
         ({"flops": 0.0}, "positive and finite"),
         ({"flops": float("inf")}, "positive and finite"),
         ({"flops": 1e10}, "larger budget"),
+        ({"flops": 1e45}, "beyond any law"),
         ({"flops": 1e20, "gpu": "abacus"}, "no device"),
+        ({"flops": 1e20, "gpu": "CPU-core"}, "no GPU"),
         ({"flops": 1e20, "mfu": 40.0}, "share of the peak"),
         ({"flops": 1e20, "law": "serrano2024"}, "nothing of the best size"),
         ({"flops": 1e20, "law": "cheng2024:clm"}, "MLM is to be planned"),

@@ -24,7 +24,16 @@ def simulate(noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray,
 
 def law(*runs: np.ndarray, **options: Any) -> ComputeOptimalLaw:
     return fit_isoflop(
-        *runs, **{"name": "mine", "objective": "mlm", "data": "simulated", "num_bootstraps": 20} | options
+        *runs,
+        **{
+            "name": "mine",
+            "objective": "mlm",
+            "data": "simulated",
+            "num_bootstraps": 20,
+            "minimum": "raw",
+            "fit": "linear",
+        }
+        | options,
     )
 
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,3 +99,21 @@ def test_a_file_that_is_no_text_or_not_there(tmp_path: Path) -> None:
         read_law(tmp_path / "law.json")
     with pytest.raises(ConfigError, match="there is no law 'cheng'"):
         read_law("cheng")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_parameters": {"coefficient": -1.0, "exponent": 0.5}}, "the coefficient must be positive"),
+        ({"num_tokens": {"coefficient": 1.0, "exponent": 20.0}}, "exponent lie between"),
+        ({"num_tokens": {"coefficient": float("nan"), "exponent": 0.5}}, "the coefficient must be positive"),
+        ({"fitted_flops": [1e21, 1e18]}, "a positive budget and a larger one"),
+        ({"objective": "MLM"}, "one of 'mlm', 'clm', 'text'"),
+    ],
+)
+def test_a_law_that_is_none_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    law = tmp_path / "law.json"
+    write_law(read_law("cheng2024:mlm"), law)
+    law.write_text(json.dumps(json.loads(law.read_text()) | changes))
+    with pytest.raises(ConfigError, match=said):
+        read_law(law)

@@ -29,6 +29,8 @@ def test_compute_follows_from_size_and_tokens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("num_parameters,num_tokens,loss\n70,1e9,2\n", "num_parameters is 70 at most"),
+        ("flops,num_parameters,num_tokens,loss\n1e18,1e6,1e9,2\n", "is 0.006 to 0.006 times flops"),
         ("flops,num_parameters\n1,1\n", "no column 'loss'; the columns are flops, num_parameters"),
         ("num_parameters,loss\n1,1\n", "'flops' or 'num_tokens' is needed"),
         ("flops,num_parameters,loss\n1,1,2\n1,-1,2\n", "line 3: num_parameters is '-1'"),
@@ -47,3 +49,11 @@ def test_missing_files_and_rows_are_said(tmp_path: Path) -> None:
         read_runs(tmp_path / "none.csv")
     with pytest.raises(ConfigError, match="no row has 'GLM' in the column 'objective'"):
         read_runs(write(tmp_path, "objective,flops,num_parameters,loss\nMLM,1,1,1\n"), where={"objective": ["GLM"]})
+
+
+def test_points_keep_their_runs(tmp_path: Path) -> None:
+    table = write(tmp_path, "flops,num_parameters,loss,curve\n6e18,1e6,2.5,a\n6e18,2e6,2.4,7\n")
+    runs = read_runs(table, run="curve")
+    assert runs.run is not None and runs.run.tolist() == ["a", "7"]
+    with pytest.raises(ConfigError, match="no column 'name'"):
+        read_runs(table, run="name")

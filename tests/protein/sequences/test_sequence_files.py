@@ -8,6 +8,8 @@ import pytest
 
 from xtrimogene.errors import FileFormatError, MissingExtraError
 from xtrimogene.protein.sequences.sequence_files import read_sequences
+from xtrimogene.protein.sequences.sequence_store import SequenceStore
+from xtrimogene.protein.tokenizer import ProteinTokenizer
 
 
 def test_a_fasta_is_read_whatever_its_name(tmp_path: Path) -> None:
@@ -39,3 +41,11 @@ def test_a_parquet_without_its_reader_says_how_to_get_it(tmp_path: Path, monkeyp
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="none cannot be read"):
         list(read_sequences(tmp_path / "none"))
+
+
+def test_files_without_a_sequence_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"sequence": pd.Series([], dtype=str)}).to_parquet(tmp_path / "a.parquet")
+    tokenizer = ProteinTokenizer.xtrimopglm()
+    with pytest.raises(FileFormatError, match="a.parquet hold no sequence"):
+        SequenceStore.from_files([str(tmp_path / "a.parquet")], tokenizer, max_length=32)

@@ -13,7 +13,9 @@ ZERO_SHOT = 650e6  # parameters of the best of ESM-2 at ProteinGym
 FEW_STEPS = 1_000
 
 
-def cautions_of(num_parameters: float, runs: Sequence[Run], max_unique_tokens: float | None) -> tuple[str, ...]:
+def cautions_of(
+    num_parameters: float, runs: Sequence[Run], max_unique_tokens: float | None, least_gpus: int | None
+) -> tuple[str, ...]:
     return (
         *_range(runs),
         *_law(runs),
@@ -21,6 +23,7 @@ def cautions_of(num_parameters: float, runs: Sequence[Run], max_unique_tokens: f
         *_steps(num_parameters, runs),
         *_transfer(num_parameters, runs),
         *_zero_shot(num_parameters, runs),
+        *_devices(least_gpus),
     )
 
 
@@ -78,14 +81,22 @@ def _transfer(num_parameters: float, runs: Sequence[Run]) -> list[str]:
     assert isinstance(law, TransferLaw)
     (small, large), (least, most) = law.fitted_parameters, law.first_share
     tokens = sum(run.num_tokens for run in runs)
-    said = (
-        f"The loss after CLM is of the compute of MLM alone, from pairs of runs of {small / 1e6:.0f}M to "
-        f"{large / 1e9:.1f}B parameters that gave CLM {100 * least:.0f} % to {100 * most:.0f} % of the compute."
-    )
     even = law.split(6 * num_parameters * tokens, num_parameters).first_share
     first = sum(run.num_tokens for run in runs if run.start == "scratch") / tokens
+    spent = f"{100 * least:.0f} % to {100 * most:.0f} %"
+    tried = f"pairs of runs of {small / 1e6:.0f}M to {large / 1e9:.1f}B parameters, {spent}"
+    if runs[-1].loss is None:
+        said = f"No loss is predicted: {law.name} is of {tried} of whose compute was CLM's, and of its own data."
+    else:
+        scratch = law.scratch.at(6 * num_parameters * tokens)
+        said = (
+            f"The loss after CLM is by {law.name}, of {tried} of whose compute was CLM's; by the same source MLM alone "
+            f"comes to {scratch:.3f} with all the compute."
+        )
+    if not least <= first <= most:
+        return [f"{said} So small or large a share of CLM was not measured."]
     verdict = "gains" if first < even else "does NOT gain"
-    saved = f"By {law.name} CLM saves as much as it takes up to {100 * even:.0f} % of the tokens"
+    saved = f"CLM saves as many tokens of MLM as it takes up to {100 * even:.0f} % of all"
     return [f"{said} {saved}; {100 * first:.0f} % {verdict}."]
 
 
@@ -96,3 +107,9 @@ def _zero_shot(num_parameters: float, runs: Sequence[Run]) -> list[str]:
         "The least loss is not the best zero-shot score of variants: on ProteinGym ESM-2 has .414 at 650M and .406 at "
         "3B, xTrimoPGLM-MLM .399 at 3B and .396 at 10B (Spearman)."
     ]
+
+
+def _devices(least_gpus: int | None) -> list[str]:
+    if least_gpus == 1:
+        return []
+    return ["It does not fit on one GPU, and `xtrimogene protein pretrain` trains on one so far."]

@@ -26,6 +26,7 @@ class Run:
     start: Literal["scratch", "clm"]  # from random weights, or from those of the run before
     law: SizeLaw
     budget: float  # operations that the law was asked about
+    flops: float  # 6ND of this run
     num_tokens: float
     tokens_interval: Interval | None
     num_steps: int

@@ -72,6 +72,7 @@ def plan(
         Not one budget, or not a positive one; a law of another objective, or one that gives no size; an unknown GPU.
     """
     device = find_device(gpu)
+    require(device.accelerator, f"gpu={gpu!r} is no GPU; name one, such as H100.")
     require(objective in get_args(Goal), f"objective={objective!r} is not one of {', '.join(get_args(Goal))}.")
     require(balance in get_args(Balance), f"balance={balance!r} is not one of {', '.join(get_args(Balance))}.")
     require(0 < mfu <= 1, f"mfu={mfu} must lie in (0, 1]; it is a share of the peak.")
@@ -99,7 +100,7 @@ def plan(
     size_law, asked = runs[0].law, runs[0].budget
     size = size_law.num_parameters.at(asked)
     if objective == "clm->mlm":
-        runs = _clm_first(runs[0], size, FIRST_SHARE if first_share is None else first_share)
+        runs = _clm_first(runs[0], size, FIRST_SHARE if first_share is None else first_share, own=law is not None)
     shape = shape_of(size)
     return Plan(
         goal=objective,
@@ -116,7 +117,7 @@ def plan(
         memory=_memory(shape, num_gpus),
         least_gpus=_least_gpus(shape, device),
         contrary=_contrary(runs[-1]),
-        cautions=cautions_of(size, runs, max_unique_tokens),
+        cautions=cautions_of(size, runs, max_unique_tokens, _least_gpus(shape, device)),
     )
 
 
@@ -164,6 +165,7 @@ def _run(trained: Trained, law: SizeLaw, budget: float, balance: Balance, unique
         start="scratch",
         law=law,
         budget=budget,
+        flops=6 * best.num_parameters * tokens,
         num_tokens=tokens,
         tokens_interval=interval,
         num_steps=recipe.num_steps(tokens),
@@ -174,13 +176,17 @@ def _run(trained: Trained, law: SizeLaw, budget: float, balance: Balance, unique
     )
 
 
-def _clm_first(alone: Run, num_parameters: float, share: float) -> tuple[Run, Run]:
-    """Split an MLM run's tokens: a share of them for CLM, the rest from there on."""
+def _clm_first(alone: Run, num_parameters: float, share: float, *, own: bool) -> tuple[Run, Run]:
+    """Split an MLM run's tokens: a share of them for CLM, the rest from there on.
+
+    The loss is predicted where CLM's share is one that was tried, and not for the user's own law.
+    """
     require(0 < share < 1, f"first_share={share} must lie in (0, 1).")
     law = read_law("cheng2024:clm->mlm")
     assert isinstance(law, TransferLaw)
     rest = alone.num_tokens * (1 - share)
-    predicted = law.transfer.at(6 * num_parameters * rest)  # the source counts the compute of MLM alone
+    tried = law.first_share[0] <= share <= law.first_share[1]
+    predicted = law.transfer.at(6 * num_parameters * rest) if tried and not own else None  # of MLM's compute alone
     first = _cut(alone, num_parameters, share, objective="clm", start="scratch", loss=None)
     last = _cut(alone, num_parameters, 1 - share, objective="mlm", start="clm", loss=predicted)
     return first, last
@@ -201,6 +207,7 @@ def _cut(
         run,
         objective=objective,
         start=start,
+        flops=6 * num_parameters * tokens,
         num_tokens=tokens,
         tokens_interval=None if interval is None else (share * interval[0], share * interval[1]),
         num_steps=recipe.num_steps(tokens),

@@ -28,6 +28,7 @@ class Shape:
 
 # Width over layers of the models that the laws of Cheng et al. were fitted on and tried with: 12 x 768, 47 x 4352.
 _ASPECTS = ((84_934_656, 64.0), (10_682_105_856, 4352 / 47))
+MOST = 1e14
 _WIDE = 2048  # from here on a head has 128 channels, below 64
 
 
@@ -45,6 +46,7 @@ def shape_of(num_parameters: float) -> Shape:
         num_parameters >= 12 * 64**2,
         f"{num_parameters:,.0f} parameters are less than one layer 64 wide has (49,152); a larger budget is needed.",
     )
+    require(num_parameters <= MOST, f"{num_parameters:.3g} parameters are beyond any law; a smaller budget is needed.")
     sizes, aspects = zip(*_ASPECTS, strict=True)
     steps = math.log(num_parameters / sizes[0]) / math.log(sizes[1] / sizes[0])
     aspect = aspects[0] * (aspects[1] / aspects[0]) ** steps

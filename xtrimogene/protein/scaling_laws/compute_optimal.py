@@ -5,8 +5,9 @@ x width^2 of the usual transformer); tokens D are residues and special tokens; t
 token.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from xtrimogene.config import require
 from xtrimogene.protein.scaling_laws.power_law import PowerLaw
@@ -29,6 +30,23 @@ class Optimum:
         return 6 * self.num_parameters * self.num_tokens / self.flops
 
 
+def check_known(name: str, objective: str, fitted_flops: tuple[float, float]) -> None:
+    """Refuse a law of an unknown objective, or of budgets that are none.
+
+    Raises
+    ------
+    ConfigError
+        It is one.
+    """
+    known = get_args(Objective)
+    require(objective in known, f"{name}: objective={objective!r} is not one of {', '.join(known)}.")
+    low, high = fitted_flops
+    require(
+        0 < low <= high < math.inf,
+        f"{name}: fitted_flops must be a positive budget and a larger one, not {low:g}, {high:g}.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComputeOptimalLaw:
     """N, D and loss as powers of C, each fitted by itself, on budgets from ``fitted_flops[0]`` to ``[1]``."""
@@ -42,6 +60,9 @@ class ComputeOptimalLaw:
     data: str
     source: str
     caution: str = ""
+
+    def __post_init__(self) -> None:
+        check_known(self.name, self.objective, self.fitted_flops)
 
     def optimum(self, flops: float) -> Optimum:
         require(flops > 0, f"flops={flops:g} must be positive.")

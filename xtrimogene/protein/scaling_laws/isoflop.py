@@ -28,8 +28,8 @@ def fit_isoflop(
     objective: Objective,
     data: str,
     source: str = "fitted here",
-    minimum: Minimum = "raw",
-    fit: Space = "linear",
+    minimum: Minimum = "parabola",
+    fit: Space = "log",
     refits: Refits = "reflected",
     num_bootstraps: int = 200,
     noise: float | None = None,
@@ -46,10 +46,11 @@ def fit_isoflop(
     loss
         Final validation loss, nats a token.
     minimum
-        The best size is that of the least loss ("raw", the published recipe), or the vertex of a parabola in ln N. In
-        simulated runs with a noise of .01 the second is 7 times less uncertain.
+        The best size is the vertex of a parabola in ln N, or that of the least loss ("raw"). In simulated runs with a
+        noise of .01 the first is 7 times less uncertain.
     fit
-        Least squares of N, D and loss themselves, which the largest budgets decide, or of their logarithms.
+        Least squares of the logarithms of N, D and loss, or of themselves, which the largest budgets decide. Cheng et
+        al. published "raw" and "linear".
     refits
         How the refits come about that intervals are read from. "reflected": simulate runs on the parabola of each
         budget; how far their fits fall from the parabolas' own, on the other side of this fit. "noise": add noise to

@@ -1,9 +1,10 @@
 """Laws of size and tokens: L(N, D) = E + A / N^alpha + B / D^beta (approach 3 of Hoffmann et al., arXiv 2203.15556)."""
 
+import math
 from dataclasses import dataclass
 
 from xtrimogene.config import require
-from xtrimogene.protein.scaling_laws.compute_optimal import Objective, Optimum
+from xtrimogene.protein.scaling_laws.compute_optimal import Objective, Optimum, check_known
 from xtrimogene.protein.scaling_laws.power_law import PowerLaw
 
 
@@ -22,6 +23,15 @@ class ParametricLaw:
     data: str
     source: str
     caution: str = ""
+
+    def __post_init__(self) -> None:
+        check_known(self.name, self.objective, self.fitted_flops)
+        constants = (self.E, self.A, self.B, self.alpha, self.beta)
+        require(
+            all(map(math.isfinite, constants)) and self.E >= 0 and min(constants[1:]) > 0,
+            f"{self.name}: E, A, B, alpha, beta = {', '.join(f'{one:g}' for one in constants)} are no law; all but E "
+            "must be positive, and all finite.",
+        )
 
     def loss_of(self, num_parameters: float, num_tokens: float) -> float:
         return self.E + self.A / num_parameters**self.alpha + self.B / num_tokens**self.beta

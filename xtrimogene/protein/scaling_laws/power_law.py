@@ -3,10 +3,15 @@
 Letters: R refits; N values.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+
+from xtrimogene.config import require
+
+STEEPEST = 7.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,6 +21,15 @@ class PowerLaw:
     coefficient: float
     exponent: float
     refits: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.coefficient < math.inf and abs(self.exponent) <= STEEPEST,
+            f"{self.coefficient:g} x^{self.exponent:g} is no law: the coefficient must be positive and finite, and the "
+            f"exponent lie between -{STEEPEST:g} and {STEEPEST:g}.",
+        )
+        wrong = [pair for pair in self.refits if not (0 < pair[0] < math.inf and math.isfinite(pair[1]))]
+        require(not wrong, f"{len(wrong)} of {len(self.refits)} refits are no laws; a positive coefficient is needed.")
 
     def at(self, x: float) -> float:
         return float(self.coefficient * x**self.exponent)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from xtrimogene.errors import SequenceError
+from xtrimogene.errors import FileFormatError, SequenceError
 from xtrimogene.protein.sequences.sequence_files import read_sequences
 from xtrimogene.protein.tokenizer import ProteinTokenizer
 
@@ -32,7 +32,7 @@ class SequenceStore:
         Raises
         ------
         FileFormatError, MissingExtraError
-            As `read_sequences`.
+            As `read_sequences`, or there is no sequence.
         SequenceError
             A letter that is no amino acid.
         """
@@ -47,6 +47,8 @@ class SequenceStore:
                 parts.append(tokens)
                 lengths += pieces
                 starts += [True] + [False] * (len(pieces) - 1)
+        if not starts:
+            raise FileFormatError(f"{', '.join(files)} hold no sequence; name a file that has some.")
         return cls(np.concatenate(parts), np.cumsum(lengths), np.asarray(starts, bool))
 
     @property

@@ -125,17 +125,18 @@ def _validation(
 
     def measure(module: LightningModule) -> dict[str, float]:
         assert isinstance(module, ProteinPretraining)
-        return {
-            f"{name}_loss": held_out_loss(
-                module.network,
-                tokenizer,
-                sequences,
-                ObjectiveStage(num_steps=1, **{name: 1.0}),
-                masking=config.masking,
-                spans=config.spans,
-            )
-            for name in trained
-        }
+        with module.trainer.precision_plugin.forward_context():
+            return {
+                f"{name}_loss": held_out_loss(
+                    module.network,
+                    tokenizer,
+                    sequences,
+                    ObjectiveStage(num_steps=1, **{name: 1.0}),
+                    masking=config.masking,
+                    spans=config.spans,
+                )
+                for name in trained
+            }
 
     return measure
 
