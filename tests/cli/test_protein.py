@@ -98,6 +98,28 @@ def test_proteins_are_embedded_scored_and_made(run: Run, tmp_path: Path) -> None
     assert code == 2 and "filling a gap needs a model that was trained by span" in error
 
 
+@pytest.mark.parametrize(("name", "separator"), [("variants.CSV", ","), ("variants.tsv", "\t")])
+def test_a_table_is_left_as_it_was(run: Run, tmp_path: Path, name: str, separator: str) -> None:
+    model, wild, table, out = trained(run, tmp_path, "mlm"), *(tmp_path / one for one in ("w.fasta", name, "out.csv"))
+    wild.write_text(f">wild\n{WILD_TYPE.lower()}\n")
+    rows = ["id,mutant,measured,note", "007,A4G,0.10,NA", "1e5,k2r,1234567.891,", '08,K2R,,"a,b"']
+    table.write_text("\n".join(rows).replace(",", separator) + "\n")
+    options = ["--model", model, "--to-upper", "--window", 16]
+    code, _, error = run("protein", "score", wild, table, out, *options, "--score-column", "note")
+    assert code == 2 and "has a column 'note' already; name another by --score-column" in error
+    code, *_ = run("protein", "score", wild, table, out, *options, "--score-column", "mine")
+    assert code == 0
+    written = pd.read_csv(out, dtype=str, keep_default_na=False)
+    assert list(written.columns) == ["id", "mutant", "measured", "note", "mine"]
+    assert written.iloc[:, :4].to_numpy().tolist() == [
+        ["007", "A4G", "0.10", "NA"],
+        ["1e5", "k2r", "1234567.891", ""],
+        ["08", "K2R", "", f"a{separator}b"],
+    ]
+    wanted = score_variants(load_protein_model(model), WILD_TYPE, ["A4G", "K2R", "K2R"], window=16)
+    np.testing.assert_allclose(written["mine"].astype(float), wanted, rtol=1e-4)
+
+
 def test_tables_of_variants_that_are_none_are_refused(run: Run, tmp_path: Path) -> None:
     model = trained(run, tmp_path, "mlm")
     wild, table = tmp_path / "wild.fasta", tmp_path / "variants.csv"
@@ -107,6 +129,8 @@ def test_tables_of_variants_that_are_none_are_refused(run: Run, tmp_path: Path) 
         ("mutant,x\nA4G,1\n,2\n", "line 3 of"),
         ("mutant\n", "holds no variant"),
         ("mutant\nA5G\n", "A5G"),
+        ("mutant,x\nA4G,1,2\n", "have more fields than its header"),
+        ("mutant,score\nA4G,1\n", "has a column 'score' already; name another by --score-column"),
     ):
         table.write_text(text)
         code, _, error = run("protein", "score", wild, table, tmp_path / "out.csv", "--model", model)

@@ -47,6 +47,7 @@ def test_the_standard_amino_acids_are_twenty() -> None:
     ("sequence", "message"),
     [
         ("MKv", r"Letter 'v' at position 3 is none of LAGV.*; write it as a capital, or set to_upper=True\."),
+        ("MK*", r"Letter '\*' at position 3 is none of .*; it is the stop at the end: remove it, .* sed '/\^>/!s/"),
         ("M*K", r"Letter '\*' at position 2 is none of LAGV.*; it is a stop codon: cut the sequence there\."),
         ("J", "Letter 'J' at position 1"),
         ("MK L", "Letter ' ' at position 3"),

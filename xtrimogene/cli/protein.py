@@ -206,16 +206,20 @@ def embed(
 def score(
     wild_type: Annotated[Path, typer.Argument(metavar="FASTA", help="The wild type: one protein.")],
     variants: Annotated[
-        Path, typer.Argument(metavar="VARIANTS", help='A .csv with a column of "A24G" or "A24G:L30P", or a FASTA.')
+        Path,
+        typer.Argument(metavar="VARIANTS", help='A .csv or .tsv with a column of "A24G" or "A24G:L30P", or a FASTA.'),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .csv to write: the table and a column `score`.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .csv to write: the table and a column of scores.")],
     model: Folder,
     method: Annotated[
         Literal["masked_marginal", "wild_type_marginal", "clm"],
         typer.Option(help="The marginals need a model trained by MLM, clm one trained by CLM."),
     ] = "masked_marginal",
     column: Annotated[str, typer.Option(help="The column of the variants.")] = "mutant",
+    score_column: Annotated[str, typer.Option(help="What to call the column of the scores.")] = "score",
     offset: Annotated[int, typer.Option(help="Residues that are numbered before the first of FASTA.")] = 0,
+    window: Annotated[int | None, typer.Option(help="Tokens read at once. Default: what it was trained on.")] = None,
+    to_upper: Annotated[bool, typer.Option("--to-upper", help="Read lower-case letters as capitals.")] = False,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
 ) -> None:
@@ -226,17 +230,20 @@ def score(
     from xtrimogene.protein.variants.scores import score_variants
     from xtrimogene.protein.variants.tables import read_variants_table, read_wild_type
 
-    table = read_variants_table(variants, column)
+    table, sequence = read_variants_table(variants, column), read_wild_type(wild_type)
+    if score_column in table:
+        raise ConfigError(f"{variants} has a column {score_column!r} already; name another by --score-column.")
     scores = score_variants(
         load_protein_model(model),
-        read_wild_type(wild_type),
-        table[column].tolist(),
+        sequence.upper() if to_upper else sequence,
+        (table[column].str.upper() if to_upper else table[column]).tolist(),
         method=method,
         offset=offset,
+        window=window,
         device=device,
     )
     with whole_file(out) as written:
-        table.assign(score=scores).to_csv(written, index=False, float_format="%.6g")
+        table.assign(**{score_column: [f"{one:.6g}" for one in scores]}).to_csv(written, index=False)
     typer.echo(f"{out}: {len(table):,} variants, scores of {scores.min():.2f} to {scores.max():.2f}")
 
 

@@ -107,7 +107,7 @@ class ProteinTokenizer:
         ids = table[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]  # a stranger becomes a "?"
         if len(ids) and ids.min() < 0:
             place = int((ids < 0).argmax())
-            raise SequenceError(_unknown(sequence[place], place))
+            raise SequenceError(_unknown(sequence, place))
         return ids
 
     def decode(self, ids: Int64[np.ndarray, " n"]) -> str:
@@ -134,10 +134,12 @@ class ProteinTokenizer:
         return (ids >= self.first_letter) & (ids < self.first_letter + len(LETTERS))
 
 
-def _unknown(letter: str, place: int) -> str:
-    remedy = "remove it"
+def _unknown(sequence: str, place: int) -> str:
+    letter, remedy = sequence[place], "remove it"
     if letter.islower():
         remedy = "write it as a capital, or set to_upper=True"
+    elif letter == "*" and place == len(sequence) - 1:
+        remedy = r"it is the stop at the end: remove it, from a FASTA by sed '/^>/!s/\*$//'"
     elif letter == "*":
         remedy = "it is a stop codon: cut the sequence there"
     return f"Letter {letter!r} at position {place + 1} is none of {LETTERS}; {remedy}."

@@ -141,7 +141,7 @@ def test_a_stop_costs_no_more_than_its_seconds(
         stop_after(patch, 3)
         with pytest.raises(StoppedError):
             embed(fasta, tmp_path / "vectors.h5", model, part_seconds=3600.0)
-        assert [path.name for path in (tmp_path / "vectors.h5.parts").iterdir()] == ["run.json"]
+        assert not list((tmp_path / "vectors.h5.parts").glob("*.h5"))
     monkeypatch.setattr(embedding, "MOST_HELD", 1)
     stop_after(monkeypatch, 3)
     with pytest.raises(StoppedError):
@@ -190,6 +190,37 @@ def test_a_part_that_was_lost_is_noticed(
     first.unlink()
     with pytest.raises(ConfigError, match="misses the part before"):
         embed(fasta, tmp_path / "vectors.h5", model)
+
+
+def test_one_process_at_a_time_writes_a_file(
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, pooled = tmp_path / "vectors.h5", ProteinReader.pooled
+    refused = []
+
+    def meeting_another(self: ProteinReader, *arguments: object) -> np.ndarray:
+        with monkeypatch.context() as patch:
+            patch.setattr(ProteinReader, "pooled", pooled)
+            with pytest.raises(ConfigError) as error:
+                embed(fasta, out, model)
+        refused.append(str(error.value))
+        return pooled(self, *arguments)
+
+    monkeypatch.setattr(ProteinReader, "pooled", meeting_another)
+    embed(fasta, out, model)
+    assert set(refused) == {f"another process is writing {out}; wait for it or name another file."}
+    assert read_vectors(out).names == [f"p{i}" for i in range(8)]
+
+
+@pytest.mark.parametrize("num_read", [7, 9])
+def test_a_fasta_that_changes_meanwhile_gives_no_file(
+    fasta: Path, model: ProteinModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_read: int
+) -> None:
+    records = [(f"p{i}", "MKT") for i in range(num_read)]
+    monkeypatch.setattr(embedding, "read_fasta", lambda file: iter(records))
+    with pytest.raises(ConfigError, match=f"holds {num_read} proteins and not the 8 of the FASTA; remove it"):
+        embed(fasta, tmp_path / "vectors.h5", model)
+    assert not (tmp_path / "vectors.h5").exists()
 
 
 def test_a_record_that_cannot_be_read_is_named_before_anything_is_computed(model: ProteinModel, tmp_path: Path) -> None:

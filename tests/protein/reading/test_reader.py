@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from xtrimogene.errors import ConfigError
 from xtrimogene.protein.examples.example import Example, no_labels, source_positions
+from xtrimogene.protein.examples.objectives import predict_next
 from xtrimogene.protein.network.packed_sequences import PackedSequences
 from xtrimogene.protein.network.protein_lm import ProteinLM
 from xtrimogene.protein.reading.batches import AHEAD, cut_batches
@@ -156,3 +157,23 @@ def test_nothing_to_read_is_no_rows(tiny: ProteinLM) -> None:
 def test_settings_that_cannot_work_are_refused(tiny: ProteinLM, settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ProteinReader(tiny, OURS, **settings)
+
+
+def test_a_network_in_training_stays_so(tiny: ProteinLM) -> None:
+    network = ProteinLM(tiny.config, seed=1).train()
+    reader = ProteinReader(network, OURS, device="cpu")
+    assert all(module.training for module in network.modules())
+    assert not any(module.training for module in reader.network.modules())
+    assert ProteinReader(tiny, OURS, device="cpu").network is tiny
+
+
+def test_log_likelihoods_are_summed_in_float64(tiny: ProteinLM) -> None:
+    examples = [predict_next(OURS.frame(draw(length)), OURS, starts=True) for length in (60, 9)]
+    packed = PackedSequences.from_examples(examples)
+    with torch.inference_mode():
+        rows = tiny(packed).log_softmax(-1)
+    labels = np.concatenate([example.labels for example in examples])
+    tokens = rows[torch.arange(len(rows)), torch.from_numpy(labels)].double().numpy()
+    wanted = [tokens[:61].sum(), tokens[61:].sum()]
+    found = ProteinReader(tiny, OURS, causal=True, device="cpu").log_likelihoods(iter(examples), 2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)

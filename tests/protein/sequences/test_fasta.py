@@ -22,6 +22,14 @@ def test_records_are_read_zipped_or_not(tmp_path: Path, pack: Callable[[bytes], 
     assert list(read_fasta(tmp_path / "a.fasta")) == RECORDS
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_any_space_ends_a_name_and_a_byte_order_mark_is_none_of_it(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "a.fasta").write_bytes(pack(b"\xef\xbb\xbf>one\tof two\nMKT\n> two\x0bb\nG\n"))
+    assert list(read_fasta(tmp_path / "a.fasta")) == [("one", "MKT"), ("two", "G")]
+
+
 @given(st.lists(st.text(LETTERS, min_size=1, max_size=30), min_size=1, max_size=5), st.integers(1, 10))
 def test_line_width_means_nothing(tmp_path_factory: pytest.TempPathFactory, sequences: list[str], width: int) -> None:
     file = tmp_path_factory.mktemp("fasta") / "a.fasta"

@@ -99,7 +99,8 @@ def embed_fasta(
     SequenceError
         A letter that is none, or a name that occurs twice; found before anything is computed.
     ConfigError
-        A setting that cannot work, an output that exists or cannot be written, or parts of another run beside it.
+        A setting that cannot work, an output that exists or cannot be written, parts of another run beside it,
+        or another process that writes it.
     MissingExtraError
         A .parquet without the extra ``parquet``.
     """
@@ -132,16 +133,16 @@ def embed_fasta(
         "to_upper": int(to_upper),
         "precision": precision,
     }
-    folder = PartsFolder.open(target.with_name(f"{target.name}.parts"), run)
-    num_resumed = folder.num_done()
-    records = ((name, model.tokenizer.encode(text, to_upper=to_upper)) for name, text in read_fasta(file))
-    blocks = _blocks(islice(records, num_resumed, None), AHEAD * reader.token_budget)
-    with progress_bar("proteins", survey.num_proteins) as advance:
-        advance(num_resumed)
-        ready = read_ahead(blocks) if reader.device.type == "cuda" else blocks
-        for part in _parts(reader, ready, pool, part_seconds, advance):
-            folder.add(part)
-    folder.join(target, {"source": file.name, "model": model.name})
+    with PartsFolder.open(target.with_name(f"{target.name}.parts"), run) as folder:
+        num_resumed = folder.num_done
+        records = ((name, model.tokenizer.encode(text, to_upper=to_upper)) for name, text in read_fasta(file))
+        blocks = _blocks(islice(records, num_resumed, None), AHEAD * reader.token_budget)
+        with progress_bar("proteins", survey.num_proteins) as advance:
+            advance(num_resumed)
+            ready = read_ahead(blocks) if reader.device.type == "cuda" else blocks
+            for part in _parts(reader, ready, pool, part_seconds, advance):
+                folder.add(part)
+        folder.join(target, {"source": file.name, "model": model.name}, survey.num_proteins)
     return EmbeddedFile(
         path=target,
         num_proteins=survey.num_proteins,

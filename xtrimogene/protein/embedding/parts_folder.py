@@ -1,12 +1,14 @@
 """A folder of finished parts beside the output, from which a run that was stopped goes on.
 
 ``run.json`` says what the parts were made of and how; a part is named by the proteins it holds, 0-120.h5, and is
-written whole or not at all.
+written whole or not at all. Only one process has a folder open at a time.
 """
 
+import fcntl
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,38 +17,39 @@ from xtrimogene.long_work import whole_file
 from xtrimogene.protein.embedding.embedding_file import ProteinVectors, join_as_hdf5, write_vectors
 from xtrimogene.protein.embedding.vector_parquet import join_as_parquet
 
-RUN = "run.json"
+RUN, LOCK = "run.json", "lock"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PartsFolder:
+    """``num_done`` proteins are in the parts: counted once, and then with each part that is added."""
+
     path: Path
     run: Mapping[str, str | int]
+    num_done: int = 0
 
     @classmethod
-    def open(cls, path: Path, run: Mapping[str, str | int]) -> "PartsFolder":
-        """Begin a folder, or go on with that of the same run.
+    @contextmanager
+    def open(cls, path: Path, run: Mapping[str, str | int]) -> Iterator["PartsFolder"]:
+        """Begin a folder, or go on with that of the same run; no other process may until the end.
 
         Raises
         ------
         ConfigError
-            It belongs to another run, or cannot be written.
+            Another process writes it, it belongs to another run, or it cannot be written.
         """
-        try:
-            path.mkdir(exist_ok=True)
-            if not (path / RUN).exists():
-                with whole_file(path / RUN) as whole:
-                    whole.write_text(json.dumps(dict(run), indent=1) + "\n")
-            begun = json.loads((path / RUN).read_text())
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written ({error.strerror or error}); name another output.") from None
-        other = [name for name in run if begun.get(name) != run[name]]
-        if other:
-            raise ConfigError(
-                f"{path} holds parts of another run, with {other[0]}={begun.get(other[0])!r} and not "
-                f"{run[other[0]]!r}; remove it to begin anew, or name another output."
-            )
-        return cls(path, run)
+        with _locked(path):
+            begun = _begin(path, run)
+            other = [name for name in run if begun.get(name) != run[name]]
+            if other:
+                raise ConfigError(
+                    f"{path} holds parts of another run, with {other[0]}={begun.get(other[0])!r} and not "
+                    f"{run[other[0]]!r}; remove it to begin anew, or name another output."
+                )
+            folder = cls(path, run)
+            parts = folder.parts()
+            folder.num_done = _range(parts[-1])[1] if parts else 0
+            yield folder
 
     def parts(self) -> list[Path]:
         """Return the finished parts, in order.
@@ -64,21 +67,65 @@ class PartsFolder:
             stop = _range(part)[1]
         return found
 
-    def num_done(self) -> int:
-        parts = self.parts()
-        return _range(parts[-1])[1] if parts else 0
-
     def add(self, proteins: Sequence[ProteinVectors]) -> None:
         """Write a part that follows those that are there."""
-        start = self.num_done()
-        stop = start + sum(len(one.names) for one in proteins)
-        write_vectors(self.path / f"{start}-{stop}.h5", proteins)
+        stop = self.num_done + sum(len(one.names) for one in proteins)
+        write_vectors(self.path / f"{self.num_done}-{stop}.h5", proteins)
+        self.num_done = stop
 
-    def join(self, out: Path, names: Mapping[str, str]) -> None:
-        """Write the output, with what it was made of and how and what that was called, and remove the folder."""
+    def join(self, out: Path, names: Mapping[str, str], num_proteins: int) -> None:
+        """Write the output, with what it was made of and how and what that was called, and remove the folder.
+
+        Raises
+        ------
+        ConfigError
+            The parts do not hold exactly so many proteins.
+        """
+        parts = self.parts()
+        found = sum(stop - start for start, stop in map(_range, parts))
+        if found != num_proteins:
+            raise ConfigError(
+                f"{self.path} holds {found:,} proteins and not the {num_proteins:,} of the FASTA; "
+                "remove it to begin anew, and leave both as they are meanwhile."
+            )
         write = join_as_parquet if out.suffix == ".parquet" else join_as_hdf5
-        write(out, self.parts(), {**self.run, **names})
+        write(out, parts, {**self.run, **names})
         shutil.rmtree(self.path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock of one that dies is gone with it."""
+    try:
+        path.mkdir(exist_ok=True)
+        lock = (path / LOCK).open("w")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            out = path.with_suffix("")
+            raise ConfigError(f"another process is writing {out}; wait for it or name another file.") from None
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        yield
+
+
+def _begin(path: Path, run: Mapping[str, str | int]) -> Mapping[str, str | int]:
+    """Return the run that the folder belongs to: this one, where it is new."""
+    try:
+        if not (path / RUN).exists():
+            with whole_file(path / RUN) as whole:
+                whole.write_text(json.dumps(dict(run), indent=1) + "\n")
+        begun: dict[str, str | int] = json.loads((path / RUN).read_text())
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    return begun
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path} cannot be written ({error.strerror or error}); name another output.")
 
 
 def _range(part: Path) -> tuple[int, int]:

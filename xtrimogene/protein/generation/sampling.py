@@ -38,8 +38,9 @@ def draw_token(
     random: np.random.Generator,
 ) -> int:
     """Draw one of the allowed ids."""
-    scores = logits[allowed].astype(np.float64) / config.temperature
-    weights = np.exp(scores - scores.max())
+    scores = logits[allowed].astype(np.float64)
+    with np.errstate(over="ignore"):  # a temperature may be so small that all but the likeliest become -inf
+        weights = np.exp((scores - scores.max()) / config.temperature)
     order = np.argsort(-weights, kind="stable")
     cumulative = weights[order].cumsum() / weights.sum()
     num_kept = int(np.searchsorted(cumulative, config.top_p * (1 - 1e-12))) + 1

@@ -9,12 +9,11 @@ V vocabulary.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Literal, assert_never, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch.nn import functional as F
 
 from xtrimogene.config import require
@@ -22,6 +21,7 @@ from xtrimogene.inference import Progress, choose_device, default_token_budget
 from xtrimogene.protein.examples.example import IGNORED, Example, no_labels, source_positions
 from xtrimogene.protein.network.packed_sequences import PackedSequences, pack_labels
 from xtrimogene.protein.network.protein_lm import ProteinLM
+from xtrimogene.protein.network.to_read import network_to_read
 from xtrimogene.protein.reading.batches import cut_batches
 from xtrimogene.protein.reading.windows import times_read, window_starts
 from xtrimogene.protein.tokenizer import ProteinTokenizer
@@ -85,9 +85,7 @@ class ProteinReader:
         self.device = choose_device(device)
         self.token_budget = token_budget or default_token_budget(self.device, network.config.dim)
         self.tokenizer, self.causal, self.precision = tokenizer, causal, precision
-        place = torch.empty(0, device=self.device).device  # "cuda" is "cuda:0" on a tensor
-        on_device = next(network.parameters()).device == place
-        self.network = (network if on_device else deepcopy(network).to(self.device)).eval()
+        self.network = network_to_read(network, self.device)
 
     @property
     def dim(self) -> int:
@@ -150,16 +148,16 @@ class ProteinReader:
 
     def log_likelihoods(
         self, examples: Iterable[Example], num_examples: int, progress: Progress | None = None
-    ) -> Float32[np.ndarray, " S"]:
-        """Return the log-likelihood of each example's labels, summed."""
-        out = np.zeros(num_examples, np.float32)
+    ) -> Float64[np.ndarray, " S"]:
+        """Return the log-likelihood of each example's labels, summed in float64: a score is a small difference."""
+        out = np.zeros(num_examples)
         for indices, batch, packed in self._batches(examples):
             labels = pack_labels(batch).to(self.device)
             with self._computing():
                 logits = self.network(packed).float()  # (N, V)
                 losses = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")  # (N,)
-                sums = losses.new_zeros(len(indices)).index_add_(0, packed.segments.segment_of_row(), losses)
-            out[indices] = -sums.cpu().numpy()
+            per_example = torch.split(losses.cpu().double(), list(packed.segments.lengths))  # mps has no float64
+            out[indices] = [-float(one.sum()) for one in per_example]
             if progress is not None:
                 progress(len(indices))
         return out

@@ -37,7 +37,7 @@ def read_fasta(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
 def _open(file: Path) -> TextIOWrapper:
     with file.open("rb") as stream:
         zipped = stream.read(2) == GZIP
-    return gzip.open(file, "rt", encoding="utf-8") if zipped else file.open(encoding="utf-8")
+    return gzip.open(file, "rt", encoding="utf-8-sig") if zipped else file.open(encoding="utf-8-sig")
 
 
 def _records(stream: TextIOWrapper, file: Path) -> Iterator[tuple[str, str]]:
@@ -47,9 +47,10 @@ def _records(stream: TextIOWrapper, file: Path) -> Iterator[tuple[str, str]]:
         if text.startswith(">"):
             if begun:
                 yield name, _joined(parts, name, file, begun)
-            name, begun, parts = text[1:].strip().partition(" ")[0], number, []
-            if not name:
+            words = text[1:].split(None, 1)
+            if not words:
                 raise FileFormatError(f"{file}, line {number}: a record has no name; write one after its '>'.")
+            name, begun, parts = words[0], number, []
         elif text:
             if not begun:
                 raise FileFormatError(

@@ -1,6 +1,7 @@
 """What a FASTA holds, found in one quick pass: every mistake in it is named before long work begins."""
 
 import hashlib
+import warnings
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.errors import SequenceError
 from xtrimogene.protein.sequences.fasta import read_fasta
 from xtrimogene.protein.tokenizer import ProteinTokenizer
+
+GAPS = frozenset("-.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +26,7 @@ class FastaSurvey:
 
 
 def survey_fasta(path: Path, tokenizer: ProteinTokenizer, *, to_upper: bool = False) -> FastaSurvey:
-    """Read all of a FASTA, and keep eight bytes a record.
+    """Read all of a FASTA, and keep eight bytes a record; warn once of what looks like an alignment.
 
     Raises
     ------
@@ -32,7 +35,7 @@ def survey_fasta(path: Path, tokenizer: ProteinTokenizer, *, to_upper: bool = Fa
     SequenceError
         The first record with a letter that is none; a name that occurs twice.
     """
-    hashes, num_residues = array("Q"), 0
+    hashes, num_residues, gapped = array("Q"), 0, ""
     for number, (name, sequence) in enumerate(read_fasta(path), 1):
         try:
             tokenizer.encode(sequence, to_upper=to_upper)
@@ -40,6 +43,13 @@ def survey_fasta(path: Path, tokenizer: ProteinTokenizer, *, to_upper: bool = Fa
             raise SequenceError(f"{path}, record {number:,} ({name!r}): {error}") from None
         hashes.append(_hash(name))
         num_residues += len(sequence)
+        if not gapped and not GAPS.isdisjoint(sequence):
+            gapped = name
+    if gapped:
+        warnings.warn(
+            f"{path} looks like an alignment: {gapped!r} has gaps, which are read as letters; remove '-' and '.'.",
+            stacklevel=3,
+        )
     values, occurrences = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True)
     if occurrences.max() > 1:
         _name_twice(path, {int(value) for value in values[occurrences > 1]})
