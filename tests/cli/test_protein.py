@@ -93,7 +93,12 @@ def test_proteins_are_embedded_scored_and_made(run: Run, tmp_path: Path) -> None
     made = tmp_path / "made.fasta"
     code, said, _ = run("protein", "generate", made, "--model", clm, "--prefix", "MKT", "-n", 3, "--max-length", 9)
     assert code == 0 and said.startswith(f"{made}: 3 proteins of ")
-    assert [line[:3] for line in made.read_text().splitlines()[1::2]] == ["MKT"] * 3
+    lines = made.read_text().splitlines()
+    assert [line[:3] for line in lines[1::2]] == ["MKT"] * 3
+    ends = ["cut" if len(line) == 9 else "ended" for line in lines[1::2]]
+    assert lines[::2] == [f">generated_{i} seed=0 {end}" for i, end in enumerate(ends, 1)]
+    code, said, _ = run("protein", "generate", tmp_path / "long.fasta", "--model", clm, "--device", "cpu", "-n", 9)
+    assert code == 0 and all(0 < len(line) <= 31 for line in (tmp_path / "long.fasta").read_text().splitlines()[1::2])
     code, _, error = run("protein", "generate", tmp_path / "gap.fasta", "--model", clm, "--prefix", "MK_T")
     assert code == 2 and "filling a gap needs a model that was trained by span" in error
 

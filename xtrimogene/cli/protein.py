@@ -255,31 +255,50 @@ def generate(
         str, typer.Option(help="What each protein begins with; with one _ in it: a protein with a gap to fill.")
     ] = "",
     number: Annotated[int, typer.Option("--number", "-n", help="How many.")] = 1,
-    max_length: Annotated[int, typer.Option(help="Residues at most, or of a filling.")] = 512,
+    max_length: Annotated[
+        int | None, typer.Option(help="Residues at most, or of a filling. Default: what it was trained on.")
+    ] = None,
     objective: Annotated[
         Literal["clm", "suffix"], typer.Option(help="What the model was trained on; suffix reads the prefix both ways.")
     ] = "clm",
     temperature: Annotated[float, typer.Option(help="A small one takes the likeliest.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest that have this probability.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    device: Device = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
 ) -> None:
     """Write new proteins, from a prefix, or with a gap filled."""
     check_target(model, out, overwrite, ".fasta")
     from xtrimogene.long_work import whole_file
-    from xtrimogene.protein.generation.generate import GAP, infill
+    from xtrimogene.protein.generation.generate import GAP, LONGEST_SPAN, infill, longest_protein
     from xtrimogene.protein.generation.generate import generate as grow
     from xtrimogene.protein.generation.sampling import SamplingConfig
     from xtrimogene.protein.network.checkpoint import load_protein_model
 
     loaded, sampling = load_protein_model(model), SamplingConfig(temperature=temperature, top_p=top_p, seed=seed)
     if GAP in prefix:
-        made = infill(loaded, prefix, num_sequences=number, max_span_length=max_length, sampling=sampling)
+        span = LONGEST_SPAN if max_length is None else max_length
+        most = len(prefix) - 1 + span
+        made = infill(loaded, prefix, num_sequences=number, max_span_length=span, sampling=sampling, device=device)
     else:
+        most = longest_protein(loaded, objective) if max_length is None else max_length
         made = grow(
-            loaded, prefix=prefix, num_sequences=number, max_length=max_length, objective=objective, sampling=sampling
+            loaded,
+            prefix=prefix,
+            num_sequences=number,
+            max_length=most,
+            objective=objective,
+            sampling=sampling,
+            device=device,
         )
     with whole_file(out) as written:
-        written.write_text("".join(f">generated_{i}\n{one}\n" for i, one in enumerate(made, 1)))
+        written.write_text(
+            "".join(f">generated_{i} seed={seed} {_end(one, most)}\n{one}\n" for i, one in enumerate(made, 1))
+        )
     lengths = sorted(map(len, made))
     typer.echo(f"{out}: {len(made):,} proteins of {lengths[0]:,} to {lengths[-1]:,} residues")
+
+
+def _end(made: str, most: int) -> str:
+    """Say how a protein ended: at its last length no end mark was asked for."""
+    return "cut" if len(made) == most else "ended"

@@ -15,6 +15,7 @@ from xtrimogene.protein.examples.objectives import predict_next
 from xtrimogene.protein.generation.generate import generate, infill
 from xtrimogene.protein.generation.sampling import SamplingConfig
 from xtrimogene.protein.network.checkpoint import ProteinModel
+from xtrimogene.protein.network.key_value_cache import LayerCache
 from xtrimogene.protein.network.packed_sequences import PackedSequences
 from xtrimogene.protein.network.protein_lm import ProteinLM
 from xtrimogene.protein.tokenizer import ProteinTokenizer
@@ -133,6 +134,55 @@ def test_an_end_ends(tiny: ProteinLM) -> None:
     assert generate(ProteinModel(ends(tiny, 34), OURS), prefix="MK", num_sequences=2) == ["MK", "MK"]
     assert infill(ProteinModel(ends(tiny, 33), OURS), "MK_L", num_sequences=2) == ["MKL", "MKL"]
     assert generate(ProteinModel(tiny, OURS), prefix="MKT", max_length=3) == ["MKT"]
+
+
+def test_no_protein_is_empty(tiny: ProteinLM) -> None:
+    for made in (
+        generate(ProteinModel(ends(tiny, 34), OURS), num_sequences=2),
+        generate(ProteinModel(ends(tiny, 34), OURS), num_sequences=2, objective="suffix"),
+        infill(ProteinModel(ends(tiny, 33), OURS), "_", num_sequences=2),
+    ):
+        assert [len(one) for one in made] == [1, 1]
+
+
+@pytest.mark.parametrize(("objective", "longest"), [("clm", 63), ("suffix", 62)])
+def test_a_protein_is_as_long_as_the_model_was_trained_on(tiny: ProteinLM, objective: Any, longest: int) -> None:
+    endless = ends(tiny, int(OURS.standard[0]))  # says one residue, and never an end
+    assert generate(ProteinModel(endless, OURS), objective=objective) == ["L" * longest]
+    with pytest.warns(UserWarning, match=f"max_length={longest + 1} is more than the {longest} residues") as warned:
+        made = generate(ProteinModel(endless, OURS), max_length=longest + 1, objective=objective, num_sequences=2)
+    assert made == ["L" * (longest + 1)] * 2 and len(warned) == 1
+
+
+def test_a_filling_beyond_what_the_model_was_trained_on_is_warned_of(tiny: ProteinLM) -> None:
+    model = ProteinModel(ends(tiny, 33), OURS)
+    infill(model, "M" * 22 + "_", max_span_length=39)  # 61 residues, the end, a mask and where the target begins
+    with pytest.warns(UserWarning, match="max_span_length=39 in these 23 residues is more than the 38"):
+        infill(model, "M" * 23 + "_", max_span_length=39)
+
+
+def test_a_network_is_read_where_it_is_asked_for_and_left_as_it_was(tiny: ProteinLM) -> None:
+    network = ProteinLM(tiny.config, seed=1).train()
+    made = generate(ProteinModel(network, OURS), prefix="MK", max_length=9, device="cpu")
+    assert made == generate(ProteinModel(tiny, OURS), prefix="MK", max_length=9, device="cpu")
+    assert network.training
+    with pytest.raises(ConfigError, match="nowhere"):
+        generate(ProteinModel(tiny, OURS), max_length=9, device="nowhere")
+    with pytest.raises(ConfigError, match="nowhere"):
+        infill(ProteinModel(tiny, OURS), "M_K", device="nowhere")
+
+
+def test_a_cache_is_copied_only_where_a_sequence_ended(tiny: ProteinLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[list[int]] = []
+    select = LayerCache.select
+
+    def noting(self: LayerCache, sequences: torch.Tensor) -> None:
+        chosen.append(sequences.tolist())
+        select(self, sequences)
+
+    monkeypatch.setattr(LayerCache, "select", noting)
+    generate(ProteinModel(ends(tiny, int(OURS.standard[0])), OURS), num_sequences=2, max_length=9)
+    assert chosen == [[0, 0]] * tiny.config.num_layers
 
 
 def test_what_cannot_work_is_refused(tiny: ProteinLM) -> None:
