@@ -95,7 +95,7 @@ def run(
     num_layers, dim, num_heads = SIZES[size]
     num_parameters = transformer_parameters(num_layers, dim)
     num_steps = round(budget / (6 * num_parameters * STEP))
-    name = f"{objective}{'_after_clm' if start else ''}_{num_layers}x{dim}_{budget:.0e}_seed{seed}"
+    name = f"{objective}{'_after_clm' if start else ''}_{num_layers}x{dim}_{budget:g}_seed{seed}"
     config = ProteinPretrainConfig(
         files=(str(folder / "train.parquet"),),
         output=str(folder / name),
