@@ -108,9 +108,7 @@ def save(model: PretrainedModel, folder: str | os.PathLike[str], *, dtype: torch
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
             place = Path(scratch) / "checkpoint"
             place.mkdir()
-            (place / WEIGHTS).write_bytes(
-                weights_to_bytes(model.network, dtype)
-            )  # save_file makes it unreadable to others
+            (place / WEIGHTS).write_bytes(weights_to_bytes(model.network, dtype))
             model.genes.write(place / GENES)
             parts = [WEIGHTS, GENES]
             if model.cell_hashes is not None:

@@ -336,9 +336,9 @@ def check_latent(run: PretrainConfig, model: ModelConfig) -> None:
     )
 
 
-def uses_bfloat16(run: PretrainConfig | FineTuneConfig, *, accelerator: bool) -> bool:
+def uses_bfloat16(precision: Precision, *, accelerator: bool) -> bool:
     """Whether a run multiplies in bfloat16, on an accelerator or on a CPU."""
-    return run.precision == "bfloat16" or (run.precision == "auto" and accelerator)
+    return precision == "bfloat16" or (precision == "auto" and accelerator)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

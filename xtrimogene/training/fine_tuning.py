@@ -161,7 +161,7 @@ def fine_tune(
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,
             devices=1 if device.index is None or device.type != "cuda" else [device.index],
-            precision="bf16-mixed" if uses_bfloat16(config, accelerator=device.type == "cuda") else "32-true",
+            precision="bf16-mixed" if uses_bfloat16(config.precision, accelerator=device.type == "cuda") else "32-true",
             max_epochs=config.max_epochs,
             num_sanity_val_steps=-1,  # the answers before the first step
             callbacks=[StepProgress(config.max_epochs * len(train), title="Fine-tuning", shown=progress)],

@@ -92,7 +92,9 @@ def _build_trainer(
         devices=num_devices,
         num_nodes=num_nodes,
         strategy=_strategy(strategy, num_devices * num_nodes),
-        precision="bf16-mixed" if uses_bfloat16(config, accelerator=on_cuda) and strategy == "ddp" else "32-true",
+        precision="bf16-mixed"
+        if uses_bfloat16(config.precision, accelerator=on_cuda) and strategy == "ddp"
+        else "32-true",
         max_steps=config.num_steps,
         callbacks=callbacks,
         logger=False,

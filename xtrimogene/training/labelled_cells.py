@@ -71,7 +71,7 @@ class CellBatches:
         self.random = np.random.default_rng(config.seed) if training else None
         self.num_passes = -(-config.cells_per_epoch // len(cells.label)) if training else 1
         self.device = next(network.parameters()).device
-        in_bfloat16 = uses_bfloat16(config, accelerator=self.device.type == "cuda")
+        in_bfloat16 = uses_bfloat16(config.precision, accelerator=self.device.type == "cuda")
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16)
 
     def __len__(self) -> int:

@@ -210,7 +210,7 @@ class Pretraining(LightningModule):
 
     def _bfloat16_where_sharded(self) -> AbstractContextManager[object]:
         """Lightning knows no mixed precision for sharded modules; for others it is around the whole step."""
-        if isinstance(self, FSDPModule) and uses_bfloat16(self.config, accelerator=torch.cuda.is_available()):
+        if isinstance(self, FSDPModule) and uses_bfloat16(self.config.precision, accelerator=torch.cuda.is_available()):
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 

@@ -87,7 +87,7 @@ def _larger(plan: TrainingPlan) -> str:
 
 def _givens(plan: TrainingPlan) -> list[str]:
     run, data, num_genes = plan.run, plan.data, plan.model.num_genes
-    precision = "bfloat16" if uses_bfloat16(run, accelerator=plan.device.accelerator) else "float32"
+    precision = "bfloat16" if uses_bfloat16(run.precision, accelerator=plan.device.accelerator) else "float32"
     return [
         row("model", f"{run.preset}, {count(plan.num_parameters)} parameters, {num_genes:,} genes, {precision}"),
         row("data", f"{data.num_cells:,} cells, {data.expressed_genes:,.0f} genes expressed in each"),

@@ -149,7 +149,7 @@ def plan(
 def _mode_plan(work: Workload, checkpointing: ActivationCheckpointing, device: Device, utilisation: float) -> ModePlan:
     form = StepForm(
         checkpointing=checkpointing,
-        bfloat16=uses_bfloat16(work.run, accelerator=device.accelerator),
+        bfloat16=uses_bfloat16(work.run.precision, accelerator=device.accelerator),
         accelerator=device.accelerator,
         data_parallel=work.num_devices > 1,
     )

@@ -12,7 +12,8 @@ from xtrimogene.protein.network.packed_sequences import PackedSequences
 from xtrimogene.protein.network.protein_lm import ProteinLM
 from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
-from xtrimogene.protein.training.data_module import ProteinBatch, ProteinDataModule, ProteinSteps
+from xtrimogene.protein.training.batch import ProteinBatch, summed_loss
+from xtrimogene.protein.training.data_module import ProteinDataModule, ProteinSteps
 from xtrimogene.protein.training.lightning_module import ProteinPretraining
 from xtrimogene.training.optimizer import build_optimizer
 
@@ -54,7 +55,7 @@ def test_a_step_is_the_same_however_it_is_cut(config: ProteinPretrainConfig) -> 
         (step,) = islice(ProteinSteps(store, replace(config, tokens_per_pass=most), 6), 1)
         assert (len(step) == 1) == (most is None)
         total = sum(part.num_targets for part in step)
-        sum(module.error(part) / total for part in step).backward()  # type: ignore[union-attr]
+        sum(summed_loss(module.network, part) / total for part in step).backward()  # type: ignore[union-attr]
         gradients.append([weight.grad for weight in module.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
@@ -65,7 +66,7 @@ def test_only_what_is_asked_for_counts(config: ProteinPretrainConfig) -> None:
     packed = PackedSequences.from_ids([torch.tensor([1, 2, 3]).numpy()])
     labels = torch.tensor([-100, 5, -100])
     expected = F.cross_entropy(module.network(packed)[1:2], torch.tensor([5]))
-    torch.testing.assert_close(module.error(ProteinBatch(packed, labels, 1)), expected)
+    torch.testing.assert_close(summed_loss(module.network, ProteinBatch(packed, labels, 1)), expected)
 
 
 @pytest.mark.parametrize("objective", ["mlm", "clm", "span", "suffix"])
@@ -80,7 +81,9 @@ def test_each_objective_is_learned(config: ProteinPretrainConfig, objective: str
     losses = []
     for step in ProteinSteps(open_store(config), config, 0):
         optimizer.zero_grad()
-        loss = torch.stack([module.error(part) for part in step]).sum() / sum(part.num_targets for part in step)
+        loss = torch.stack([summed_loss(module.network, part) for part in step]).sum() / sum(
+            part.num_targets for part in step
+        )
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))

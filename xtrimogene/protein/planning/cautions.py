@@ -54,8 +54,7 @@ def _repeats(num_parameters: float, runs: Sequence[Run], unique: float | None) -
     epochs = tokens / unique
     if epochs <= 1:
         return []
-    least = "The law knows tokens that are seen once; here"
-    said = f"{least} each is seen {epochs:.1f} times."
+    said = f"The law knows tokens that are seen once; here each is seen {epochs:.1f} times."
     if epochs > HARMFUL_EPOCHS:
         said += f" After {HARMFUL_EPOCHS} times UniRef50 a 3B MLM got worse: get more sequences."
     larger = num_parameters * tokens / unique

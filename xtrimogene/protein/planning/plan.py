@@ -102,6 +102,7 @@ def plan(
     if objective == "clm->mlm":
         runs = _clm_first(runs[0], size, FIRST_SHARE if first_share is None else first_share, own=law is not None)
     shape = shape_of(size)
+    least_gpus = _least_gpus(shape, device)
     return Plan(
         goal=objective,
         flops=budget,
@@ -115,9 +116,9 @@ def plan(
         num_gpus=num_gpus,
         all_operations=_all_operations(shape),
         memory=_memory(shape, num_gpus),
-        least_gpus=_least_gpus(shape, device),
+        least_gpus=least_gpus,
         contrary=_contrary(runs[-1]),
-        cautions=cautions_of(size, runs, max_unique_tokens, _least_gpus(shape, device)),
+        cautions=cautions_of(size, runs, max_unique_tokens, least_gpus),
     )
 
 

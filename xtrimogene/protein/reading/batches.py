@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from xtrimogene.protein.examples.example import Example
+from xtrimogene.protein.sequences.piece_sampler import split_by_tokens
 
 AHEAD = 8  # batches whose examples are held at once, so that similar lengths meet in one
 
@@ -20,20 +23,12 @@ def cut_batches(examples: Iterable[Example], token_budget: int) -> Iterator[tupl
         if num_tokens >= AHEAD * token_budget:
             yield from _by_length(held, token_budget)
             held, num_tokens = [], 0
-    yield from _by_length(held, token_budget)
+    if held:
+        yield from _by_length(held, token_budget)
 
 
 def _by_length(held: list[tuple[int, Example]], token_budget: int) -> Iterator[tuple[list[int], list[Example]]]:
-    places: list[int] = []
-    batch: list[Example] = []
-    num_tokens = 0
-    for place, example in sorted(held, key=lambda one: len(one[1].token_ids)):
-        length = len(example.token_ids)
-        if batch and num_tokens + length > token_budget:
-            yield places, batch
-            places, batch, num_tokens = [], [], 0
-        places.append(place)
-        batch.append(example)
-        num_tokens += length
-    if batch:
-        yield places, batch
+    held = sorted(held, key=lambda one: len(one[1].token_ids))
+    lengths = np.array([len(example.token_ids) for _, example in held])
+    for part in split_by_tokens(lengths, token_budget):
+        yield [place for place, _ in held[part]], [example for _, example in held[part]]

@@ -78,16 +78,13 @@ def fit_envelope(
     require(len(winners) > 1, f"the size {winners[0]:g} is the best throughout; add runs of other sizes.")
     best = _powers(curves, curves.loss[None], fit)[:, 0]
     again = _refit(curves, best, fit, num_bootstraps, np.random.default_rng(seed))
-    laws = [
-        PowerLaw(coefficient=float(law[0]), exponent=float(law[1]), refits=tuple((float(c), float(p)) for c, p in rows))
-        for law, rows in zip(best, again, strict=True)
-    ]
+    size_law, tokens_law, loss_law = map(PowerLaw.of_rows, best, again)
     return ComputeOptimalLaw(
         name=name,
         objective=objective,
-        num_parameters=laws[0],
-        num_tokens=laws[1],
-        loss=laws[2],
+        num_parameters=size_law,
+        num_tokens=tokens_law,
+        loss=loss_law,
         fitted_flops=(float(curves.flops[0]), float(curves.flops[-1])),
         data=data,
         source=source,

@@ -76,14 +76,7 @@ def fit_isoflop(
     log_size, least_loss = _optima(runs, runs.loss[None], minimum)
     best = _powers(runs, log_size, least_loss, fit)[:, 0]
     again = _refit(runs, smooth, best, minimum, fit, refits, num_bootstraps, noise, np.random.default_rng(seed))
-    size, tokens, loss_law = (
-        PowerLaw(
-            coefficient=float(law[0]),
-            exponent=float(law[1]),
-            refits=tuple((float(coefficient), float(exponent)) for coefficient, exponent in rows),
-        )
-        for law, rows in zip(best, again, strict=True)
-    )
+    size, tokens, loss_law = map(PowerLaw.of_rows, best, again)
     return ComputeOptimalLaw(
         name=name,
         objective=objective,

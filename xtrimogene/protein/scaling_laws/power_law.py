@@ -22,6 +22,12 @@ class PowerLaw:
     exponent: float
     refits: tuple[tuple[float, float], ...] = ()
 
+    @classmethod
+    def of_rows(cls, law: Float[np.ndarray, "2"], refits: Float[np.ndarray, "R 2"]) -> "PowerLaw":
+        """Return the law of a coefficient and an exponent, and of those of its refits."""
+        coefficient, exponent = law.tolist()
+        return cls(coefficient=coefficient, exponent=exponent, refits=tuple(map(tuple, refits.tolist())))
+
     def __post_init__(self) -> None:
         require(
             0 < self.coefficient < math.inf and abs(self.exponent) <= STEEPEST,

@@ -1,12 +1,11 @@
 """Training steps from sequences: packed, with what is hidden drawn anew at every step.
 
 What a step reads is a function of the seed and the step alone, so a run goes on exactly where it stopped.
-Letters: N tokens of a pass, packed.
+Letters: b pieces of a step.
 """
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -14,29 +13,13 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from lightning import LightningDataModule
-from torch import Tensor
 
 from xtrimogene.errors import ConfigError
 from xtrimogene.protein.config import ProteinPretrainConfig
-from xtrimogene.protein.examples.objectives import draw_example, num_targets
-from xtrimogene.protein.network.packed_sequences import PackedSequences, pack_labels
 from xtrimogene.protein.sequences.piece_sampler import split_by_tokens, step_pieces
 from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ProteinBatch:
-    """What one forward and backward pass reads, and what it should say."""
-
-    packed: PackedSequences
-    labels: Int64[Tensor, "N"]
-    num_targets: int
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ProteinBatch":
-        labels = self.labels.to(device, non_blocking=non_blocking)
-        return ProteinBatch(self.packed.to(device, non_blocking), labels, self.num_targets)
-
+from xtrimogene.protein.training.batch import ProteinBatch, draw_examples
 
 ProteinStep = list[ProteinBatch]
 
@@ -58,27 +41,9 @@ class ProteinSteps:
         config, store = self.config, self.store
         random = np.random.default_rng([config.seed, step, 1])  # apart from the generators of the order
         stage = config.stage_at(step)
-        examples = [
-            draw_example(
-                store.piece(piece),
-                self.tokenizer,
-                stage,
-                config.masking,
-                config.spans,
-                random,
-                starts=bool(store.starts[piece]),
-            )
-            for piece in pieces.tolist()
-        ]
+        examples = draw_examples(store, pieces.tolist(), self.tokenizer, stage, config.masking, config.spans, random)
         most = config.tokens_per_pass or config.tokens_per_step
-        return [
-            ProteinBatch(
-                PackedSequences.from_examples(examples[part]),
-                pack_labels(examples[part]),
-                sum(map(num_targets, examples[part])),
-            )
-            for part in split_by_tokens(store.lengths[pieces], most)
-        ]
+        return [ProteinBatch.from_examples(examples[part]) for part in split_by_tokens(store.lengths[pieces], most)]
 
 
 class ProteinDataModule(LightningDataModule):

@@ -2,16 +2,13 @@
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from xtrimogene.protein.config import ObjectiveStage, SpanMaskingConfig, TokenMaskingConfig
-from xtrimogene.protein.examples.example import IGNORED
-from xtrimogene.protein.examples.objectives import draw_example, num_targets
-from xtrimogene.protein.network.packed_sequences import PackedSequences, pack_labels
 from xtrimogene.protein.network.protein_lm import ProteinLM
 from xtrimogene.protein.sequences.piece_sampler import split_by_tokens
 from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
+from xtrimogene.protein.training.batch import ProteinBatch, draw_examples, summed_loss
 
 DRAW = 7  # beside the seed: apart from the generators of training
 
@@ -44,20 +41,9 @@ def held_out_loss(
     device = next(network.parameters()).device
     total, count = 0.0, 0
     for part in split_by_tokens(sequences.lengths, token_budget):
-        examples = [
-            draw_example(
-                sequences.piece(piece),
-                tokenizer,
-                stage,
-                masking,
-                spans,
-                random,
-                starts=bool(sequences.starts[piece]),
-            )
-            for piece in range(part.start, part.stop)
-        ]
-        logits = network(PackedSequences.from_examples(examples).to(device)).float()
-        labels = pack_labels(examples).to(device)
-        total += float(F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
-        count += sum(map(num_targets, examples))
+        pieces = range(part.start, part.stop)
+        examples = draw_examples(sequences, pieces, tokenizer, stage, masking, spans, random)
+        batch = ProteinBatch.from_examples(examples).to(device)
+        total += float(summed_loss(network, batch))
+        count += batch.num_targets
     return total / count

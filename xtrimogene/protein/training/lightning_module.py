@@ -7,15 +7,13 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from xtrimogene.model.checkpointing import set_activation_checkpointing
 from xtrimogene.protein.config import ProteinPretrainConfig
-from xtrimogene.protein.examples.example import IGNORED
 from xtrimogene.protein.network.protein_lm import ProteinLM
-from xtrimogene.protein.training.data_module import ProteinBatch, ProteinStep
+from xtrimogene.protein.training.batch import summed_loss
+from xtrimogene.protein.training.data_module import ProteinStep
 from xtrimogene.training.optimizer import build_optimizer, build_schedule
 
 
@@ -34,7 +32,7 @@ class ProteinPretraining(LightningModule):
         total = max(1, sum(part.num_targets for part in batch))
         loss = torch.zeros((), device=self.device)
         for part in batch:
-            share = self.error(part) / total
+            share = summed_loss(self.network, part) / total
             self.manual_backward(share)
             loss += share.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.config.gradient_clip)
@@ -43,11 +41,6 @@ class ProteinPretraining(LightningModule):
         self.log("loss", loss)
         optimizer.step()
         schedule.step()
-
-    def error(self, batch: ProteinBatch) -> Tensor:
-        """Return the cross-entropy, in nats, summed over the targets."""
-        logits = self.network(batch.packed).float()
-        return F.cross_entropy(logits, batch.labels, ignore_index=IGNORED, reduction="sum")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = build_optimizer(self, self.config.optimizer)

@@ -10,7 +10,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from xtrimogene.config import from_dict, read_toml, to_dict
+from xtrimogene.config import from_dict, read_toml, to_dict, uses_bfloat16
 from xtrimogene.errors import ConfigError
 from xtrimogene.protein.config import Objective, ObjectiveStage, ProteinPretrainConfig
 from xtrimogene.protein.network.checkpoint import ProteinModel, load_protein_model, save_protein_model
@@ -77,7 +77,7 @@ def pretrain(config: ProteinPretrainConfig) -> ProteinModel:
     store = SequenceStore.from_files(config.files, tokenizer, max_length=config.model.max_length, column=config.column)
     module = ProteinPretraining(network.train(), config)
     output, on_cuda = Path(config.output), torch.cuda.is_available()
-    in_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and on_cuda)
+    in_bfloat16 = uses_bfloat16(config.precision, accelerator=on_cuda)
     metrics, validation = (ScalarLog(output / "log", name) for name in ("metrics", "validation"))
     callbacks: list[Callback] = [LossLog(metrics, config.log_every)]
     if config.validation_files:
