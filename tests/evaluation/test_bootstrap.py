@@ -4,7 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.bootstrap import Interval, macro_f1_difference, macro_f1_interval
+from xtrimogene.evaluation.bootstrap import (
+    Interval,
+    macro_f1_difference,
+    macro_f1_interval,
+    mean_difference,
+    mean_interval,
+)
 from xtrimogene.evaluation.metrics import macro_f1
 
 LABELS = np.array(["a", "b", "c"])
@@ -109,3 +115,26 @@ def test_unmatched_input_is_refused() -> None:
     for cells, predictions in ((truth, []), (truth[:0], [truth[:0]])):
         with pytest.raises(ConfigError, match="at least one test cell, one seed"):
             macro_f1_interval(cells, predictions)
+
+
+def test_a_mean_interval_holds_the_mean_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    held = 0
+    for trial in range(200):
+        scores = np.tile(random.normal(1.0, 1.0, size=40), (3, 1))
+        interval = mean_interval(scores, num_resamples=400, seed=trial)
+        held += interval.low <= 1.0 <= interval.high
+    assert 180 <= held <= 199
+
+
+def test_a_difference_is_paired() -> None:
+    random = np.random.default_rng(0)
+    easy = random.normal(size=(3, 30)) * 10
+    found = mean_difference(easy + 0.5 + random.normal(size=(3, 30)) * 0.1, easy)
+    assert found.verdict == "beats"
+    assert 0.4 < found.low < found.mean < found.high < 0.6
+
+
+def test_one_unit_is_no_bootstrap() -> None:
+    with pytest.raises(ConfigError, match="at least two"):
+        mean_interval(np.ones((3, 1)))

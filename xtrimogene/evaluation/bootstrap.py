@@ -1,12 +1,15 @@
-"""How sure is a macro-F1, and is one prediction better than another? A paired bootstrap over test cells and seeds.
+"""How sure is a score, and is one method better than another? A paired bootstrap over what was tested and seeds.
 
-Test cells are drawn with replacement inside each true label, so every label keeps its number of cells and macro-F1
-stays defined; the same draw serves every prediction (paired). The seeds are drawn with replacement too. Cells with
-the same truth and the same predictions are exchangeable, so only the numbers of such patterns are drawn: thousands of
-resamples take milliseconds.
+Macro-F1: test cells are drawn with replacement inside each true label, so every label keeps its number of cells and
+macro-F1 stays defined; the same draw serves every prediction (paired). The seeds are drawn with replacement too. Cells
+with the same truth and the same predictions are exchangeable, so only the numbers of such patterns are drawn: thousands
+of resamples take milliseconds.
 
 The interval speaks of these donors: cells of one donor are drawn as if independent, so it does not cover the choice
 of donors. A label with a single test cell adds no spread.
+
+A mean of scores: the units that each have one (perturbations, drug pairs, genes) are drawn, and the seeds.
+Letters: N units; S seeds; R resamples, the first of which is the test set as it is.
 """
 
 from collections.abc import Sequence
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Float64, Int, Shaped
 
 from xtrimogene.errors import ConfigError
 
@@ -43,7 +46,9 @@ def macro_f1_interval(
 ) -> Interval:
     """Macro-F1 of one method; ``predictions`` holds one prediction of the same test cells for each seed."""
     weights, codes = _resamples(truth, predictions, num_resamples, seed)
-    return _summarise(np.stack([_macro_f1(weights, codes[0], code) for code in codes[1:]], axis=1), confidence, seed)
+    return summarize(
+        np.stack([_macro_f1(weights, codes[0], code) for code in codes[1:]], axis=1), confidence=confidence, seed=seed
+    )
 
 
 def macro_f1_difference(
@@ -63,7 +68,41 @@ def macro_f1_difference(
     weights, codes = _resamples(truth, [*ours, *theirs], num_resamples, seed)
     pairs = zip(codes[1 : 1 + len(ours)], codes[1 + len(ours) :], strict=True)
     differences = [_macro_f1(weights, codes[0], our) - _macro_f1(weights, codes[0], their) for our, their in pairs]
-    return _summarise(np.stack(differences, axis=1), confidence, seed)
+    return summarize(np.stack(differences, axis=1), confidence=confidence, seed=seed)
+
+
+def mean_interval(
+    scores: Float[np.ndarray, "S N"], *, num_resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Mean of one score a unit and seed, and its interval over units and seeds."""
+    weights = unit_weights(scores.shape[1], num_resamples, seed)
+    return summarize(weights @ scores.T / scores.shape[1], confidence=confidence, seed=seed)
+
+
+def mean_difference(
+    ours: Float[np.ndarray, "S N"],
+    theirs: Float[np.ndarray, "S N"],
+    *,
+    num_resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Mean of our scores minus theirs, of the same units and seeds."""
+    return mean_interval(ours - theirs, num_resamples=num_resamples, confidence=confidence, seed=seed)
+
+
+def unit_weights(num_units: int, num_resamples: int, seed: int) -> Float64[np.ndarray, "R N"]:
+    """Draw how often each unit is in each resample; row 0 is the test set as it is.
+
+    Raises
+    ------
+    ConfigError
+        Fewer than two units: there is nothing to draw.
+    """
+    if num_units < 2:
+        raise ConfigError(f"a bootstrap needs at least two things that were tested, not {num_units}.")
+    drawn = np.random.default_rng(seed).multinomial(num_units, [1 / num_units] * num_units, size=num_resamples)
+    return np.concatenate([np.ones((1, num_units)), drawn])
 
 
 def _resamples(
@@ -97,7 +136,8 @@ def _macro_f1(
     return np.asarray((2 * hits / both).mean(axis=1))
 
 
-def _summarise(scores: Float[np.ndarray, "R S"], confidence: float, seed: int) -> Interval:
+def summarize(scores: Float[np.ndarray, "R S"], *, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Return the mean over seeds of a score in each resample (`unit_weights`), drawing seeds too, and its interval."""
     num_seeds = scores.shape[1]
     draws = np.random.default_rng((seed, 1)).multinomial(num_seeds, [1 / num_seeds] * num_seeds, size=len(scores) - 1)
     resampled = (scores[1:] * draws).sum(axis=1) / num_seeds

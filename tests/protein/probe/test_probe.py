@@ -86,7 +86,7 @@ def test_a_resample_is_scored_as_if_its_proteins_were_written_out(seed: int) -> 
     random = np.random.default_rng(seed)
     truth, predicted = random.integers(0, 9, 20), random.normal(size=20)
     drawn = random.integers(0, 20, 20)
-    weight = np.bincount(drawn, minlength=20)[None]
+    weight = np.bincount(drawn, minlength=20)[None].astype(float)
     expected = spearmanr(truth[drawn], predicted[drawn]).statistic
     assert _weighted_spearman(truth, predicted, weight)[0] == pytest.approx(expected, abs=1e-9)
 
@@ -110,5 +110,5 @@ def test_the_interval_of_an_accuracy_is_over_proteins() -> None:
     # sd of a mean over 40 proteins that are all right or all wrong: 0.5 / sqrt(40) = 0.079
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.079, rel=0.15)
     assert accuracy_difference(right + 0, np.zeros_like(right), judged) == found
-    with pytest.raises(ConfigError, match="at least two proteins"):
+    with pytest.raises(ConfigError, match="at least two things"):
         accuracy_interval(right[:1], judged[:1])

@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Real
 from scipy.stats import rankdata
 
-from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.bootstrap import Interval
+from xtrimogene.evaluation.bootstrap import Interval, summarize, unit_weights
 
 Values = Real[np.ndarray, " S"]
 Counts = Int64[np.ndarray, " S"]
@@ -18,45 +17,38 @@ Counts = Int64[np.ndarray, " S"]
 
 def spearman(truth: Values, predicted: Values) -> float:
     """Return the correlation of ranks, ties sharing theirs; 0 where one side is constant."""
-    return float(_weighted_spearman(truth, predicted, np.ones((1, len(truth)), np.int64))[0])
+    return float(_weighted_spearman(truth, predicted, np.ones((1, len(truth))))[0])
 
 
 def spearman_interval(truth: Values, predicted: Values, *, num_resamples: int = 2000, seed: int = 0) -> Interval:
-    weights = _resamples(len(truth), num_resamples, seed)
-    return _interval(_weighted_spearman(truth, predicted, weights))
+    weights = unit_weights(len(truth), num_resamples, seed)
+    return summarize(_weighted_spearman(truth, predicted, weights)[:, None])
 
 
 def spearman_difference(
     truth: Values, ours: Values, theirs: Values, *, num_resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Spearman of our predictions minus that of theirs, on the same proteins."""
-    weights = _resamples(len(truth), num_resamples, seed)
-    return _interval(_weighted_spearman(truth, ours, weights) - _weighted_spearman(truth, theirs, weights))
+    weights = unit_weights(len(truth), num_resamples, seed)
+    return summarize((_weighted_spearman(truth, ours, weights) - _weighted_spearman(truth, theirs, weights))[:, None])
 
 
 def accuracy_interval(right: Counts, judged: Counts, *, num_resamples: int = 2000, seed: int = 0) -> Interval:
     """Share of residues that are right; ``right`` and ``judged`` count those of each protein."""
-    weights = _resamples(len(right), num_resamples, seed)
-    return _interval((weights @ right) / (weights @ judged))
+    weights = unit_weights(len(right), num_resamples, seed)
+    return summarize(((weights @ right) / (weights @ judged))[:, None])
 
 
 def accuracy_difference(
     ours: Counts, theirs: Counts, judged: Counts, *, num_resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Our share minus theirs, of the same residues."""
-    weights = _resamples(len(ours), num_resamples, seed)
-    return _interval((weights @ (ours - theirs)) / (weights @ judged))
-
-
-def _resamples(num_proteins: int, num_resamples: int, seed: int) -> Int64[np.ndarray, "R S"]:
-    if num_proteins < 2:
-        raise ConfigError(f"a bootstrap needs at least two proteins, not {num_proteins}.")
-    drawn = np.random.default_rng(seed).multinomial(num_proteins, [1 / num_proteins] * num_proteins, num_resamples)
-    return np.concatenate([np.ones((1, num_proteins), np.int64), drawn])
+    weights = unit_weights(len(ours), num_resamples, seed)
+    return summarize(((weights @ (ours - theirs)) / (weights @ judged))[:, None])
 
 
 def _weighted_spearman(
-    truth: Values, predicted: Values, weights: Int64[np.ndarray, "R S"]
+    truth: Values, predicted: Values, weights: Float64[np.ndarray, "R S"]
 ) -> Float64[np.ndarray, " R"]:
     """Each protein counts as often as it was drawn."""
     codes = [rankdata(values, "dense") - 1 for values in (truth, predicted)]
@@ -69,11 +61,6 @@ def _weighted_spearman(
     return out
 
 
-def _middle_ranks(code: Int64[np.ndarray, " S"], weight: Counts) -> Float64[np.ndarray, " S"]:
+def _middle_ranks(code: Int64[np.ndarray, " S"], weight: Float64[np.ndarray, " S"]) -> Float64[np.ndarray, " S"]:
     of_value = np.bincount(code, weight)
     return (of_value.cumsum() - (of_value - 1) / 2)[code]
-
-
-def _interval(scores: Float64[np.ndarray, " R"]) -> Interval:
-    low, high = np.quantile(scores[1:], [0.025, 0.975])
-    return Interval(mean=float(scores[0]), low=float(low), high=float(high))
