@@ -364,7 +364,7 @@ def _metrics_of(service: Service) -> Metrics:
 
 
 def _waiting(host: ModelHost) -> float:
-    return host.batcher.num_waiting
+    return float(host.batcher.num_waiting)
 
 
 def _describe(service: Service, name: str) -> dict[str, Any]:

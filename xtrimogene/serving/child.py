@@ -47,7 +47,7 @@ class Child(Generic[Request, Reply]):
         *arguments: Any,
         name: str,
         extra_memory: int | None = None,
-        start_seconds: int = 300,
+        start_seconds: float = 300.0,
     ) -> None:
         self.name, self.num_starts = name, 0
         self._build, self._arguments = build, arguments
@@ -148,11 +148,12 @@ def _run(
     if extra_memory is not None:
         most = _address_space() + extra_memory
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    pipe.send(None)
+    answer: Any = None  # ready
     while True:
         try:
+            pipe.send(answer)
             request = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # nobody asks any more
             return
         try:
             answer = handle(request)
@@ -160,10 +161,6 @@ def _run(
             answer = _Refused(error)
         except MemoryError:
             answer = _Refused(LimitError("The request asks for more memory than one may have; send fewer cells."))
-        try:
-            pipe.send(answer)
-        except OSError:  # nobody waits any more
-            return
 
 
 def _address_space() -> int:

@@ -27,7 +27,7 @@ from xtrimogene.errors import ConfigError, MissingExtraError, ServiceError, XTri
 from xtrimogene.inference import vector_width
 from xtrimogene.serving.wire import ARROW, Answer, ModelGenes, WireCells, read_answer, write_cells
 from xtrimogene.tl.answer_columns import UNKNOWN
-from xtrimogene.tl.embedding import read_vectors, record_key, write_vectors
+from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread, write_vectors
 
 _AT_ONCE = 4  # requests that are on their way, so that the service never waits for us
 _RETRIED = (429, 502, 503, 504)
@@ -152,6 +152,7 @@ class Client:
             min_genes=min_genes,
             progress=progress,
         )
+        warn_of_unread(found)
         return write_vectors(adata, found, key_added, record, precision="float32")
 
     def annotate(

@@ -14,13 +14,13 @@ class Limits:
     max_ratio: int = 200  # decoded : sent
     max_cells: int = 20_000
     max_genes: int = 100_000
-    max_nonzeros: int = 50_000_000
+    max_nonzeros: int = 20_000_000
     max_waiting_bytes: int = 256 << 20  # of bodies that are being read or matched, all requests together
     max_waiting_tokens: int = 20_000_000  # expressed genes of cells that wait for the model, all requests together
-    request_seconds: int = 600  # until a request is given up
-    batch_seconds: int = 120  # until a batch is taken to hang, and its process is replaced
+    request_seconds: float = 600.0  # until a request is given up
+    batch_seconds: float = 120.0  # until a batch is taken to hang, and its process is replaced
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            require(value >= 1, f"limits: {field.name}={value} must be at least 1.")
+            require(value > 0, f"limits: {field.name}={value} must be positive.")

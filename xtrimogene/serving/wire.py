@@ -18,12 +18,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Bool, Int64
 from scipy.sparse import csr_matrix
 
-from xtrimogene.errors import FileFormatError, LimitError
+from xtrimogene.errors import FileFormatError, LimitError, MissingExtraError
 from xtrimogene.serving.limits import Limits
+
+try:
+    import pyarrow as pa
+except ImportError:
+    raise MissingExtraError("Arrow needs an extra: pip install 'xtrimogene[client]'.") from None
 
 ARROW = "application/vnd.apache.arrow.stream"
 KEY = b"xtrimogene"
