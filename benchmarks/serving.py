@@ -60,13 +60,9 @@ class Cells:
 class Service:
     process: subprocess.Popen[bytes]
 
-    def processes(self) -> dict[str, int]:
-        """Return who is under the service: command lines of its children, by what they say they do."""
-        return {str(pid): pid for pid in [self.process.pid, *children(self.process.pid)]}
-
     def memory(self) -> float:
         """MiB that all of its processes have in memory, shared pages once in each."""
-        return sum(resident(pid) for pid in self.processes().values()) / 2**20
+        return sum(resident(pid) for pid in (self.process.pid, *children(self.process.pid))) / 2**20
 
 
 def main() -> None:
@@ -98,15 +94,13 @@ def read_sample() -> Cells:
 @contextmanager
 def running(*arguments: str) -> Iterator[Service]:
     command = [sys.executable, "-m", "xtrimogene.cli", "serve", "demo", "--port", str(PORT), *arguments]
-    log = open("/dev/null", "wb")
-    process = subprocess.Popen(command, stderr=log, stdout=log)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         wait_until_ready(120)
         yield Service(process)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-        log.close()
 
 
 def wait_until_ready(seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""Does a damaged body, or a damaged file, crash, hang or confuse what reads it?
+"""Ask whether a damaged body, or a damaged file, crashes, hangs or confuses what reads it.
 
 python benchmarks/serving_fuzz.py --bodies 10000 --files 1000
 
