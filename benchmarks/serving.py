@@ -93,7 +93,7 @@ def read_sample() -> Cells:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[Service]:
-    command = [sys.executable, "-m", "xtrimogene.cli", "serve", "demo", "--port", str(PORT), *arguments]
+    command = [Path(sys.executable).parent / "xtrimogene", "serve", "demo", "--port", str(PORT), *arguments]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         wait_until_ready(120)
@@ -319,11 +319,9 @@ def post(body: bytes, media_type: str) -> None:
 
 
 def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [
-        int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()
-    ]
-    return found if text.exists() else []
+    """Return the processes that threads of this one have started and that are still there."""
+    found = [(task / "children").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(one) for each in found for one in each]
 
 
 def resident(pid: int) -> int:

@@ -24,6 +24,7 @@ PUBLIC = [
     "ModelConfig",
     "PretrainedModel",
     "__version__",
+    "atlas",
     "errors",
     "evaluation",
     "get",
@@ -38,7 +39,7 @@ PUBLIC = [
     "training",
     "was_seen",
 ]
-LATE = ["evaluation", "protein", "serving", "training"]  # whose names are loaded when they are first used
+LATE = ["atlas", "evaluation", "protein", "serving", "training"]  # whose names are loaded when they are first used
 HEAVY = ["anndata", "fastapi", "h5py", "lightning", "matplotlib", "numpy", "pandas", "ray", "scanpy", "torch"]
 
 ABSENT = ["anndata", "fastapi", "lightning", "matplotlib", "ray", "scanpy", "sklearn", "typer"]

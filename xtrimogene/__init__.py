@@ -19,6 +19,7 @@ __all__ = [
     "ModelConfig",
     "PretrainedModel",
     "__version__",
+    "atlas",
     "errors",
     "evaluation",
     "get",

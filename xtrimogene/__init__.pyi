@@ -1,3 +1,4 @@
+from xtrimogene import atlas as atlas
 from xtrimogene import errors as errors
 from xtrimogene import evaluation as evaluation
 from xtrimogene import get as get
