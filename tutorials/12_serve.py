@@ -21,7 +21,6 @@
 import json
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -29,12 +28,12 @@ from pathlib import Path
 import numpy as np
 
 import xtrimogene as xt
-from xtrimogene.demo import sample_cells
+from xtrimogene.demo import HELD_OUT_LANES, sample_cells
 
 cells = sample_cells()
-known = cells[cells.obs["lane"].isin(sorted(cells.obs["lane"].unique())[:8])].copy()
-asked = cells[~cells.obs_names.isin(known.obs_names)].copy()
-cells
+new = cells.obs["lane"].isin(HELD_OUT_LANES).to_numpy()
+known, asked = cells[~new].copy(), cells[new].copy()
+print(f"{known.n_obs} cells with labels, {asked.n_obs} that ask for theirs")
 
 # %% [markdown]
 # ## Start it
@@ -43,7 +42,8 @@ cells
 # `xtrimogene serve demo --annotator blood=blood`.
 
 # %%
-place = Path(tempfile.mkdtemp())
+place = Path("service")
+place.mkdir()
 xt.training.fit_annotator(known, place / "blood", label_key="cell_type", baselines=False, progress=False)
 program = Path(sys.executable).parent / "xtrimogene"
 command = [program, "serve", "demo", "--annotator", f"blood={place / 'blood'}", "--port", "8642"]

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Embed an atlas
 #
-# A hundred million cells are thousands of files. Each is read by itself and gives one Parquet, written under a temporary
-# name and renamed: kill any process, any machine, at any moment, and the same command goes on. Needs the extra `parquet`,
-# on a Ray cluster `distributed`.
+# A hundred million cells are thousands of files. Each is read by itself and gives one Parquet, written under a
+# temporary name and renamed: kill any process, any machine, at any moment, and the same command goes on. Needs the
+# extra `parquet`, on a Ray cluster `distributed`.
 #
 # On a command line:
 #
@@ -27,7 +27,6 @@
 
 # %%
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,8 @@ import pyarrow.parquet as pq
 import xtrimogene as xt
 from xtrimogene.demo import sample_cells
 
-place = Path(tempfile.mkdtemp())
+place = Path("atlas")
+place.mkdir()
 cells = sample_cells()
 for number, rows in enumerate(np.array_split(np.arange(cells.n_obs), 4)):
     cells[rows].write_h5ad(place / f"shard{number}.h5ad")
