@@ -20,9 +20,11 @@ import xtrimogene as xt
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = [
+    "Client",
     "ModelConfig",
     "PretrainedModel",
     "__version__",
+    "atlas",
     "errors",
     "evaluation",
     "get",
@@ -32,11 +34,12 @@ PUBLIC = [
     "presets",
     "protein",
     "save",
+    "serving",
     "tl",
     "training",
     "was_seen",
 ]
-LATE = ["evaluation", "protein", "training"]  # whose names are loaded when they are first used
+LATE = ["atlas", "evaluation", "protein", "serving", "training"]  # whose names are loaded when they are first used
 HEAVY = ["anndata", "fastapi", "h5py", "lightning", "matplotlib", "numpy", "pandas", "ray", "scanpy", "torch"]
 
 ABSENT = ["anndata", "fastapi", "lightning", "matplotlib", "ray", "scanpy", "sklearn", "typer"]

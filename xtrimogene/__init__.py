@@ -6,6 +6,7 @@ Names are loaded when they are first used, so that importing the package costs n
 from importlib import import_module
 
 _HOMES = {
+    "Client": "xtrimogene.serving.client",
     "ModelConfig": "xtrimogene.config",
     "PretrainedModel": "xtrimogene.checkpoint",
     "load": "xtrimogene.checkpoint",
@@ -14,9 +15,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "Client",
     "ModelConfig",
     "PretrainedModel",
     "__version__",
+    "atlas",
     "errors",
     "evaluation",
     "get",
@@ -26,6 +29,7 @@ __all__ = [
     "presets",
     "protein",
     "save",
+    "serving",
     "tl",
     "training",
     "was_seen",

@@ -9,6 +9,8 @@ XTrimoGeneError
  +-- GeneMatchError          too few genes in common with the model
  +-- CheckpointError         a model folder or file that is incomplete, altered or of another kind
  +-- FieldError              an AnnData key that is missing or of the wrong kind
+ +-- LimitError              more than is allowed in one request, or in one file
+ +-- ServiceError            a service that cannot be reached, or has refused
  +-- MissingExtraError       an optional dependency that is not installed
 """
 
@@ -48,6 +50,14 @@ class CheckpointError(XTrimoGeneError, ValueError):
 class FieldError(XTrimoGeneError, KeyError):
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class LimitError(XTrimoGeneError, ValueError):
+    pass
+
+
+class ServiceError(XTrimoGeneError, RuntimeError):
+    pass
 
 
 class MissingExtraError(XTrimoGeneError, ImportError):

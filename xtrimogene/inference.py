@@ -6,7 +6,7 @@ Letters: B cells, G genes of the model, A genes asked for, E decoder width.
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import get_args
+from typing import Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from scipy import sparse
 from torch import Tensor
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.config import EncoderPrecision, Pool
+from xtrimogene.config import EncoderPrecision, ModelConfig, Pool
 from xtrimogene.data.packed_cells import PackedCells, pack_cells
 from xtrimogene.data.read_ahead import read_ahead
 from xtrimogene.data.read_depth import ReadDepth
@@ -51,6 +51,36 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 def default_token_budget(device: torch.device, dim: int) -> int:
     """Tokens of a batch: on a CPU the widest activations, 4 x dim floats a token, then fill 16 MiB of cache."""
     return 2**20 // dim if device.type == "cpu" else 262_144
+
+
+def vector_width(config: ModelConfig, pool: Pool | None = None) -> int:
+    """Width of a cell's vector under this pooling. Default: the model's own."""
+    dim = config.encoder.dim
+    widths = {"all": 4 * dim, "max": dim, "mean": dim, "latent": config.latent_dim}
+    chosen = pool or config.pool
+    if chosen not in widths:
+        raise ConfigError(f"pool={chosen!r} is not one of {', '.join(widths)}.")
+    width = widths[chosen]
+    if width is None:
+        raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
+    return width
+
+
+@runtime_checkable
+class CellReader(Protocol):
+    """What turns counts into vectors: `Inference`, or a service."""
+
+    def embedding_dim(self, pool: Pool | None = None) -> int: ...
+
+    def cell_embeddings(
+        self,
+        counts: sparse.csr_matrix,
+        *,
+        pool: Pool | None = None,
+        read_depth: str | None = None,
+        normalized: bool = False,
+        progress: Progress | None = None,
+    ) -> Float32[np.ndarray, "B _"]: ...
 
 
 class Inference:
@@ -183,15 +213,7 @@ class Inference:
 
     def embedding_dim(self, pool: Pool | None = None) -> int:
         """Width of a cell's vector under this pooling."""
-        dim = self.config.encoder.dim
-        widths = {"all": 4 * dim, "max": dim, "mean": dim, "latent": self.config.latent_dim}
-        chosen = pool or self.config.pool
-        if chosen not in widths:
-            raise ConfigError(f"pool={chosen!r} is not one of {', '.join(widths)}.")
-        width = widths[chosen]
-        if width is None:
-            raise ConfigError("pool='latent' needs a model with a latent cell vector; choose all, max or mean.")
-        return width
+        return vector_width(self.config, pool)
 
     def _decode(
         self,

@@ -7,7 +7,8 @@ from typing import Annotated, TextIO
 
 import typer
 
-from xtrimogene.errors import XTrimoGeneError
+from xtrimogene.cli.untrusted import FLAG, asks_for_limits, run_limited
+from xtrimogene.errors import ConfigError, XTrimoGeneError
 
 app = typer.Typer(
     name="xtrimogene",
@@ -22,12 +23,18 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code: 0, 2 for an error that was explained, 130 for Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if asks_for_limits(given):
+        sys.exit(run_limited(given[1:]))
     with warnings.catch_warnings():
         warnings.showwarning = _print_warning
         try:
-            app(arguments, prog_name="xtrimogene")
+            app(given, prog_name="xtrimogene")
         except XTrimoGeneError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except MemoryError:
+            print("error: memory ran out; give fewer cells, or a machine or a limit with more of it.", file=sys.stderr)
             sys.exit(2)
         except OSError as error:
             if error.filename is None:
@@ -62,5 +69,11 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
     ] = False,
+    untrusted: Annotated[
+        bool,
+        typer.Option(FLAG, help="Before a command: read files of strangers in a process of limited memory."),
+    ] = False,
 ) -> None:
     """Take the options that stand before a command."""
+    if untrusted:  # `main` has taken it where it may stand
+        raise ConfigError(f"{FLAG} stands first: xtrimogene {FLAG} embed cells.h5ad embedded.h5ad.")

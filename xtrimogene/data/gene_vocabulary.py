@@ -75,16 +75,17 @@ class GeneVocabulary:
         return _read(Path(path))
 
     def write(self, path: str | Path) -> None:
-        Path(path).write_bytes(self._content())
+        Path(path).write_bytes(self.to_bytes())
 
-    def _content(self) -> bytes:
+    def to_bytes(self) -> bytes:
+        """Return the content of the file that `write` makes."""
         rows = zip(self.symbols, self.ensembl_ids, strict=True)
         return "".join(f"{symbol}\t{i}\n" for symbol, i in (("symbol", "ensembl_id"), *rows)).encode("utf-8")
 
     @property
     def sha256(self) -> str:
         """Of the file that ``write`` makes."""
-        return hashlib.sha256(self._content()).hexdigest()
+        return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.symbols)

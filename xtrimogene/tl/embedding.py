@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,15 @@ from jaxtyping import Bool, Float32
 from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel, load
-from xtrimogene.config import EncoderPrecision, Pool
+from xtrimogene.config import EncoderPrecision, ModelConfig, Pool
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.counts import InputKind, SampleKind
 from xtrimogene.data.gene_report import GeneReport
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.errors import CheckpointError, ConfigError
-from xtrimogene.inference import Inference, readable_cells
+from xtrimogene.inference import CellReader, Inference, readable_cells
 from xtrimogene.long_work import progress_bar
 
 EachBlock = Callable[[csr_matrix, Bool[np.ndarray, " G"]], None]
@@ -113,10 +114,24 @@ def embed(
         progress=progress,
     )
     warn_of_unread(found)
-    written = adata if isinstance(adata, AnnData) else AnnData(obs=found.obs)
-    written.obsm[key_added] = found.embedding
-    written.uns[record] = found.record | {"options": found.record["options"] | {"precision": precision}}
-    return written
+    return write_vectors(adata, found, key_added, record, precision=precision)
+
+
+@runtime_checkable
+class KnownModel(Protocol):
+    """What has to be known of a model to read cells for it: `PretrainedModel`, or one that runs elsewhere."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def genes(self) -> GeneVocabulary: ...
+
+    @property
+    def config(self) -> ModelConfig: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -135,8 +150,8 @@ class CellVectors:
 
 def read_vectors(
     adata: AnnData | str | os.PathLike[str],
-    inference: Inference,
-    model: PretrainedModel,
+    inference: CellReader,
+    model: KnownModel,
     *,
     layer: str | None = None,
     input_kind: InputKind = "auto",
@@ -187,7 +202,7 @@ def read_vectors(
                 num_unread += unread
                 advance(unread)
         report = counts.report()
-    _check_vectors(embedding if only is None else embedding[only], num_unread, model)
+    check_vectors(embedding if only is None else embedding[only], num_unread, model.name)
     options: dict[str, Any] = {
         "matrix": counts.choice.matrix,
         "input_kind": input_kind,
@@ -201,9 +216,24 @@ def read_vectors(
         obs=obs,
         embedding=embedding,
         measured=measured,
-        record=_record(model, options, report),
+        record=reading_record(model.name, model.sha256, options, report),
         num_unread=num_unread,
     )
+
+
+def write_vectors(
+    adata: AnnData | str | os.PathLike[str],
+    found: CellVectors,
+    key_added: str,
+    record: str,
+    *,
+    precision: EncoderPrecision,
+) -> AnnData:
+    """Write what was found into an AnnData, a new one for a path, and say in ``uns[record]`` how."""
+    written = adata if isinstance(adata, AnnData) else AnnData(obs=found.obs)
+    written.obsm[key_added] = found.embedding
+    written.uns[record] = found.record | {"options": found.record["options"] | {"precision": precision}}
+    return written
 
 
 def warn_of_unread(found: CellVectors, then: str = "; their rows are NaN") -> None:
@@ -231,13 +261,13 @@ def require_model(made: Mapping[str, Any], model: PretrainedModel, what: str, re
         )
 
 
-def _record(model: PretrainedModel, options: dict[str, Any], report: GeneReport) -> dict[str, Any]:
+def reading_record(name: str, sha256: str, options: dict[str, Any], report: GeneReport) -> dict[str, Any]:
     """Say which model, how it was used and how the genes matched, in types that .h5ad holds."""
     genes = report.as_dict()
     genes["summed"] = [f"{' + '.join(names)} = {gene}" for gene, names in report.summed.items()]
     return {
-        "model": model.name,
-        "sha256": model.sha256,
+        "model": name,
+        "sha256": sha256,
         "options": options,
         "genes": {name: value for name, value in genes.items() if value is not None and value != []},
         "version": version("xtrimogene"),
@@ -254,10 +284,17 @@ def record_key(key_added: str) -> str:
     return key
 
 
-def _check_vectors(embedding: Float32[np.ndarray, "N P"], num_unread: int, model: PretrainedModel) -> None:
+def check_vectors(embedding: Float32[np.ndarray, "N P"], num_unread: int, model: str) -> None:
+    """Refuse vectors that are no numbers, but for those of cells that were not read.
+
+    Raises
+    ------
+    CheckpointError
+        There are such.
+    """
     num_bad = int((~np.isfinite(embedding).all(axis=1)).sum()) - num_unread
     if num_bad:
         raise CheckpointError(
             f"The vectors of {num_bad:,} of {len(embedding):,} cells are no finite numbers: the weights of "
-            f"{model.name!r} are not those of a model that was trained to the end."
+            f"{model!r} are not those of a model that was trained to the end."
         )

@@ -1,0 +1,93 @@
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from xtrimogene.errors import ConfigError, LimitError
+from xtrimogene.serving.child import Child, ChildDied
+
+
+def build(offset: int = 0) -> Callable[[Any], Any]:
+    if offset < 0:
+        raise ConfigError("offset must not be negative.")
+
+    def handle(request: Any) -> Any:
+        match request:
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                time.sleep(600)
+            case "refuse":
+                raise LimitError("too much.")
+            case "bug":
+                raise KeyError("nobody expected this")
+            case "eat":
+                return len(bytearray(10 << 30))
+            case "pid":
+                return os.getpid()
+        return request + offset
+
+    return handle
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child[Any, Any]]:
+    made: Child[Any, Any] = Child(build, 1, name="adder", extra_memory=1 << 30)
+    yield made
+    made.close()
+
+
+def test_answers_and_errors_come_back(child: Child[Any, Any]) -> None:
+    assert child.call(41, 60.0) == 42
+    first = child.call("pid", 60.0)
+    with pytest.raises(LimitError, match="too much"):
+        child.call("refuse", 60.0)
+    with pytest.raises(LimitError, match="more memory than one may have"):
+        child.call("eat", 60.0)
+    assert child.call("pid", 60.0) == first != os.getpid()
+
+
+@pytest.mark.parametrize("what", ["die", "bug"])
+def test_one_that_dies_says_so_and_the_next_call_has_a_new_one(child: Child[Any, Any], what: str) -> None:
+    starts = child.num_starts
+    before = child.call("pid", 60.0)
+    with pytest.raises(ChildDied):
+        child.call(what, 60.0)
+    assert not child.is_alive
+    assert child.call("pid", 60.0) != before
+    assert child.num_starts == starts + 1
+
+
+def test_one_that_hangs_is_ended(child: Child[Any, Any]) -> None:
+    child.start()
+    pid = child.pid
+    assert pid is not None
+    with pytest.raises(ChildDied, match="did not answer within 0.5 s"):
+        child.call("hang", 0.5)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_killed_between_calls_it_is_not_alive(child: Child[Any, Any]) -> None:
+    child.start()
+    assert child.is_alive
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    for _ in range(100):
+        if not child.is_alive:
+            break
+        time.sleep(0.05)
+    assert not child.is_alive
+    with pytest.raises(ChildDied):  # it is found out by asking
+        child.call(1, 60.0)
+    assert child.call(1, 60.0) == 2
+
+
+def test_what_building_raises_comes_back() -> None:
+    made: Child[Any, Any] = Child(build, -1, name="wrong")
+    with pytest.raises(ConfigError, match="not be negative"):
+        made.start()
+    made.close()

@@ -1,0 +1,80 @@
+"""All shards, or one task's share of them, one after another."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xtrimogene.atlas.report import Report
+from xtrimogene.atlas.shards import Shard, plan_shards, sweep
+from xtrimogene.atlas.work import Work
+from xtrimogene.errors import ConfigError, XTrimoGeneError
+from xtrimogene.long_work import progress_bar
+
+
+def run(
+    sources: Sequence[Path],
+    folder: Path,
+    work: Work,
+    *,
+    task: int = 0,
+    num_tasks: int = 1,
+    device: str | None = None,
+    price: float | None = None,
+    progress: bool = True,
+) -> Report:
+    """Do every shard that is not done; one that fails is named in the report, and the others are done.
+
+    Parameters
+    ----------
+    sources
+        Files of cells, each an .h5ad or a .zarr.
+    folder
+        Of the outputs: for each shard a Parquet and a record; the same command goes on where it stopped.
+    task, num_tasks
+        Do this share of the shards alone, counted from 0: one task of a cluster's array.
+    price
+        Of this machine an hour, for the report.
+
+    Raises
+    ------
+    ConfigError
+        No source, one given twice, a folder that is not ours, or a task that is none.
+    CheckpointError, MissingExtraError
+        The model, or an annotator, cannot be loaded; an extra is missing.
+    """
+    if not 0 <= task < num_tasks:
+        raise ConfigError(f"task={task} is none of {num_tasks}; tasks count from 0.")
+    all_shards = plan_shards(sources, folder, work.facts())
+    shards = all_shards[task::num_tasks]
+    failures: dict[str, str] = {}
+    began, now = time.perf_counter(), []
+    before, left = part_done(shards, failures)
+    if left:
+        do = work.prepare(device)
+        with progress_bar("Shards", len(left), shown=progress) as advance:
+            for shard in left:
+                try:
+                    now.append(shard.do(do))
+                except XTrimoGeneError as error:
+                    failures[shard.name] = str(error)
+                advance(1)
+    if num_tasks == 1 and not failures:
+        sweep(all_shards)
+    return Report.of(before, now, failures, time.perf_counter() - began, price)
+
+
+def part_done(shards: Iterable[Shard], failures: dict[str, str]) -> tuple[list[dict[str, Any]], list[Shard]]:
+    """Return the records of the shards that are done, and the shards that are not; what cannot be read has failed."""
+    done, left = [], []
+    for shard in shards:
+        try:
+            record = shard.done()
+        except XTrimoGeneError as error:
+            failures[shard.name] = str(error)
+            continue
+        if record is None:
+            left.append(shard)
+        else:
+            done.append(record)
+    return done, left

@@ -1,0 +1,167 @@
+"""A process that answers one call after another, and is started again when it dies.
+
+A body of the network is decoded, and a model run, in such a process: what crashes, hangs or eats memory there takes
+nothing with it. An error that was raised on purpose comes back as it is; any other ends the process.
+"""
+
+import multiprocessing
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from xtrimogene.errors import LimitError, XTrimoGeneError
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+Handler = Callable[[Request], Reply]
+
+
+class ChildDied(Exception):
+    """The process ended, or was ended, before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    error: XTrimoGeneError
+
+
+class Child(Generic[Request, Reply]):
+    """``Child(build, ...)`` runs ``build(*arguments)`` in a new process and sends what it is called with to the result.
+
+    Parameters
+    ----------
+    extra_memory
+        Bytes that the process may take beyond what it has once it is built. Default: any.
+    start_seconds
+        Until a start is taken to hang.
+    """
+
+    def __init__(
+        self,
+        build: Callable[..., Handler[Request, Reply]],
+        *arguments: Any,
+        name: str,
+        extra_memory: int | None = None,
+        start_seconds: float = 300.0,
+    ) -> None:
+        self.name, self.num_starts = name, 0
+        self._build, self._arguments = build, arguments
+        self._extra_memory, self._start_seconds = extra_memory, start_seconds
+        self._lock = Lock()
+        self._process: Any = None
+        self._pipe: Connection | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._pipe is not None and self._process.is_alive()
+
+    def start(self) -> None:
+        """Start the process, if there is none; returns when it is ready.
+
+        Raises
+        ------
+        ChildDied
+            It ended before it was ready.
+        XTrimoGeneError
+            What building raised.
+        """
+        if self._pipe is not None:
+            return
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_run, args=(theirs, self._build, self._arguments, self._extra_memory), name=self.name, daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self.num_starts += 1
+        self._receive(self._start_seconds)
+
+    def call(self, request: Request, seconds: float) -> Reply:
+        """Send a request and return the answer; one call at a time, others wait. The process is started if need be.
+
+        Raises
+        ------
+        ChildDied
+            It ended, or did not answer in time and was ended.
+        XTrimoGeneError
+            What the handler raised.
+        """
+        with self._lock:
+            self.start()
+            assert self._pipe is not None
+            try:
+                self._pipe.send(request)
+            except OSError:
+                self._end()
+                raise ChildDied(f"{self.name} ended before it was asked") from None
+            return self._receive(seconds)
+
+    def close(self) -> None:
+        with self._lock:
+            self._end()
+
+    def _receive(self, seconds: float) -> Any:
+        assert self._pipe is not None
+        try:
+            if not self._pipe.poll(seconds):
+                raise ChildDied(f"{self.name} did not answer within {seconds:g} s")
+            answer = self._pipe.recv()
+        except (ChildDied, OSError, EOFError) as error:
+            self._end()
+            raise error if isinstance(error, ChildDied) else ChildDied(f"{self.name} ended") from None
+        if isinstance(answer, _Refused):
+            raise answer.error
+        return answer
+
+    def _end(self) -> None:
+        if self._pipe is None:
+            return
+        self._pipe.close()
+        self._pipe = None
+        self._process.join(1)  # it ends by itself when its pipe is closed
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+        self._process = None
+
+
+def _run(
+    pipe: Connection, build: Callable[..., Handler[Any, Any]], arguments: tuple[Any, ...], extra_memory: int | None
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service ends its children
+    try:
+        handle = build(*arguments)
+    except XTrimoGeneError as error:
+        pipe.send(_Refused(error))
+        return
+    if extra_memory is not None:
+        most = _address_space() + extra_memory
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    answer: Any = None  # ready
+    while True:
+        try:
+            pipe.send(answer)
+            request = pipe.recv()
+        except (EOFError, OSError):  # nobody asks any more
+            return
+        try:
+            answer = handle(request)
+        except XTrimoGeneError as error:
+            answer = _Refused(error)
+        except MemoryError:
+            answer = _Refused(LimitError("The request asks for more memory than one may have; send fewer cells."))
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

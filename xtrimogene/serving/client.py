@@ -1,0 +1,310 @@
+"""Ask a service from Python: the same code as `xtrimogene.tl` around the model, so the same fields and numbers."""
+
+import os
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from jaxtyping import Float32
+from scipy.sparse import csr_matrix
+
+from xtrimogene import errors
+from xtrimogene.config import ModelConfig, Pool, from_dict
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.counts import InputKind, SampleKind
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.errors import ConfigError, MissingExtraError, ServiceError, XTrimoGeneError
+from xtrimogene.inference import vector_width
+from xtrimogene.serving.wire import ARROW, Answer, ModelGenes, WireCells, read_answer, write_cells
+from xtrimogene.tl.answer_columns import UNKNOWN
+from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread, write_vectors
+
+_AT_ONCE = 4  # requests that are on their way, so that the service never waits for us
+_RETRIED = (429, 502, 503, 504)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RemoteModel:
+    """What `Client.embed` has to know of a model that runs elsewhere."""
+
+    name: str
+    sha256: str
+    genes: GeneVocabulary
+    config: ModelConfig
+    served_as: str
+
+
+class Client:
+    """A service at a URL; close it, or use it as a context manager.
+
+    Parameters
+    ----------
+    url
+        Such as "http://127.0.0.1:8000".
+    token
+        Where the service asks for one.
+    timeout
+        Seconds without an answer until a request is taken to be lost.
+    patience
+        Seconds for which a request that the service could not take, or that was lost, is sent again.
+    cells_per_request
+        At most; the service has limits of its own.
+
+    Raises
+    ------
+    MissingExtraError
+        Without the extra ``client``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float = 600.0,
+        patience: float = 300.0,
+        cells_per_request: int = 1_000,
+    ) -> None:
+        try:
+            import httpx
+        except ImportError:
+            raise MissingExtraError("xt.Client needs an extra: pip install 'xtrimogene[client]'.") from None
+        if cells_per_request < 1 or timeout <= 0 or patience < 0:
+            raise ConfigError("cells_per_request and timeout must be positive, and patience not negative.")
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self.url, self._patience, self._cells = url.rstrip("/"), patience, cells_per_request
+        self._lost = httpx.TransportError
+        try:
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout, connect=10))
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise ConfigError(f"url={url!r} or the token cannot be used ({error}); give 'http://host:port'.") from None
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return what is served: names, annotators, cards."""
+        return list(self._ask("GET", "/v1/models").json())
+
+    def embed(
+        self,
+        adata: AnnData | str | os.PathLike[str],
+        model: str | None = None,
+        *,
+        layer: str | None = None,
+        input_kind: InputKind = "auto",
+        kind: SampleKind = "single_cell",
+        pool: Pool | None = None,
+        read_depth: str | None = None,
+        key_added: str = "X_xtrimogene",
+        min_genes: int = 200,
+        progress: bool = True,
+    ) -> AnnData:
+        """Write one vector per cell into ``adata.obsm[key_added]``, as `xtrimogene.tl.embed` does, within 1e-5.
+
+        Counts are found, checked and matched here; only those over the model's genes are sent, block by block.
+
+        Parameters
+        ----------
+        model
+            A name that the service has. Default: its first.
+        adata, layer, input_kind, kind, pool, read_depth, key_added, min_genes
+            As in `xtrimogene.tl.embed`.
+
+        Raises
+        ------
+        ServiceError
+            The service cannot be reached, has no such model, or refuses the token.
+        LimitError
+            One cell is more than it takes in a request.
+        CountsError, GeneMatchError, FileFormatError, ConfigError
+            As in `xtrimogene.tl.embed`.
+        """
+        record = record_key(key_added)
+        remote = self.model(model)
+        found = read_vectors(
+            adata,
+            _RemoteInference(self, remote, kind),
+            remote,
+            layer=layer,
+            input_kind=input_kind,
+            kind=kind,
+            pool=pool,
+            read_depth=read_depth,
+            min_genes=min_genes,
+            progress=progress,
+        )
+        warn_of_unread(found)
+        return write_vectors(adata, found, key_added, record, precision="float32")
+
+    def annotate(
+        self,
+        query: AnnData | str | os.PathLike[str],
+        *,
+        annotator: str,
+        model: str | None = None,
+        candidates: Iterable[str] | None = None,
+        error_rate: float = 0.1,
+        novelty_rate: float = 0.05,
+        vote: bool = False,
+        key_added: str = "xtrimogene",
+        min_genes: int = 200,
+    ) -> AnnData:
+        """Write labels and how sure they are into ``query.obs``, as `xtrimogene.tl.annotate` with an annotator does.
+
+        All cells go in one request, as they are aligned with the reference together.
+
+        Parameters
+        ----------
+        annotator
+            A name that the service has for this model (`models`).
+        query, candidates, error_rate, novelty_rate, vote, key_added, min_genes
+            As in `xtrimogene.tl.annotate`.
+
+        Raises
+        ------
+        As `embed`; LimitError where there are more cells than the service takes in a request.
+        """
+        key_added = record_key(key_added)
+        remote = self.model(model)
+        with open_cells(query) as cells:
+            counts = MatchedCounts.find(cells, remote.genes)
+            counts.require(min_genes=min_genes, all_rows=isinstance(query, AnnData))
+            matrix, obs = counts.all(), cells.obs.copy()
+            genes = ModelGenes(sha256=remote.genes.sha256, measured=counts.match.measured)
+        asked = {"annotator": annotator, "error_rate": error_rate, "novelty_rate": novelty_rate, "vote": vote}
+        if candidates is not None:
+            asked["candidate"] = list(candidates)
+        asked["min_genes"] = 1  # how many there are was looked at here
+        answer = self._send("/v1/annotate", remote, WireCells(counts=matrix, genes=genes), asked)
+        for message in answer.meta["warnings"]:
+            warnings.warn(message, UserWarning, stacklevel=2)
+        written = query if isinstance(query, AnnData) else AnnData(obs=obs)
+        labels = list(dict.fromkeys([*answer.meta["record"]["candidates"], UNKNOWN]))
+        for name, column in answer.columns.items():
+            values = column
+            if name in ("label", "voted"):
+                values = pd.Categorical(column, categories=pd.Index(labels))
+            elif column.dtype == object:
+                values = pd.Categorical(column)
+            written.obs[f"{key_added}_{name}"] = pd.Series(values, index=obs.index)
+        written.uns[f"{key_added}_annotation"] = answer.meta["record"]
+        return written
+
+    def model(self, name: str | None = None) -> RemoteModel:
+        """Return what is known of a model that the service has.
+
+        Raises
+        ------
+        ServiceError
+            It has none of this name.
+        """
+        served = self.models()
+        facts = next((one for one in served if name is None or one["name"] == name), None)
+        if facts is None:
+            raise ServiceError(f"{self.url} has no model {name!r}; it has {', '.join(one['name'] for one in served)}.")
+        text = self._ask("GET", f"/v1/models/{quote(facts['name'], safe='')}/genes").content.decode()
+        _, *rows = (line.split("\t") for line in text.rstrip("\n").split("\n"))
+        genes = GeneVocabulary(tuple(row[0] for row in rows), tuple(row[1] for row in rows))
+        config = from_dict(ModelConfig, facts["config"], "model")
+        return RemoteModel(
+            name=facts["model"], sha256=facts["sha256"], genes=genes, config=config, served_as=facts["name"]
+        )
+
+    def _send(self, route: str, model: RemoteModel, cells: WireCells, asked: dict[str, Any]) -> Answer:
+        body = write_cells(cells)
+        response = self._ask("POST", route, params={"model": model.served_as, **asked}, content=body)
+        return read_answer(response.content)
+
+    def _ask(self, method: str, route: str, **request: Any) -> Any:
+        """Send a request until it is answered: nothing changes by it, so it may be sent again."""
+        until, wait = time.monotonic() + self._patience, 0.2
+        headers = {"Content-Type": ARROW} if "content" in request else {}
+        while True:
+            try:
+                response = self._http.request(method, route, headers=headers, **request)
+                if response.status_code < 400:
+                    return response
+                problem, pause = _problem(response), float(response.headers.get("retry-after", 0))
+                if response.status_code not in _RETRIED:
+                    raise problem
+            except self._lost as error:
+                reason = str(error) or type(error).__name__
+                problem = ServiceError(f"{self.url} cannot be reached ({reason}); is the service there?")
+                pause = 0.0
+            pause = max(pause, wait * (0.5 + random.random()))  # so that many clients do not come back at once
+            if time.monotonic() + pause > until:
+                raise problem
+            time.sleep(pause)
+            wait = min(2 * wait, 10.0)
+
+
+class _RemoteInference:
+    """Stands where `Inference` stands; its cells are read elsewhere."""
+
+    def __init__(self, client: Client, model: RemoteModel, kind: SampleKind) -> None:
+        self._client, self._model, self._kind = client, model, kind
+        self._measured = np.ones(len(model.genes), dtype=bool)  # vectors do not depend on it
+
+    def embedding_dim(self, pool: Pool | None = None) -> int:
+        return vector_width(self._model.config, pool)
+
+    def cell_embeddings(
+        self,
+        counts: csr_matrix,
+        *,
+        pool: Pool | None = None,
+        read_depth: str | None = None,
+        normalized: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Float32[np.ndarray, "B _"]:
+        asked = {"pool": pool, "read_depth": read_depth, "kind": self._kind}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        if normalized:
+            asked["input_kind"] = "log1p"
+        genes = ModelGenes(sha256=self._model.genes.sha256, measured=self._measured)
+
+        def vectors(start: int) -> Float32[np.ndarray, "b _"]:
+            block = counts[start : start + self._client._cells]
+            answer = self._client._send("/v1/embed", self._model, WireCells(counts=block, genes=genes), asked)
+            return answer.columns["vector"]
+
+        parts = []
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            for part in threads.map(vectors, range(0, counts.shape[0], self._client._cells)):
+                parts.append(part)
+                if progress is not None:
+                    progress(len(part))
+        empty = np.zeros((0, self.embedding_dim(pool)), dtype=np.float32)
+        return np.concatenate([empty, *parts])
+
+
+def _problem(response: Any) -> XTrimoGeneError:
+    """Return the error that the service raised, as it would have been here."""
+    try:
+        told = response.json()["error"]
+        kind, message = str(told["type"]), str(told["message"])
+    except (ValueError, KeyError, TypeError):
+        return ServiceError(
+            f"The service answered {response.status_code}, in words that are not its own; ask who runs it."
+        )
+    known = getattr(errors, kind, ServiceError)
+    return known(message) if isinstance(known, type) and issubclass(known, XTrimoGeneError) else ServiceError(message)

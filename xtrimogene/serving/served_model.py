@@ -1,0 +1,227 @@
+"""A model as it is hosted: what is computed, in which process, and what happens when that dies."""
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any, Literal
+
+import numpy as np
+from anndata import AnnData
+from scipy.sparse import csr_matrix, vstack
+
+from xtrimogene.checkpoint import load
+from xtrimogene.config import Pool, to_dict
+from xtrimogene.errors import XTrimoGeneError
+from xtrimogene.inference import Inference, default_token_budget
+from xtrimogene.serving.batching import Job, MicroBatcher
+from xtrimogene.serving.child import Child, ChildDied, Handler
+from xtrimogene.serving.limits import Limits
+from xtrimogene.serving.wire import Answer
+
+log = logging.getLogger(__name__)
+_PASSES = 8  # of the model's own batches in one of ours
+_PATIENCE = 0.005
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedModel:
+    """``place`` is what `xtrimogene.load` takes; ``annotators`` are folders that `fit_annotator` wrote, by name."""
+
+    name: str
+    place: str
+    annotators: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
+    token_budget: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vectors:
+    """Cell vectors, as `Inference.cell_embeddings`."""
+
+    pool: Pool
+    read_depth: str
+    normalized: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expression:
+    """Predicted expression, as `Inference.expression` or `expression_from_latent`; ``measured`` are packed bits."""
+
+    through: Literal["decoder", "latent"]
+    places: tuple[int, ...]
+    read_depth: str
+    normalized: bool
+    measured: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Labels:
+    """Labels of these cells together, as `xtrimogene.tl.annotate`; no two are alike."""
+
+    cells: AnnData
+    annotator: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFacts:
+    """What is said of a model that runs."""
+
+    name: str
+    sha256: str
+    num_genes: int
+    genes: bytes  # the content of genes.tsv
+    genes_sha256: str
+    pool: Pool
+    read_depth: str
+    config: Mapping[str, Any]
+    token_budget: int
+    annotators: tuple[str, ...]
+    card: Mapping[str, Any]
+
+
+class HostFailed(Exception):
+    """The model's process died of these cells, twice."""
+
+
+class ModelHost:
+    """Runs batches of a `MicroBatcher` in a process; `start` returns when the model is loaded."""
+
+    def __init__(self, model: ServedModel, limits: Limits) -> None:
+        self.model, self._limits = model, limits
+        self.child: Child[Any, Any] = Child(build_model, model, name=f"model {model.name}")
+        self._thread = Thread(target=self._run, name=f"host of {model.name}", daemon=True)
+        self.batcher: MicroBatcher
+        self.facts: ModelFacts
+
+    def start(self) -> None:
+        self.child.start()
+        self.facts = self.child.call(None, self._limits.batch_seconds)
+        self.batcher = MicroBatcher(
+            max_tokens=_PASSES * self.facts.token_budget,
+            max_waiting=self._limits.max_waiting_tokens,
+            patience=_PATIENCE,
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish what waits, then end the process."""
+        self.batcher.close()
+        self._thread.join()
+        self.child.close()
+
+    def submit(self, key: Vectors | Expression | Labels, counts: csr_matrix) -> "list[Future[Any]]":
+        return self.batcher.submit(key, counts, whole=isinstance(key, Labels))
+
+    def _run(self) -> None:
+        while (jobs := self.batcher.take(0.5)) is not None:
+            if jobs:
+                self._answer(jobs)
+            elif not self.child.is_alive:
+                self._revive()
+
+    def _answer(self, jobs: list[Job]) -> None:
+        """Answer a batch; of one that the process dies of, each job alone, so that only what kills it fails."""
+        began = time.monotonic()
+        counts = vstack([job.counts for job in jobs], format="csr") if len(jobs) > 1 else jobs[0].counts
+        try:
+            answer = self.child.call((jobs[0].key, counts), self._limits.batch_seconds)
+        except ChildDied as death:
+            log.error("%s; %d jobs are run again", death, len(jobs))
+            for job in jobs:
+                self._answer_alone(job)
+            return
+        except XTrimoGeneError as error:
+            for job in jobs:
+                job.result.set_exception(error)
+            return
+        self.batcher.done(sum(job.num_tokens for job in jobs), time.monotonic() - began)
+        if len(jobs) == 1:
+            jobs[0].result.set_result(answer)
+            return
+        ends = np.cumsum([job.counts.shape[0] for job in jobs])
+        for job, end in zip(jobs, ends.tolist(), strict=True):
+            job.result.set_result(answer[end - job.counts.shape[0] : end])
+
+    def _answer_alone(self, job: Job) -> None:
+        try:
+            job.result.set_result(self.child.call((job.key, job.counts), self._limits.batch_seconds))
+        except ChildDied as death:
+            log.error("%s; its request is given up", death)
+            job.result.set_exception(HostFailed(str(death)))
+        except XTrimoGeneError as error:
+            job.result.set_exception(error)
+
+    def _revive(self) -> None:
+        log.error("%s is gone; it is started again", self.child.name)
+        try:
+            self.child.call(None, self._limits.batch_seconds)
+        except (ChildDied, XTrimoGeneError) as error:
+            log.error("%s cannot be started: %s", self.child.name, error)
+            time.sleep(1)
+
+
+def build_model(served: ServedModel) -> Handler[Any, Any]:
+    """Load a model and return what computes with it; runs in a `Child`."""
+    model = load(served.place)
+    inference = Inference(model, device=served.device, token_budget=served.token_budget)
+    facts = ModelFacts(
+        name=model.name,
+        sha256=model.sha256,
+        num_genes=len(model.genes),
+        genes=model.genes.to_bytes(),
+        genes_sha256=model.genes.sha256,
+        pool=model.config.pool,
+        read_depth=model.config.read_depth,
+        config=to_dict(model.config),
+        token_budget=served.token_budget or default_token_budget(inference.device, model.config.encoder.dim),
+        annotators=tuple(served.annotators),
+        card=model.card,
+    )
+
+    def handle(asked: tuple[Vectors | Expression | Labels, csr_matrix] | None) -> Any:
+        if asked is None:
+            return facts
+        key, counts = asked
+        if isinstance(key, Vectors):
+            return inference.cell_embeddings(
+                counts, pool=key.pool, read_depth=key.read_depth, normalized=key.normalized
+            )
+        if isinstance(key, Expression):
+            places = np.array(key.places, dtype=np.int64)
+            common: dict[str, Any] = {"genes": places, "read_depth": key.read_depth, "normalized": key.normalized}
+            if key.through == "latent":
+                return inference.expression_from_latent(counts, **common)
+            bits = np.unpackbits(np.frombuffer(key.measured, np.uint8), count=len(model.genes)).astype(bool)
+            return inference.expression(counts, measured=bits, **common)
+        return label(key)
+
+    def label(asked: Labels) -> Answer:
+        import warnings
+
+        from xtrimogene import tl
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            cells = tl.annotate(
+                asked.cells,
+                annotator=served.annotators[asked.annotator],
+                model=model,
+                device=served.device,
+                token_budget=served.token_budget,
+                progress=False,
+                **asked.options,
+            )
+        columns = {
+            name.removeprefix("xtrimogene_"): column.astype(object).where(column.notna(), None).to_numpy(object)
+            if column.dtype == "category"
+            else column.to_numpy()
+            for name, column in cells.obs.items()
+        }
+        said = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+        return Answer(columns=columns, meta={"record": cells.uns["xtrimogene_annotation"], "warnings": said})
+
+    return handle

@@ -1,0 +1,185 @@
+"""Requests to answers: read in one process, queue, compute in another. Knows nothing of HTTP."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any, Literal
+
+import numpy as np
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+
+from xtrimogene.config import ModelConfig, Pool, from_dict
+from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.errors import ConfigError, FileFormatError, LimitError
+from xtrimogene.inference import readable_cells, vector_width
+from xtrimogene.serving.batching import QueueFull
+from xtrimogene.serving.child import Child, ChildDied
+from xtrimogene.serving.limits import Limits
+from xtrimogene.serving.reader import Matched, Unread, build_reader
+from xtrimogene.serving.served_model import Expression, Labels, ModelHost, ServedModel, Vectors
+from xtrimogene.serving.wire import Answer
+from xtrimogene.tl.embedding import check_vectors, reading_record
+
+log = logging.getLogger(__name__)
+
+
+class NoSuchName(Exception):
+    """A model or annotator that is not served here."""
+
+
+class Service:
+    """Hosts models; `start` returns when all are ready, `close` when what waits is answered."""
+
+    def __init__(self, models: Sequence[ServedModel], *, limits: Limits, num_readers: int = 1) -> None:
+        names = [model.name for model in models]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"The models served are {', '.join(names) or 'none'}; name at least one, each once.")
+        self.limits = limits
+        self.hosts = {model.name: ModelHost(model, limits) for model in models}
+        self.default = names[0]
+        places = {model.name: model.place for model in models}
+        self.readers = [
+            Child[Unread, Matched | AnnData](
+                build_reader, places, limits, name=f"reader {number}", extra_memory=4 * limits.max_decoded_bytes
+            )
+            for number in range(num_readers)
+        ]
+        self._idle: SimpleQueue[Child[Unread, Matched | AnnData]] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(num_readers, "reader")
+        self._starters = ThreadPoolExecutor(8, "start")
+        self._waiting_bytes = 0
+
+    def start(self) -> None:
+        for reader in self.readers:
+            self._idle.put(reader)
+        list(self._starters.map(lambda one: one.start(), [*self.hosts.values(), *self.readers]))
+
+    def close(self) -> None:
+        for host in self.hosts.values():
+            host.close()
+        self._threads.shutdown()
+        self._starters.shutdown()
+        for reader in self.readers:
+            reader.close()
+
+    @property
+    def is_ready(self) -> bool:
+        return all(child.is_alive for child in (*self.readers, *(host.child for host in self.hosts.values())))
+
+    def host(self, model: str | None) -> ModelHost:
+        name = model or self.default
+        if name not in self.hosts:
+            raise NoSuchName(f"There is no model {name[:80]!r} here; there are {', '.join(self.hosts)}.")
+        return self.hosts[name]
+
+    @contextmanager
+    def room(self, num_bytes: int) -> Iterator[None]:
+        """Hold memory for a body while it is read.
+
+        Raises
+        ------
+        QueueFull
+            There is none.
+        """
+        if self._waiting_bytes and self._waiting_bytes + num_bytes > self.limits.max_waiting_bytes:
+            raise QueueFull(1)
+        self._waiting_bytes += num_bytes
+        try:
+            yield
+        finally:
+            self._waiting_bytes -= num_bytes
+
+    async def embed(self, unread: Unread, *, pool: Pool | None, read_depth: str | None) -> Answer:
+        host = self.host(unread.model)
+        facts = host.facts
+        pool, depth = pool or facts.pool, read_depth or facts.read_depth
+        width = vector_width(from_dict(ModelConfig, facts.config, "model"), pool)
+        ReadDepth.parse(depth)
+        matched = await self._matched(unread)
+        key = Vectors(pool=pool, read_depth=depth, normalized=matched.read_as == "values")
+        vectors = await self._computed(host, key, matched.counts, width)
+        unreadable = ~readable_cells(matched.counts)
+        check_vectors(vectors, int(unreadable.sum()), facts.name)
+        options: dict[str, Any] = {"matrix": "X", "input_kind": unread.input_kind, "kind": unread.kind}
+        options |= {"read_as": matched.read_as, "pool": pool, "read_depth": depth, "min_genes": unread.min_genes}
+        return self._answer({"vector": vectors}, matched, host, options)
+
+    async def expression(
+        self, unread: Unread, *, read_depth: str | None, through: Literal["decoder", "latent"]
+    ) -> Answer:
+        host = self.host(unread.model)
+        depth = read_depth or host.facts.read_depth
+        ReadDepth.parse(depth)
+        matched = await self._matched(unread)
+        assert matched.places is not None and unread.genes is not None
+        key = Expression(
+            through=through,
+            places=matched.places,
+            read_depth=depth,
+            normalized=matched.read_as == "values",
+            measured=np.packbits(matched.measured).tobytes(),
+        )
+        values = await self._computed(host, key, matched.counts, len(key.places))
+        options = {"read_as": matched.read_as, "read_depth": depth, "through": through, "genes": list(unread.genes)}
+        return self._answer({"expression": values}, matched, host, options)
+
+    async def annotate(self, unread: Unread, *, annotator: str, options: Mapping[str, Any]) -> Answer:
+        host = self.host(unread.model)
+        if annotator not in host.facts.annotators:
+            there = ", ".join(host.facts.annotators) or "none"
+            raise NoSuchName(f"There is no annotator {annotator[:80]!r} of this model here; there are {there}.")
+        cells = await self._read(unread)
+        assert isinstance(cells, AnnData)
+        answers = host.submit(Labels(cells=cells, annotator=annotator, options=options), csr_matrix(cells.X))
+        (answer,) = await _all(answers)
+        return answer
+
+    async def _matched(self, unread: Unread) -> Matched:
+        matched = await self._read(unread)
+        assert isinstance(matched, Matched)
+        return matched
+
+    async def _read(self, unread: Unread) -> Matched | AnnData:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read_now, unread)
+
+    def _read_now(self, unread: Unread) -> Matched | AnnData:
+        """Read a body, in a second process if the first one dies of it."""
+        reader = self._idle.get()
+        try:
+            for _ in range(2):
+                try:
+                    return reader.call(unread, self.limits.batch_seconds)
+                except ChildDied as death:
+                    log.error("%s of a body of %d bytes", death, len(unread.body))
+            raise FileFormatError("The body cannot be read: whatever reads it ends; send what xt.Client writes.")
+        finally:
+            self._idle.put(reader)
+
+    async def _computed(self, host: ModelHost, key: Vectors | Expression, counts: csr_matrix, width: int) -> np.ndarray:
+        if 4 * counts.shape[0] * width > self.limits.max_decoded_bytes:
+            raise LimitError("The answer would be larger than one may be; ask for fewer cells or genes.")
+        return np.concatenate(await _all(host.submit(key, counts)))
+
+    def _answer(self, columns: dict[str, Any], matched: Matched, host: ModelHost, options: dict[str, Any]) -> Answer:
+        num_unread = int((~readable_cells(matched.counts)).sum())
+        said = list(matched.warnings)
+        if num_unread:
+            said.append(
+                f"{num_unread:,} of {matched.counts.shape[0]:,} cells have no counts in the model's genes; their rows "
+                "are NaN."
+            )
+        record: dict[str, Any] = {"model": host.facts.name, "sha256": host.facts.sha256, "options": options}
+        if matched.report is not None:
+            record = reading_record(host.facts.name, host.facts.sha256, options, matched.report)
+        if matched.names is not None:
+            columns = {"cell": list(matched.names), **columns}
+        return Answer(columns=columns, meta={"record": record, "warnings": said})
+
+
+async def _all(futures: "Sequence[Future[Any]]") -> list[Any]:
+    """Wait for all; whoever stops waiting takes what has not begun out of the queue."""
+    return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
