@@ -18,6 +18,7 @@ from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import ConfigError, CountsError, FieldError, GeneMatchError
+from xtrimogene.evaluation.baselines import log_normalize
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.gene_states import mean_gene_embeddings
@@ -41,6 +42,11 @@ class Screen:
     perturbation: Shaped[np.ndarray, " N"]
     context: Shaped[np.ndarray, " N"]
     control: str
+
+    @property
+    def control_values(self) -> csr_matrix:
+        """log1p of counts per 10,000 of the control cells."""
+        return log_normalize(self.counts[np.flatnonzero(self.perturbation == self.control)])
 
 
 def read_screen(

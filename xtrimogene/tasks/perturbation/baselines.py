@@ -20,12 +20,16 @@ def no_change(train: Effects, names: Sequence[str]) -> Float[np.ndarray, "Q M"]:
 
 def training_mean(train: Effects, names: Sequence[str]) -> Float[np.ndarray, "Q M"]:
     """Return the mean training effect of as many parts; with fewer than three such, as many times that of one part."""
-    sizes = np.array([len(parts_of(name)) for name in train.perturbation.tolist()])
-    per_part = train.change.sum(axis=0) / sizes.sum()
-    numbers = np.bincount(sizes)
-    means = {size: train.change[sizes == size].mean(axis=0) for size in np.flatnonzero(numbers >= LEAST).tolist()}
-    asked = [len(parts_of(name)) for name in names]
-    return np.array([means.get(size, size * per_part) for size in asked])
+    return mean_weights(train, names) @ train.change
+
+
+def mean_weights(train: Effects, names: Sequence[str]) -> Float[np.ndarray, "Q E"]:
+    """Return what each training effect weighs in the `training_mean`."""
+    sizes, asked = (np.array([len(parts_of(name)) for name in many]) for many in (train.perturbation.tolist(), names))
+    same = asked[:, None] == sizes
+    number = same.sum(axis=1, keepdims=True)
+    per_part = np.broadcast_to(asked[:, None] / sizes.sum(), same.shape)
+    return np.where(number >= LEAST, same / np.maximum(number, 1), per_part)
 
 
 def own_mean(train: Effects, names: Sequence[str]) -> Float[np.ndarray, "Q M"]:

@@ -87,6 +87,34 @@ def measure_apart(
     return effects, effects.change + (effects.control - judge)[effects.context]
 
 
+def measure_halves(
+    counts: csr_matrix,
+    perturbation: Shaped[np.ndarray, " N"],
+    context: Shaped[np.ndarray, " N"],
+    control: str,
+    *,
+    min_cells: int = 10,
+    seed: int = 0,
+) -> tuple[Effects, Float[np.ndarray, "E M"]]:
+    """Measure every effect twice, in two halves of its cells and of the control cells: what a repeat would agree on."""
+    random = np.random.default_rng(seed)
+    _, group = np.unique(np.char.add(np.char.add(perturbation, "\n"), context), return_inverse=True)
+    order = random.permutation(len(group))
+    order = order[np.argsort(group[order], kind="stable")]
+    half = np.empty(len(group), dtype=np.int64)
+    half[order] = np.arange(len(group)) % 2  # dealt within each group, so that both halves have of it
+    first, second = (
+        measure_effects(counts[rows], perturbation[rows], context[rows], control, min_cells=min_cells, seed=seed)
+        for rows in (np.flatnonzero(half == 0), np.flatnonzero(half == 1))
+    )
+    names = [
+        list(zip(one.perturbation, np.array(one.context_names)[one.context], strict=True)) for one in (first, second)
+    ]
+    place = {name: row for row, name in enumerate(names[1])}
+    both = np.array([row for row, name in enumerate(names[0]) if name in place], dtype=np.int64)
+    return first.rows(both), second.change[[place[names[0][row]] for row in both.tolist()]]
+
+
 def measure_effects(
     counts: csr_matrix,
     perturbation: Shaped[np.ndarray, " N"],

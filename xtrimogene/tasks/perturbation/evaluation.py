@@ -3,7 +3,7 @@
 Letters: S seeds; U effects that are tested; M genes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,10 @@ from xtrimogene.tasks.perturbation.effects import Effects
 from xtrimogene.tasks.perturbation.metrics import METRICS, score_effects
 
 Predict = Callable[[Effects, Sequence[str], Float[np.ndarray, "Q M"]], Float[np.ndarray, "Q M"]]
-MEAN = "training mean"
+Each = Callable[[int, str, Effects, Float[np.ndarray, "Q M"]], None]
+Answers = Callable[[int, Split, Effects, Effects], Iterator[tuple[str, Float[np.ndarray, "Q M"]]]]
+Scores = dict[str, dict[str, dict[str, list[float]]]]
+MEAN, REPEAT = "training mean", "other half of the cells"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -58,53 +61,74 @@ class Comparison:
         }
 
 
-def compare(trials: Sequence[Trial], methods: Mapping[str, Predict], *, by: str = "perturbation") -> Comparison:
+def compare(
+    trials: Sequence[Trial], methods: Mapping[str, Predict], *, by: str = "perturbation", each: Each | None = None
+) -> Comparison:
     """Fit each method on the training effects of every split, and score what the split tests.
 
     Parameters
     ----------
     by
         What a unit of the bootstrap is: "perturbation" or "context"; its effects are averaged.
+    each
+        Called with the number of the trial, the method, the tested effects and what was predicted of them.
     """
-    found = [_scores(trial, methods, by) for trial in trials]
-    units = sorted(set.intersection(*(set(one[MEAN]["mse"]) for one in found)))
+
+    def answers(number: int, split: Split, train: Effects, test: Effects) -> Iterator[tuple[str, np.ndarray]]:
+        for method, predict in methods.items():
+            predicted = predict(train, test.perturbation.tolist(), test.control[test.context])
+            if each is not None:
+                each(number, method, test, predicted)
+            yield method, predicted
+
+    return _collect([_scores(trial, number, answers, by) for number, trial in enumerate(trials)])
+
+
+def ceiling(trials: Sequence[Trial], *, by: str = "perturbation") -> Comparison:
+    """Score the effects of one half of the cells as if they had been predicted for the other (`measure_halves`)."""
+
+    def answers(number: int, split: Split, train: Effects, test: Effects) -> Iterator[tuple[str, np.ndarray]]:
+        yield REPEAT, test.change
+
+    return _collect([_scores(trial, number, answers, by) for number, trial in enumerate(trials)])
+
+
+def _collect(found: Sequence[Scores]) -> Comparison:
+    methods = list(found[0])
+    units = sorted(set.intersection(*(set(one[methods[0]]["mse"]) for one in found)))
     scores = {
         method: {
-            metric: np.array([[one[method][metric][unit] for unit in units] for one in found]) for metric in METRICS
+            metric: np.array([[np.mean(one[method][metric][unit]) for unit in units] for one in found])
+            for metric in METRICS
         }
         for method in methods
     }
     return Comparison(units=tuple(units), scores=scores)
 
 
-def _scores(trial: Trial, methods: Mapping[str, Predict], by: str) -> dict[str, dict[str, dict[str, float]]]:
-    rows: dict[str, dict[str, dict[str, list[float]]]] = {name: {metric: {} for metric in METRICS} for name in methods}
+def _scores(trial: Trial, number: int, answers: Answers, by: str) -> Scores:
+    """Return every score of every tested effect, by method, metric and unit."""
+    found: Scores = {}
+    context_of = np.array(trial.effects.context_names)[trial.effects.context]
     for split in trial.splits:
         train, test = trial.effects.rows(split.train), trial.effects.rows(split.test)
-        names, control = test.perturbation.tolist(), test.control[test.context]
-        center = training_mean(train, names)
-        unit = names if by == "perturbation" else [test.context_names[number] for number in test.context.tolist()]
-        for method, predict in methods.items():
-            predicted = predict(train, names, control)
-            for context in np.unique(test.context):
-                here = np.flatnonzero(test.context == context)
-                same = np.array(trial.effects.context_names)[trial.effects.context] == test.context_names[context]
+        center, here = training_mean(train, test.perturbation.tolist()), context_of[split.test]
+        units = (test.perturbation if by == "perturbation" else here).tolist()
+        for method, predicted in answers(number, split, train, test):
+            of_method = found.setdefault(method, {metric: {} for metric in METRICS})
+            for context in np.unique(here):
+                rows = np.flatnonzero(here == context)
                 scores = score_effects(
-                    predicted[here],
-                    trial.truth[split.test][here],
-                    mean=center[here],
+                    predicted[rows],
+                    trial.truth[split.test[rows]],
+                    mean=center[rows],
                     variance=train.variance,
-                    others=trial.truth[same],
+                    others=trial.truth[context_of == context],
                 )
                 for metric, values in scores.items():
-                    for row, value in zip(here.tolist(), values.tolist(), strict=True):
-                        rows[method][metric].setdefault(unit[row], []).append(value)
-    return {
-        method: {
-            metric: {unit: float(np.mean(values)) for unit, values in of.items()} for metric, of in metrics.items()
-        }
-        for method, metrics in rows.items()
-    }
+                    for row, value in zip(rows.tolist(), values.tolist(), strict=True):
+                        of_method[metric].setdefault(units[row], []).append(value)
+    return found
 
 
 def _plain(interval: Interval) -> list[float]:

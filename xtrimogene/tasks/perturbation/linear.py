@@ -9,23 +9,27 @@ contexts that resemble its own. The kernel of two effects is
 where the first sum runs over `PartFeatures.products`. A combination's vector is the sum of its parts', so that parts
 add up, and "pairs" is what the parts of combinations do beyond that. All genes share the kernel: this is the bilinear
 ridge of Ahlmann-Eltze et al. (Nature Methods 2025) without its gene factor. An effect of few cells counts for less.
-With an infinite ``strength`` it is the training mean, to the bit.
+With an infinite ``strength`` and no ``denoise`` it is the training mean, to the bit.
+
+A prediction is a weighted sum of training effects, so the noise of their cells in it is known: a gene's variance times
+nu. A change f that is small beside it is mostly noise, and becomes f * f^2 / (f^2 + denoise * nu * variance).
 Letters: E training effects; Q effects asked for; C contexts; M genes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import eigh
 
-from xtrimogene.tasks.perturbation.baselines import training_mean
+from xtrimogene.tasks.perturbation.baselines import mean_weights
 from xtrimogene.tasks.perturbation.effects import Effects
 from xtrimogene.tasks.perturbation.names import parts_of
 from xtrimogene.tasks.perturbation.part_features import PartFeatures
 
+DENOISES = (0.0, 0.3, 1.0, 3.0, 10.0)
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, np.inf)
 
 
@@ -44,36 +48,69 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class KernelRidge:
-    """A fitted predictor: the training effects and one row of dual weights for each."""
+    """A fitted predictor; ``solve`` turns what is left of the training effects into dual weights."""
 
     kernel: Kernel
     strength: float
     train: Effects
     features: PartFeatures
-    dual: Float[np.ndarray, "E M"]
+    solve: Float[np.ndarray, "E E"]
+    denoise: float = 0.0
 
     @classmethod
-    def fit(cls, train: Effects, features: PartFeatures, kernel: Kernel, strength: float) -> "KernelRidge":
-        return next(cls.path(train, features, kernel, (strength,)))
+    def fit(
+        cls, train: Effects, features: PartFeatures, kernel: Kernel, strength: float, denoise: float = 0.0
+    ) -> "KernelRidge":
+        return replace(next(cls.path(train, features, kernel, (strength,))), denoise=denoise)
 
     @classmethod
     def path(
         cls, train: Effects, features: PartFeatures, kernel: Kernel, strengths: Sequence[float]
     ) -> Iterator["KernelRidge"]:
         """Fit at each strength; the kernel is decomposed once."""
-        left = train.change - training_mean(train, train.perturbation.tolist())
         weight = np.sqrt(train.num_cells / train.num_cells.mean())[:, None]  # of an effect: how little noise it has
         gram = kernel_of(kernel, features, train, train.perturbation.tolist(), train.control[train.context])
         values, vectors = eigh(gram * weight * weight.T)
-        turned = vectors.T @ (weight * left)
+        turned = weight * vectors
         for strength in strengths:
-            dual = weight * (vectors @ (turned / (np.maximum(values, 0) + strength)[:, None]))
-            yield cls(kernel=kernel, strength=strength, train=train, features=features, dual=dual)
+            solve = (turned / (np.maximum(values, 0) + strength)) @ turned.T
+            yield cls(kernel=kernel, strength=strength, train=train, features=features, solve=solve)
 
     def predict(self, names: Sequence[str], control: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q M"]:
         """Return the change by each perturbation in a context of this mean control expression."""
-        gram = kernel_of(self.kernel, self.features, self.train, names, control)
-        return training_mean(self.train, names) + gram @ self.dual
+        return next(self.predict_all(names, control, (self.denoise,)))
+
+    def predict_all(
+        self, names: Sequence[str], control: Float[np.ndarray, "Q M"], denoises: Sequence[float]
+    ) -> Iterator[Float[np.ndarray, "Q M"]]:
+        """Yield what `predict` returns with each denoising."""
+        weights = self._weights(names, control)
+        change, noise = weights @ self.train.change, np.outer(self._noise(weights), self.train.variance)
+        for denoise in denoises:
+            yield quiet(change, noise, denoise)
+
+    def _weights(self, names: Sequence[str], control: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q E"]:
+        """Return what each training effect weighs in the predictions."""
+        pull = kernel_of(self.kernel, self.features, self.train, names, control) @ self.solve
+        return (
+            mean_weights(self.train, names) + pull - pull @ mean_weights(self.train, self.train.perturbation.tolist())
+        )
+
+    def _noise(self, weights: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, " Q"]:
+        """Return nu: effects of one context share its control cells, whose noise does not average out."""
+        of_context = np.eye(len(self.train.context_names))[self.train.context]  # (E, C)
+        return weights**2 @ (1 / self.train.num_cells) + (weights @ of_context) ** 2 @ (1 / self.train.num_controls)
+
+
+def quiet(
+    change: Float[np.ndarray, "Q M"], noise: Float[np.ndarray, "Q M"], denoise: float
+) -> Float[np.ndarray, "Q M"]:
+    """Shrink changes that are small beside their noise."""
+    if not denoise:
+        return change
+    size = change**2
+    both = size + denoise * noise
+    return change * np.divide(size, both, out=np.zeros_like(size), where=both > 0)
 
 
 def kernel_of(

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.sparse import csr_matrix, issparse
 
-from xtrimogene.tasks.perturbation.gene_graph import neighborhoods
 from xtrimogene.tasks.perturbation.names import all_parts, parts_of
 
 
@@ -40,24 +39,6 @@ class PartFeatures:
             product = (left[:, :known] @ vectors) @ (right[:, :known] @ vectors).T
             found[name] = product.toarray() if issparse(product) else product
         return found
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class GeneKnowledge:
-    """What is known of every gene of the model, in its order: context embeddings, a graph, or both."""
-
-    states: Float[np.ndarray, "G D"] | None
-    graph: csr_matrix | None
-
-    def features(self, parts: Sequence[str], places: Int[np.ndarray, " P"]) -> PartFeatures:
-        """Describe parts, each at its place among the genes; -1 is no gene, such as a drug."""
-        is_gene, gene = (places >= 0)[:, None], np.maximum(places, 0)
-        sources: dict[str, Float[np.ndarray, "P _"] | csr_matrix] = {}
-        if self.states is not None:
-            sources["states"] = np.where(is_gene, unit_rows(self.states, center=True)[gene], 0.0)
-        if self.graph is not None:
-            sources["graph"] = csr_matrix(neighborhoods(self.graph, gene).multiply(is_gene))
-        return PartFeatures(parts=tuple(parts), sources=sources)
 
 
 def unit_rows(vectors: Float[np.ndarray, "P D"], *, center: bool = False) -> Float[np.ndarray, "P D"]:

@@ -1,4 +1,4 @@
-"""A predictor of effects: for each thing that may be asked, the kernel and strength that served it best when held out.
+"""A predictor of effects: for each thing that may be asked, what served it best when such things were held out.
 
 "perturbation": a part that was never perturbed. "combination": parts that were, not together. "context": a perturbation
 that was, elsewhere. Where nothing could be held out to choose by, what was measured is taken as it is: the mean of the
@@ -8,8 +8,7 @@ Letters: Q effects asked for; M genes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -18,51 +17,37 @@ from xtrimogene.evaluation.splits import Split
 from xtrimogene.tasks.perturbation.baselines import additive, own_mean
 from xtrimogene.tasks.perturbation.choice import Choice, choose
 from xtrimogene.tasks.perturbation.effects import Effects
+from xtrimogene.tasks.perturbation.graph_network import GraphConfig, GraphInputs, GraphPredictor
 from xtrimogene.tasks.perturbation.linear import KernelRidge, candidate_kernels
 from xtrimogene.tasks.perturbation.names import JOIN, all_parts, parts_of
 from xtrimogene.tasks.perturbation.part_features import PartFeatures
 from xtrimogene.tasks.perturbation.splits import unseen_contexts, unseen_pairs, unseen_perturbations
 
 Asked = Literal["perturbation", "combination", "context"]
+Method = Literal["linear", "graph"]
 LEAST_PARTS, NUM_FOLDS = 5, 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class LinearPredictor:
-    """Effects learned from, what is known of their parts, and a choice for each thing asked."""
+class Fitted(Protocol):
+    """What answers one kind of question."""
+
+    def predict(self, names: Sequence[str], control: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q M"]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Predictor:
+    """Effects learned from, and what answers each kind of question."""
 
     train: Effects
-    features: PartFeatures
-    choices: Mapping[Asked, Choice]
-
-    @classmethod
-    def fit(cls, train: Effects, features: PartFeatures, *, seed: int = 0) -> "LinearPredictor":
-        combinations = any(JOIN in name for name in train.perturbation.tolist())
-        choices: dict[Asked, Choice] = {}
-        for asked, splits in inner_splits(train, seed).items():
-            kernels = candidate_kernels(
-                tuple(features.sources),
-                many_contexts=len(train.context_names) > 1,
-                combinations=combinations,
-                seen=asked != "perturbation",
-            )
-            choices[asked] = choose(train, features, kernels, splits)
-        return cls(train=train, features=features, choices=choices)
-
-    @cached_property
-    def _fitted(self) -> dict[Asked, KernelRidge]:
-        return {
-            asked: KernelRidge.fit(self.train, self.features, choice.kernel, choice.strength)
-            for asked, choice in self.choices.items()
-        }
+    fitted: Mapping[Asked, Fitted]
 
     def predict(self, names: Sequence[str], control: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q M"]:
-        """Return the change by each perturbation in a context of this control expression.
+        """Return the change by each perturbation in a context of this mean control expression.
 
         No gene falls below no expression at all.
         """
         kinds = what_is_asked(self.train, names)
-        found = np.empty_like(control)
+        found = np.empty_like(control, dtype=np.float64)
         for kind in np.unique(kinds).tolist():
             rows = np.flatnonzero(kinds == kind)
             found[rows] = self._predict(kind, [names[row] for row in rows.tolist()], control[rows])
@@ -74,8 +59,8 @@ class LinearPredictor:
         learned_combinations = any(JOIN in name for name in self.train.perturbation.tolist())
         if kind == "perturbation" and not learned_combinations and any(JOIN in name for name in names):
             return self._add_parts(names, control)
-        if kind in self._fitted:
-            return self._fitted[kind].predict(names, control)
+        if kind in self.fitted:
+            return self.fitted[kind].predict(names, control)
         return additive(self.train, names) if kind == "combination" else own_mean(self.train, names)
 
     def _add_parts(self, names: Sequence[str], control: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q M"]:
@@ -84,6 +69,39 @@ class LinearPredictor:
         row = np.repeat(np.arange(len(names)), [len(one) for one in parts])
         each = self.predict([part for one in parts for part in one], control[row])
         return np.add.reduceat(each, np.searchsorted(row, np.arange(len(names))), axis=0)
+
+
+def choose_linear(train: Effects, features: PartFeatures, *, seed: int = 0) -> dict[Asked, Choice]:
+    """Choose a kernel and its strength for everything that can be held out of the training effects."""
+    combinations = any(JOIN in name for name in train.perturbation.tolist())
+    choices: dict[Asked, Choice] = {}
+    for asked, splits in inner_splits(train, seed).items():
+        kernels = candidate_kernels(
+            tuple(features.sources),
+            many_contexts=len(train.context_names) > 1,
+            combinations=combinations,
+            seen=asked != "perturbation",
+        )
+        choices[asked] = choose(train, features, kernels, splits)
+    return choices
+
+
+def linear_predictor(train: Effects, features: PartFeatures, choices: Mapping[Asked, Choice]) -> Predictor:
+    fitted = {
+        asked: KernelRidge.fit(train, features, choice.kernel, choice.strength, choice.denoise)
+        for asked, choice in choices.items()
+    }
+    return Predictor(train=train, fitted=fitted)
+
+
+def fit_graph(
+    train: Effects, inputs: GraphInputs, config: GraphConfig, *, seed: int = 0
+) -> dict[Asked, GraphPredictor]:
+    """Train a network for everything that can be held out of the training effects."""
+    return {
+        asked: GraphPredictor.fit(train, inputs, splits, config, seed=seed)
+        for asked, splits in inner_splits(train, seed).items()
+    }
 
 
 def what_is_asked(train: Effects, names: Sequence[str]) -> Shaped[np.ndarray, " Q"]:

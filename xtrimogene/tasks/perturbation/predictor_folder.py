@@ -9,9 +9,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -23,12 +24,22 @@ from xtrimogene.errors import CheckpointError
 from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.perturbation.choice import Choice
 from xtrimogene.tasks.perturbation.effects import Effects
+from xtrimogene.tasks.perturbation.gene_knowledge import GeneKnowledge
+from xtrimogene.tasks.perturbation.graph_network import EffectNetwork, GraphPredictor
 from xtrimogene.tasks.perturbation.linear import Kernel
-from xtrimogene.tasks.perturbation.part_features import GeneKnowledge
-from xtrimogene.tasks.perturbation.predictor import Asked, LinearPredictor
+from xtrimogene.tasks.perturbation.predictor import Asked, Method, Predictor, linear_predictor
 
 FORMAT = "xtrimogene-perturbation-1"
 CARD, ARRAYS = "perturbation.json", "arrays.safetensors"
+MALFORMED = (  # what reading an altered file may end in; a RuntimeError is torch's, of weights of another shape
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    OverflowError,
+    RuntimeError,
+    SafetensorError,
+)
 NUMBERS = ("context", "change", "num_cells", "control", "halves", "num_controls", "variance")
 
 
@@ -36,18 +47,29 @@ NUMBERS = ("context", "change", "num_cells", "control", "halves", "num_controls"
 class SavedPredictor:
     """Everything a prediction needs. ``genes`` are the places of the M genes that are predicted, in the model.
 
-    ``card["model"]`` says whose genes and states these are, ``card["held_out"]`` what predictions are worth.
+    "linear" has ``choices``, "graph" has ``networks`` and the ``coexpression`` of the genes. ``card["model"]`` says
+    whose genes and states these are, ``card["held_out"]`` what predictions are worth.
     """
 
+    method: Method
     train: Effects
     knowledge: GeneKnowledge
     genes: Int[np.ndarray, " M"]
+    coexpression: csr_matrix
     choices: Mapping[Asked, Choice]
+    networks: Mapping[Asked, EffectNetwork]
     card: Mapping[str, Any]
 
-    def predictor(self, parts: Sequence[str], places: Int[np.ndarray, " P"]) -> LinearPredictor:
-        """Return the predictor of perturbations with these parts, and of those it was trained on."""
-        return LinearPredictor(train=self.train, features=self.knowledge.features(parts, places), choices=self.choices)
+    def predictor(self, parts: Sequence[str], places: Int[np.ndarray, " P"]) -> Predictor:
+        """Return the predictor of perturbations with these parts, among them those it was trained on."""
+        if self.method == "linear":
+            return linear_predictor(self.train, self.knowledge.features(parts, places), self.choices)
+        inputs = self.knowledge.inputs(parts, places, self.genes, self.coexpression)
+        fitted = {
+            asked: GraphPredictor(network=network, inputs=inputs, train=self.train, num_epochs=0)
+            for asked, network in self.networks.items()
+        }
+        return Predictor(train=self.train, fitted=fitted)
 
 
 def save_predictor(saved: SavedPredictor, folder: str | os.PathLike[str]) -> Path:
@@ -62,17 +84,21 @@ def save_predictor(saved: SavedPredictor, folder: str | os.PathLike[str]) -> Pat
     """
     target = Path(folder)
     require_new_folder(target)
-    arrays = {f"train.{name}": getattr(saved.train, name) for name in NUMBERS} | {"genes": saved.genes}
-    if saved.knowledge.states is not None:
-        arrays["states"] = saved.knowledge.states
-    if (graph := saved.knowledge.graph) is not None:
-        arrays |= {"graph.data": graph.data, "graph.indices": graph.indices, "graph.indptr": graph.indptr}
+    arrays = {f"train.{name}": getattr(saved.train, name) for name in NUMBERS}
+    arrays |= {"genes": saved.genes, "states": saved.knowledge.states}
+    for name, graph in (("graph", saved.knowledge.graph), ("coexpression", saved.coexpression)):
+        if graph is not None:
+            arrays |= {f"{name}.{part}": getattr(graph, part) for part in ("data", "indices", "indptr")}
+    for asked, network in saved.networks.items():
+        arrays |= {f"network.{asked}.{name}": tensor.numpy() for name, tensor in network.state_dict().items()}
     with temporary_folder(target) as scratch:
         place = scratch / "predictor"
         place.mkdir()
         (place / ARRAYS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
         facts = {
             "format": FORMAT,
+            "method": saved.method,
+            "networks": {asked: network.width for asked, network in saved.networks.items()},
             "sha256": file_sha256(place / ARRAYS),
             "perturbations": saved.train.perturbation.tolist(),
             "contexts": list(saved.train.context_names),
@@ -107,7 +133,16 @@ def load_predictor(folder: str | os.PathLike[str]) -> SavedPredictor:
             f"no predictor at {str(place)!r} ({error.strerror or error}): a folder with {CARD} and {ARRAYS} is needed, "
             "as xtrimogene.tl.fit_perturbation writes it."
         ) from None
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, SafetensorError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{place} is no predictor of ours ({error!r}); fit it again.") from None
@@ -119,28 +154,48 @@ def _from(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> SavedPr
         context_names=tuple(facts["contexts"]),
         **{name: arrays[f"train.{name}"] for name in NUMBERS},
     )
-    graph = None
-    if "graph.data" in arrays:
-        size = len(arrays["graph.indptr"]) - 1
-        parts = (arrays["graph.data"], arrays["graph.indices"], arrays["graph.indptr"])
-        graph = csr_matrix(parts, shape=(size, size))
-        graph.check_format()
     choices = {asked: _choice(one) for asked, one in facts["choices"].items()}
-    knowledge = GeneKnowledge(states=arrays.get("states"), graph=graph)
-    return SavedPredictor(train=train, knowledge=knowledge, genes=arrays["genes"], choices=choices, card=facts["card"])
+    states = arrays["states"]
+    networks = {}
+    for asked, width in facts["networks"].items():
+        network, start = EffectNetwork(states.shape[1], int(width)), f"network.{asked}."
+        own = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in own.items()})
+        networks[asked] = network.requires_grad_(False)
+    if facts["method"] not in get_args(Method):
+        raise ValueError("method")
+    return SavedPredictor(
+        method=facts["method"],
+        train=train,
+        knowledge=GeneKnowledge(states=states, graph=_graph(arrays, "graph") if "graph.data" in arrays else None),
+        genes=arrays["genes"],
+        coexpression=_graph(arrays, "coexpression"),
+        choices=choices,
+        networks=networks,
+        card=facts["card"],
+    )
+
+
+def _graph(arrays: Mapping[str, np.ndarray], name: str) -> csr_matrix:
+    data, indices, indptr = (arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+    graph = csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, len(indptr) - 1))
+    graph.check_format()
+    if not np.isfinite(graph.data).all() or (graph.data < 0).any():
+        raise ValueError(name)
+    return graph
 
 
 def _choice_facts(choice: Choice) -> dict[str, Any]:
     strength = "infinite" if np.isinf(choice.strength) else choice.strength
     errors = {"error": choice.error, "error_of_mean": choice.error_of_mean, "num_held_out": choice.num_held_out}
-    return {"kernel": choice.kernel.as_dict(), "strength": strength} | errors
+    return {"kernel": choice.kernel.as_dict(), "strength": strength, "denoise": choice.denoise} | errors
 
 
 def _choice(facts: Mapping[str, Any]) -> Choice:
     strength = np.inf if facts["strength"] == "infinite" else float(facts["strength"])
     if not strength > 0:
         raise ValueError("strength")
-    numbers = {name: float(facts[name]) for name in ("error", "error_of_mean")}
+    numbers = {name: float(facts[name]) for name in ("denoise", "error", "error_of_mean")}
     kernel = Kernel(**facts["kernel"])
     return Choice(kernel=kernel, strength=strength, num_held_out=int(facts["num_held_out"]), **numbers)
 
@@ -164,12 +219,14 @@ def _check(saved: SavedPredictor) -> None:
             raise ValueError(name)
     if train.context.min() < 0 or train.context.max() >= contexts or train.num_cells.min() < 1:
         raise ValueError("context or num_cells")
-    states, graph = saved.knowledge.states, saved.knowledge.graph
-    if states is not None and not np.isfinite(states).all():
-        raise ValueError("states")
-    if graph is not None and (not np.isfinite(graph.data).all() or (graph.data < 0).any()):
+    states = saved.knowledge.states
+    if states.ndim != 2 or not np.isfinite(states).all() or saved.coexpression.shape[0] != num_genes:
+        raise ValueError("states or coexpression")
+    if saved.genes.min() < 0 or saved.genes.max() >= len(states):
+        raise ValueError("genes")
+    if saved.knowledge.graph is not None and saved.knowledge.graph.shape[0] != len(states):
         raise ValueError("graph")
     for name in ("model", "perturbation_key", "control", "held_out", "gene_symbols"):
         saved.card[name]
-    if len(saved.card["gene_symbols"]) != num_genes or saved.genes.min() < 0:
-        raise ValueError("genes")
+    if len(saved.card["gene_symbols"]) != num_genes:
+        raise ValueError("gene_symbols")
