@@ -27,6 +27,7 @@ from xtrimogene.tasks.perturbation.predictor import (
     Predictor,
     choose_linear,
     fit_graph,
+    inner_splits,
     linear_predictor,
     what_is_asked,
 )
@@ -139,16 +140,18 @@ def fit_perturbation(
     )
 
     def refit(train: Effects) -> Predictor:
+        splits = inner_splits(train, seed)
         if method == "linear":
-            return linear_predictor(train, features, choose_linear(train, features, seed=seed))
-        return Predictor(train=train, fitted=fit_graph(train, inputs, GraphConfig(), seed=seed))
+            return linear_predictor(train, features, choose_linear(train, features, splits))
+        return Predictor(train=train, fitted=fit_graph(train, inputs, splits, GraphConfig(), seed=seed))
 
     apart = measure_apart(
         screen.counts, screen.perturbation, screen.context, screen.control, min_cells=min_cells, seed=seed
     )
     held_out = held_out_figures(*apart, lambda train, names, there: refit(train).predict(names, there))
-    choices = choose_linear(effects, features, seed=seed) if method == "linear" else {}
-    trained = fit_graph(effects, inputs, GraphConfig(), seed=seed) if method == "graph" else {}
+    splits = inner_splits(effects, seed)
+    choices = choose_linear(effects, features, splits) if method == "linear" else {}
+    trained = fit_graph(effects, inputs, splits, GraphConfig(), seed=seed) if method == "graph" else {}
     card = {
         "perturbation_key": perturbation_key,
         "control": control,
@@ -263,7 +266,7 @@ def perturb(
     obs.index = (obs["perturbation"] + " in " + obs["context"]).astype(str)
     symbols = np.array(saved.card["gene_symbols"])[controls.measured]
     predicted = AnnData(change, obs=obs, var=pd.DataFrame(index=symbols))
-    predicted.layers["expression"] = (control[:, controls.measured] + change).astype(np.float32)
+    predicted.layers["expression"] = np.maximum(control[:, controls.measured] + change, 0).astype(np.float32)
     predicted.uns["xtrimogene_perturbation"] = {
         "units": saved.card["units"],
         "control": saved.card["control"],
@@ -283,14 +286,14 @@ def ask(perturbations: Sequence[str], saved: SavedPredictor, genes: GeneVocabula
     renamed = rename_parts(list(perturbations), saved.card["control"], genes)
     known = set(all_parts(saved.train.perturbation.tolist())).union(genes.symbols)
     for given, name in renamed.items():
+        if name == saved.card["control"]:
+            raise ConfigError(f"{given!r} is the control, which changes nothing; leave it out.")
         for part in parts_of(name):
             if part not in known:
                 raise GeneMatchError(
                     f"{part!r} in {given!r} is no gene of the model's {len(genes):,} and was not learned from; give a "
                     "symbol or an Ensembl id."
                 )
-        if name == saved.card["control"]:
-            raise ConfigError(f"{given!r} is the control, which changes nothing; leave it out.")
     twice = [given for given, name in renamed.items() if list(renamed.values()).count(name) > 1]
     if twice:
         raise ConfigError(f"{' and '.join(map(repr, twice[:2]))} are one perturbation; give it once.")

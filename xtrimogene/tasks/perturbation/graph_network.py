@@ -30,6 +30,7 @@ class GraphConfig:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     max_epochs: int = 60
+    patience: int = 8  # epochs without a better one, on held-out effects
     num_folds: int = 3  # of held-out effects that say when to stop
 
 
@@ -97,7 +98,8 @@ class GraphPredictor:
     ) -> "GraphPredictor":
         """Train for as many epochs as serve the held-out effects of a few of these splits best, 0 included."""
         errors = [_held_out_errors(train, inputs, split, config, seed) for split in splits[: config.num_folds]]
-        num_epochs = int(np.concatenate(errors, axis=1).mean(axis=1).argmin()) if errors else 0
+        shortest = min((len(one) for one in errors), default=1)
+        num_epochs = int(sum(one[:shortest] for one in errors).argmin()) if errors else 0
         network = new_network(inputs, config.width, seed)
         for _ in _epochs(network, train, inputs, config, num_epochs, seed):
             pass
@@ -116,14 +118,16 @@ def new_network(inputs: GraphInputs, width: int, seed: int) -> EffectNetwork:
 
 def _held_out_errors(
     train: Effects, inputs: GraphInputs, split: Split, config: GraphConfig, seed: int
-) -> Float[np.ndarray, "epochs F"]:
-    """Mean squared error of each held-out effect before the first epoch and after every one."""
+) -> Float[np.ndarray, " epochs"]:
+    """Mean squared error of the held-out effects before the first epoch and after every one, until it falls no more."""
     known, _ = train.rows(split.train).apart()
     asked, truth = train.rows(split.test).apart()
     names, control = asked.perturbation.tolist(), asked.control[asked.context]
     network, errors = new_network(inputs, config.width, seed), []
     for _ in _epochs(network, known, inputs, config, config.max_epochs, seed):
-        errors.append(((_predict(network, known, inputs, names, control) - truth) ** 2).mean(axis=1))
+        errors.append(float(((_predict(network, known, inputs, names, control) - truth) ** 2).mean()))
+        if len(errors) > config.patience + int(np.argmin(errors)):
+            break
     return np.array(errors)
 
 

@@ -8,7 +8,7 @@ Letters: Q effects asked for; M genes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -25,13 +25,8 @@ from xtrimogene.tasks.perturbation.splits import unseen_contexts, unseen_pairs, 
 
 Asked = Literal["perturbation", "combination", "context"]
 Method = Literal["linear", "graph"]
+Fitted = KernelRidge | GraphPredictor  # what answers one kind of question
 LEAST_PARTS, NUM_FOLDS = 5, 10
-
-
-class Fitted(Protocol):
-    """What answers one kind of question."""
-
-    def predict(self, names: Sequence[str], control: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q M"]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -71,19 +66,24 @@ class Predictor:
         return np.add.reduceat(each, np.searchsorted(row, np.arange(len(names))), axis=0)
 
 
-def choose_linear(train: Effects, features: PartFeatures, *, seed: int = 0) -> dict[Asked, Choice]:
-    """Choose a kernel and its strength for everything that can be held out of the training effects."""
-    combinations = any(JOIN in name for name in train.perturbation.tolist())
-    choices: dict[Asked, Choice] = {}
-    for asked, splits in inner_splits(train, seed).items():
-        kernels = candidate_kernels(
-            tuple(features.sources),
-            many_contexts=len(train.context_names) > 1,
-            combinations=combinations,
-            seen=asked != "perturbation",
+def choose_linear(
+    train: Effects, features: PartFeatures, splits: Mapping[Asked, Sequence[Split]]
+) -> dict[Asked, Choice]:
+    """Choose a kernel and its strength for each thing that is held out of the training effects."""
+    return {
+        asked: choose(
+            train,
+            features,
+            candidate_kernels(
+                tuple(features.sources),
+                many_contexts=len(train.context_names) > 1,
+                combinations=any(JOIN in name for name in train.perturbation.tolist()),
+                seen=asked != "perturbation",
+            ),
+            folds,
         )
-        choices[asked] = choose(train, features, kernels, splits)
-    return choices
+        for asked, folds in splits.items()
+    }
 
 
 def linear_predictor(train: Effects, features: PartFeatures, choices: Mapping[Asked, Choice]) -> Predictor:
@@ -95,13 +95,10 @@ def linear_predictor(train: Effects, features: PartFeatures, choices: Mapping[As
 
 
 def fit_graph(
-    train: Effects, inputs: GraphInputs, config: GraphConfig, *, seed: int = 0
+    train: Effects, inputs: GraphInputs, splits: Mapping[Asked, Sequence[Split]], config: GraphConfig, *, seed: int = 0
 ) -> dict[Asked, GraphPredictor]:
-    """Train a network for everything that can be held out of the training effects."""
-    return {
-        asked: GraphPredictor.fit(train, inputs, splits, config, seed=seed)
-        for asked, splits in inner_splits(train, seed).items()
-    }
+    """Train a network for each thing that is held out of the training effects."""
+    return {asked: GraphPredictor.fit(train, inputs, folds, config, seed=seed) for asked, folds in splits.items()}
 
 
 def what_is_asked(train: Effects, names: Sequence[str]) -> Shaped[np.ndarray, " Q"]:
