@@ -4,8 +4,10 @@ nice python benchmarks/perturbation.py --out benchmarks/results/perturbation.jso
 python benchmarks/perturbation.py --report benchmarks/results/perturbation.json > benchmarks/results/perturbation.md
 
 Tasks: Papalexi 2021 (25 knock-outs, 258 genes of the model): perturbations, and replicates, held out; Kang 2018
-(interferon, 12,205 genes): cell types held out; Zhao 2021 (panobinostat, 290 genes): patients held out; and simulated
-pairs of genes, none, one or both of which were seen, that add up or interact.
+(interferon, 12,205 genes; without networks, which take long there): cell types held out; Zhao 2021 (panobinostat, 290
+genes): patients held out; and simulated pairs of genes, none, one or both of which were seen, that add up or interact.
+The real sets were looked at while the methods were made (denoising was added after Kang, and which sources of likeness
+are worth trying was seen on Papalexi): only kernels, strengths and epochs are chosen blindly, on nested folds.
 Everything is counted from one half of the control cells and judged by the other (`measure_apart`), whose noise would
 otherwise be in the prediction and in the truth. Three seeds deal the control cells, the folds and random vectors; there
 is one network of random weights. Every choice is made on folds inside the training part. Intervals are bootstraps over
@@ -84,7 +86,7 @@ TASKS = (
     RealTask(name="papalexi: replicates", file="papalexi_eccite_lowmoi_299g", perturbation_key="perturbation",
              control="non-targeting", group_key="bio_rep", asked="context", min_guide_share=0.8),
     RealTask(name="kang: cell types", file="kang_ifnb_832", perturbation_key="stim", control="CTRL",
-             group_key="cell_type", asked="context", networks=("demo", "random weights")),
+             group_key="cell_type", asked="context", networks=()),
     RealTask(name="lemur: patients", file="lemur_gbm_panobinostat_300g", perturbation_key="perturbation",
              control="ctrl", group_key="patient_id", asked="context"),
 )  # fmt: skip

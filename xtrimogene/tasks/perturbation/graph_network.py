@@ -99,7 +99,7 @@ class GraphPredictor:
         """Train for as many epochs as serve the held-out effects of a few of these splits best, 0 included."""
         errors = [_held_out_errors(train, inputs, split, config, seed) for split in splits[: config.num_folds]]
         shortest = min((len(one) for one in errors), default=1)
-        num_epochs = int(sum(one[:shortest] for one in errors).argmin()) if errors else 0
+        num_epochs = int(np.sum([one[:shortest] for one in errors], axis=0).argmin()) if errors else 0
         network = new_network(inputs, config.width, seed)
         for _ in _epochs(network, train, inputs, config, num_epochs, seed):
             pass
