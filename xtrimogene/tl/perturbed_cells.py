@@ -136,9 +136,10 @@ def read_controls(
         raise ConfigError("no control cell has a group; look at group_key.")
     names, place = np.unique(groups[used], return_inverse=True)
     sizes = np.bincount(place)
-    if (few := int(sizes.argmin())) is not None and sizes[few] < min_cells:
+    few = int(sizes.argmin())
+    if sizes[few] < min_cells:
         raise CountsError(
-            f"{names[few]!r} has {sizes[few]} control cells, and at least {min_cells} are needed (min_cells)."
+            f"{str(names[few])!r} has {sizes[few]} control cells, and at least {min_cells} are needed (min_cells)."
         )
     measured = found.match.measured[genes]
     if 2 * measured.sum() < len(measured):
