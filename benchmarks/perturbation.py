@@ -208,7 +208,9 @@ def run_real(task: RealTask, cells: Cells) -> dict[str, Any]:
         distance = EnergyDistance(cells, task.control, seed, energy)
         found.append((compare([trial], methods_of(task, cells, seed), by=by, each=distance), ceiling([repeat], by=by)))
     result, repeated = (joined([pair[place] for pair in found]) for place in (0, 1))
-    table = to_table(result, task.asked) | {"noise of the truth": float(np.mean(noise))}
+    table = to_table(result, task.asked, MEAN if task.asked == "perturbation" else ELSEWHERE) | {
+        "noise of the truth": float(np.mean(noise))
+    }
     table["scores"] |= repeated.as_dict()["scores"]
     for method, values in energy.items():
         table["scores"][method]["energy_distance"] = [float(np.mean(values))]
@@ -332,7 +334,7 @@ def run_simulated(interaction: float, seen: int) -> dict[str, Any]:
             "linear, random vectors": linear(blank),
         }
         found.append(compare([Trial(effects=effects, truth=truth, splits=(split,))], methods))
-    return to_table(joined(found), asked)
+    return to_table(joined(found), asked, "additive" if seen else MEAN)
 
 
 def random_unit(number: int, seed: int) -> Float[np.ndarray, "P 64"]:
@@ -351,9 +353,8 @@ def joined(found: Sequence[Comparison]) -> Comparison:
     return Comparison(units=found[0].units[:number], scores=scores)
 
 
-def to_table(result: Comparison, asked: Asked) -> dict[str, Any]:
+def to_table(result: Comparison, asked: Asked, baseline: str) -> dict[str, Any]:
     """Return scores with intervals, and each method's gain over the baseline to beat and over random embeddings."""
-    baseline = {"perturbation": MEAN, "combination": "additive", "context": ELSEWHERE}[asked]
     table = {"asked": asked, "baseline": baseline, **result.as_dict(), "gains": {}}
     for method in result.scores:
         others = [baseline] if method != baseline else []
