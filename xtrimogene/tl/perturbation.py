@@ -77,9 +77,10 @@ def fit_perturbation(
         The column of the context: replicate, cell type, patient. Changes are counted from the control cells of the
         same context. Without it all cells are one.
     method
-        "linear": kernel ridge in closed form, seconds. "graph": a small network in the manner of GEARS, trained on the
-        effects, minutes on a CPU where thousands of genes are measured; it reads the expression of each gene in the
-        context. Both fall back on the training mean.
+        "linear": kernel ridge in closed form. "graph": a small network in the manner of GEARS, trained on the effects,
+        minutes on a CPU where thousands of genes are measured; it reads the expression of each gene in the context, but
+        knows a perturbation by its genes only: of several perturbations in a new context "linear" says far more. Both
+        fall back on the training mean.
     graph
         Edges between genes: columns "source", "target" and, if there is one, "weight". Genes that lie near each other
         are expected to do alike when perturbed.
