@@ -1,0 +1,241 @@
+"""A screen and control cells, read and checked before anything is learned or predicted."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from jaxtyping import Bool, Float, Float32, Int, Shaped
+from scipy.sparse import csr_matrix
+
+from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.errors import ConfigError, CountsError, FieldError, GeneMatchError
+from xtrimogene.evaluation.baselines import log_normalize
+from xtrimogene.inference import Inference
+from xtrimogene.long_work import progress_bar
+from xtrimogene.tasks.gene_states import mean_gene_embeddings
+from xtrimogene.tasks.perturbation.effects import mean_expression
+from xtrimogene.tasks.perturbation.gene_graph import edge_graph
+from xtrimogene.tasks.perturbation.names import JOIN, canonical, parts_of
+from xtrimogene.tl.reference_labels import text_column
+
+ALL = "all cells"  # the context, where there is no group_key
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Screen:
+    """Cells whose perturbation and context are known; ``genes`` are the places of the measured ones in the model."""
+
+    counts: csr_matrix
+    all_counts: csr_matrix
+    genes: Int[np.ndarray, " M"]
+    measured: Bool[np.ndarray, " G"]
+    normalized: bool
+    perturbation: Shaped[np.ndarray, " N"]
+    context: Shaped[np.ndarray, " N"]
+    control: str
+
+    @property
+    def control_values(self) -> csr_matrix:
+        """log1p of counts per 10,000 of the control cells."""
+        return log_normalize(self.counts[np.flatnonzero(self.perturbation == self.control)])
+
+
+def read_screen(
+    adata: AnnData | str | os.PathLike[str],
+    model: PretrainedModel,
+    *,
+    perturbation_key: str,
+    control: str,
+    group_key: str | None,
+    reading: Mapping[str, Any],
+) -> Screen:
+    """Read the cells that have a perturbation, and a group where asked for, under canonical names."""
+    with open_cells(adata) as cells:
+        obs = cells.obs
+        names, used = text_column(obs, perturbation_key, "the screen")
+        if control not in names:
+            raise _no_control(names[used], perturbation_key, control)
+        groups = np.full(len(names), ALL)
+        if group_key is not None:
+            groups, grouped = text_column(obs, group_key, "the screen")
+            used &= grouped
+        used |= (names == control) & (groups != "")
+        if not (used & (names != control)).any():
+            raise ConfigError(f"every cell of obs[{perturbation_key!r}] is {control!r}; perturbed cells are needed.")
+        counts, found = _read(cells, model, reading)
+    renamed = rename_parts(np.unique(names[used]).tolist(), control, model.genes)
+    _warn_of_treatments(renamed, control, model.genes)
+    rows, genes = np.flatnonzero(used), np.flatnonzero(found.match.measured)
+    if left := len(names) - len(rows):
+        warnings.warn(
+            f"{left:,} of {len(names):,} cells have no perturbation or group and are not used.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return Screen(
+        counts=counts[rows][:, genes],
+        all_counts=counts[rows],
+        genes=genes,
+        measured=found.match.measured,
+        normalized=found.normalized,
+        perturbation=np.array([renamed[name] for name in names[rows].tolist()]),
+        context=groups[rows],
+        control=control,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Controls:
+    """Mean expression of control cells by context, and which of the predictor's genes are measured here."""
+
+    context_names: tuple[str, ...]
+    num_cells: Int[np.ndarray, " C"]
+    expression: Float[np.ndarray, "C M"]
+    measured: Bool[np.ndarray, " M"]
+
+    def fill(self, usual: Float[np.ndarray, " M"]) -> Float[np.ndarray, "C M"]:
+        """Return the expression, and of a gene that is not measured here the usual one."""
+        return np.where(self.measured, self.expression, usual)
+
+
+def read_controls(
+    adata: AnnData | str | os.PathLike[str],
+    model: PretrainedModel,
+    card: Mapping[str, Any],
+    genes: Int[np.ndarray, " M"],
+    *,
+    group_key: str | None,
+    min_cells: int,
+    reading: Mapping[str, Any],
+) -> Controls:
+    """Average the control cells of each context over the predictor's genes."""
+    key, control = card["perturbation_key"], card["control"]
+    with open_cells(adata) as cells:
+        obs = cells.obs
+        used = np.ones(cells.num_cells, dtype=bool)
+        if key in obs:
+            names, _ = text_column(obs, key, "adata")
+            used = names == control
+            if not used.any():
+                raise _no_control(names, key, control)
+        groups = np.full(cells.num_cells, ALL)
+        if group_key is not None:
+            groups, grouped = text_column(obs, group_key, "adata")
+            used &= grouped
+        counts, found = _read(cells, model, reading)
+    if not used.any():
+        raise ConfigError("no control cell has a group; look at group_key.")
+    names, place = np.unique(groups[used], return_inverse=True)
+    sizes = np.bincount(place)
+    few = int(sizes.argmin())
+    if sizes[few] < min_cells:
+        raise CountsError(
+            f"{str(names[few])!r} has {sizes[few]} control cells, and at least {min_cells} are needed (min_cells)."
+        )
+    measured = found.match.measured[genes]
+    if 2 * measured.sum() < len(measured):
+        raise GeneMatchError(
+            f"{int(measured.sum()):,} of the {len(measured):,} genes that the predictor knows are measured here; "
+            "at least half are needed."
+        )
+    return Controls(
+        context_names=tuple(names.tolist()),
+        num_cells=sizes,
+        expression=mean_expression(counts[np.flatnonzero(used)][:, genes], place, len(names)),
+        measured=measured,
+    )
+
+
+def control_states(
+    screen: Screen,
+    inference: Inference,
+    contexts: Sequence[str],
+    most: int,
+    *,
+    seed: int,
+    progress: bool,
+) -> Float32[np.ndarray, "G E"]:
+    """Return the mean context embedding of every gene of the model, over contexts of control cells that weigh alike."""
+    random, chosen, group = np.random.default_rng(seed), [], []
+    for number, name in enumerate(contexts):
+        here = random.permutation(np.flatnonzero((screen.perturbation == screen.control) & (screen.context == name)))
+        kept = here[: max(most // len(contexts), 1)]
+        chosen.append(kept)
+        group.append(np.full(len(kept), number))
+    rows = np.concatenate(chosen)
+    with progress_bar("Gene states of control cells", len(rows), shown=progress) as advance:
+        states = mean_gene_embeddings(
+            inference,
+            screen.all_counts[rows],
+            groups=np.concatenate(group),
+            measured=screen.measured,
+            normalized=screen.normalized,
+            progress=advance,
+        )
+    return states.mean(axis=0)
+
+
+def rename_parts(names: Sequence[str], control: str, genes: GeneVocabulary) -> dict[str, str]:
+    """Return the canonical name of each perturbation, its genes by the model's symbols: an alias is the gene itself."""
+    parts = {name: parts_of(name, control) for name in names if name != control}
+    every = sorted({part for own in parts.values() for part in own})
+    places = genes.match({"gene": every}).target.tolist() if every else []
+    symbol = {part: genes.symbols[place] if place >= 0 else part for part, place in zip(every, places, strict=True)}
+    renamed = {
+        name: canonical(JOIN.join(symbol[part] for part in own) or control, control) for name, own in parts.items()
+    }
+    return renamed | {name: control for name in names if name == control}
+
+
+def read_graph(edges: pd.DataFrame, genes: GeneVocabulary) -> csr_matrix:
+    """Turn a table of edges into a graph over the model's genes; an edge of another gene is left out."""
+    for column in ("source", "target"):
+        if column not in edges:
+            raise FieldError(
+                f"the graph has no column {column!r}, it has {', '.join(map(str, edges.columns)) or 'none'}."
+            )
+    ends = [genes.match({"gene": edges[column].astype(str).tolist()}).target for column in ("source", "target")]
+    known = (ends[0] >= 0) & (ends[1] >= 0)
+    weight = edges["weight"].to_numpy(dtype=np.float64) if "weight" in edges else np.ones(len(edges))
+    return edge_graph(ends[0][known], ends[1][known], weight[known], len(genes))
+
+
+def _read(cells: Any, model: PretrainedModel, reading: Mapping[str, Any]) -> tuple[csr_matrix, MatchedCounts]:
+    found = MatchedCounts.find(cells, model.genes, layer=reading["layer"], input_kind=reading["input_kind"])
+    if found.normalized:
+        raise CountsError("a perturbation is measured on counts; input_kind='log1p' has none, use 'auto' or 'counts'.")
+    counts = found.all()
+    found.require_of_read(min_genes=reading["min_genes"])
+    return counts, found
+
+
+def _no_control(names: Shaped[np.ndarray, " N"], key: str, control: str) -> ConfigError:
+    there = np.unique(names).tolist()
+    near = get_close_matches(control, there, n=1)
+    hint = (
+        f"is it {near[0]!r}?"
+        if near
+        else f"it has {', '.join(map(repr, there[:5]))}{' ...' if len(there) > 5 else ''}."
+    )
+    return ConfigError(f"no cell has {control!r} in obs[{key!r}]; {hint}")
+
+
+def _warn_of_treatments(renamed: Mapping[str, str], control: str, genes: GeneVocabulary) -> None:
+    symbols = set(genes.symbols)
+    parts = {part for name in renamed.values() if name != control for part in parts_of(name)}
+    if others := sorted(parts - symbols):
+        warnings.warn(
+            f"{', '.join(map(repr, others[:5]))}{' ...' if len(others) > 5 else ''} name no gene of the model, so they "
+            "are predicted in other contexts only.",
+            UserWarning,
+            stacklevel=4,
+        )
