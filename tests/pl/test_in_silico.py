@@ -31,7 +31,7 @@ def test_edits_are_ranked_and_named_at_both_ends(table: pd.DataFrame, tmp_path: 
     np.testing.assert_allclose(sure, [[1, -4.0], [5, 6.0]])
     assert [text.get_text() for text in ax.texts] == ["C, blood", "B, blood"]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["95 % of random genes", "q > 0.05: 3", "q ≤ 0.05: 2"]
+    assert labels == ["random genes ± 1.96 s.d.", "q > 0.05: 3", "q ≤ 0.05: 2"]
     ax.figure.savefig(tmp_path / "screen.png")
 
 

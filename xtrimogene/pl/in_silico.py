@@ -62,7 +62,7 @@ def screen(
     rank = np.arange(1, len(rows) + 1)
     if ax is None:
         ax = new_axes(6.4, 4.4)
-    ax.axhspan(-BAND, BAND, color=GREY, alpha=0.6, linewidth=0, label="95 % of random genes")
+    ax.axhspan(-BAND, BAND, color=GREY, alpha=0.6, linewidth=0, label="random genes ± 1.96 s.d.")
     for chosen, colour, name in ((~sure, "#7F7F7F", f"q > {max_q:g}"), (sure, FEW_COLOURS[5], f"q ≤ {max_q:g}")):
         ax.scatter(
             rank[chosen], z[chosen], s=14, color=colour, linewidths=0, zorder=2, label=f"{name}: {chosen.sum():,}"

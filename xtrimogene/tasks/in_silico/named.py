@@ -85,5 +85,6 @@ def _require(
         raise ConfigError(f"{named}: {few} ({kind}); {', or '.join(remedies)}.")
 
 
-def _few(names: list[str]) -> str:
+def _few(repeated: list[str]) -> str:
+    names = list(dict.fromkeys(repeated))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
