@@ -15,8 +15,8 @@
 #
 # Which genes does a cell's vector rest on? Take a gene's counts away, or add some, embed the cells again, and see how
 # far and where they move, beside what random genes of like expression do. It asks the model, not the cell: a screen
-# finds what marks a state, and benchmarks/in_silico.py measures how much of it is cause. Real blood cells (Hao 2021), in
-# the package; the model never saw them.
+# finds what marks a state, and benchmarks/in_silico.py measures how much of it is cause. Real blood cells (Hao 2021),
+# in the package; the model never saw them.
 
 # %%
 import tempfile
@@ -57,9 +57,9 @@ lost[["genes", "cells", "changed", "shift", "toward", "toward_random", "toward_z
 # %% [markdown]
 # ## Give B cells genes of T cells
 #
-# Each gene is raised to a high quantile of what the cells that express it have; the cell is then normalised anew, so its
-# other genes lose a little. `level="f10"` would be tenfold, `level="c20"` 20 counts per 10,000. With `out=` a screen of
-# thousands of genes goes on where it was stopped.
+# Each gene is raised to a high quantile of what the cells that express it have; the cell is then normalised anew, so
+# its other genes lose a little. `level="f10"` would be tenfold, `level="c20"` 20 counts per 10,000. With `out=` a
+# screen of thousands of genes goes on where it was stopped.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
