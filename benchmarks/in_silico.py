@@ -302,7 +302,7 @@ def share_below(value: float, others: Sequence[float]) -> float:
 
 def summarize(scores: Mapping[str, Scores], tested: Sequence[str]) -> dict[str, Any]:
     """Leave out what some seed could not test."""
-    means, differences = {}, {}
+    means, differences, written = {}, {}, {}
     for score, of_reading in scores.items():
         kept = np.isfinite(np.array(list(of_reading.values()))).all(axis=(0, 1))
         values = {reading: np.array(of)[:, kept] for reading, of in of_reading.items()}
@@ -310,7 +310,9 @@ def summarize(scores: Mapping[str, Scores], tested: Sequence[str]) -> dict[str, 
         for other in ("random weights", "expression"):
             differences[f"{score}, trained - {other}"] = difference(values["trained"], values[other])
         differences[f"{score}, trained - chance"] = difference(values["trained"], np.full_like(values["trained"], 0.5))
-    return {"tested": list(tested), "means": means, "differences": differences, "scores": scores}
+        for reading, of in of_reading.items():
+            written.setdefault(score, {})[reading] = [[None if np.isnan(x) else x for x in one] for one in of]
+    return {"tested": list(tested), "means": means, "differences": differences, "scores": written}
 
 
 def interval(scores: Float[np.ndarray, "S N"]) -> dict[str, float]:
