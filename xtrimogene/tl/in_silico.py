@@ -60,8 +60,8 @@ def in_silico(
     """Edit the counts of cells gene by gene, embed them again, and say how far and where their vectors move.
 
     This asks the model, not the cell: it says which genes a cell's vector rests on, in the manner of Geneformer's
-    in-silico perturbation (Theodoris et al. 2023). What it is worth as a forecast is measured in
-    benchmarks/in_silico.py.
+    in-silico perturbation (Theodoris et al. 2023). The demo model's vectors rest on genes that mark a type, and its
+    edits point toward a state no better than counts themselves do (benchmarks/in_silico.py).
 
     Parameters
     ----------
@@ -123,7 +123,8 @@ def in_silico(
     *Limits.* A gene that a cell does not express cannot be knocked out in it: what shows no count may be expressed. No
     other gene responds: the edit is made, and its consequences in the cell are not. A shift says what the model holds
     to be typical of such cells, cause and effect alike: a gene that marks a state moves cells towards it whether or not
-    it brings the state about. Cells of a group share their donor and the model's errors, so p speaks of genes, not of
+    it brings the state about: in the demo model interferon-beta itself does not move cells toward the state that it
+    brings about, and genes that only respond to it do. Cells of a group share their donor and the model's errors, so p speaks of genes, not of
     donors; and means of states that are unlike in depth differ by depth, too.
 
     Raises
