@@ -124,8 +124,8 @@ def in_silico(
     other gene responds: the edit is made, and its consequences in the cell are not. A shift says what the model holds
     to be typical of such cells, cause and effect alike: a gene that marks a state moves cells towards it whether or not
     it brings the state about: in the demo model interferon-beta itself does not move cells toward the state that it
-    brings about, and genes that only respond to it do. Cells of a group share their donor and the model's errors, so p speaks of genes, not of
-    donors; and means of states that are unlike in depth differ by depth, too.
+    brings about, and genes that only respond to it do. Cells of a group share their donor and the model's errors, so p
+    speaks of genes, not of donors; and means of states that are unlike in depth differ by depth, too.
 
     Raises
     ------
