@@ -26,7 +26,7 @@ class PairSplits:
 
     left_out: LeftOut
     splits: tuple[Split, ...]
-    units: tuple[Int64[np.ndarray, "B _"], ...]
+    units: tuple[Int64[np.ndarray, "_ _"], ...]
 
 
 def pair_of_row(drugs: Int[np.ndarray, "N K"]) -> Int64[np.ndarray, " N"]:

@@ -4,7 +4,7 @@ Each learns from rows of a table and answers others: log odds of a label, or a v
 Letters: N rows; K drugs of a row; D drugs; L lines; X columns; F bits; C width of a line's vector.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,17 +45,15 @@ class Effects:
             combinations={key: first + place for place, key in enumerate(known)},
         )
         columns = made._columns(rows)
+        if labels and np.ptp(rows.target) == 0:  # of one label only, nothing can be said but how many there are
+            ones, number = float(rows.target.sum()), len(rows)
+            return replace(made, bias=float(np.log((ones + 0.5) / (number - ones + 0.5))))
         if labels:
             model: Any = LogisticRegression(C=1 / RIDGE, max_iter=1000).fit(columns, rows.target)
         else:
             model = Ridge(alpha=RIDGE).fit(columns, rows.target)
-        return cls(
-            weights=np.ravel(model.coef_).astype(np.float64),
-            bias=float(np.ravel(model.intercept_)[0]),
-            num_drugs=num_drugs,
-            num_lines=num_lines,
-            combinations=made.combinations,
-        )
+        weights = np.ravel(model.coef_).astype(np.float64)
+        return replace(made, weights=weights, bias=float(np.ravel(model.intercept_)[0]))
 
     def predict(self, rows: ResponseRows) -> Float32[np.ndarray, " N"]:
         return np.asarray(self._columns(rows) @ self.weights + self.bias, dtype=np.float32)
@@ -72,12 +70,13 @@ class Effects:
 
 
 def one_hot(rows: ResponseRows, num_drugs: int, num_lines: int) -> csr_matrix:
-    """Return 1 for each drug of a row and for its line."""
+    """Return 1 for each drug of a row and for its line; those at later places are new and have no column."""
     number, width = rows.drugs.shape
     row = np.concatenate([np.repeat(np.arange(number), width), np.arange(number)])
-    column = np.concatenate([rows.drugs.ravel(), num_drugs + rows.lines])
+    known = np.concatenate([rows.drugs.ravel() < num_drugs, rows.lines < num_lines])
+    column = np.concatenate([rows.drugs.ravel(), num_drugs + rows.lines])[known]
     shape = (number, num_drugs + num_lines)
-    return csr_matrix((np.ones(len(row), np.float32), (row, column)), shape=shape)
+    return csr_matrix((np.ones(len(column), np.float32), (row[known], column)), shape=shape)
 
 
 def boost_one_hot(
@@ -97,7 +96,7 @@ def boost_fingerprints(
     labels: bool,
     seed: int,
 ) -> Float32[np.ndarray, " B"]:
-    """Gradient boosting on the sum of the drugs' fingerprints and the line's vector."""
+    """Gradient boosting on the sum of the drugs' fingerprints, or of axes of these, and the line's vector."""
     columns = [
         np.hstack([fingerprints[rows.drugs].sum(axis=1), cells[rows.lines]]).astype(np.float32)
         for rows in (train, test)

@@ -27,12 +27,12 @@ class ResponseConfig:
     drug_view: DrugView = "fingerprint"
     width: int = 64
     graph_layers: int = 2
-    dropout: float = 0.2
+    dropout: float = 0.05
     num_epochs: int = 40
-    batch_size: int = 512
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.01
-    num_networks: int = 1
+    batch_size: int = 1024
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.3
+    num_networks: int = 3
     effects: bool = True
 
     def __post_init__(self) -> None:
@@ -147,11 +147,15 @@ class Learned:
             torch.manual_seed(seed)
             network = self.new_network()
             optimizer = torch.optim.AdamW(
-                network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+                network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
             )
-            steps = config.num_epochs * (number // batch)
+            steps = max(4, config.num_epochs * (number // batch) + 1)
             schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, config.learning_rate, total_steps=steps + 1, pct_start=0.1, cycle_momentum=False
+                optimizer,
+                config.learning_rate,
+                total_steps=steps,
+                pct_start=max(0.1, 2 / steps),  # it cannot rise within one step
+                cycle_momentum=False,
             )
             inputs = self._inputs(drugs, cells)
             drug, line = torch.from_numpy(rows.drugs), torch.from_numpy(rows.lines)

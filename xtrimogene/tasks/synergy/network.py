@@ -5,11 +5,13 @@ Each drug meets the line by itself; mean and product over the drugs of a row are
 Letters: R rows; K drugs of a row; D drugs; F bits of a fingerprint; L lines; C width of a line's vector; W width.
 """
 
+from functools import reduce
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional
 
 from xtrimogene.tasks.synergy.drug_encoder import DrugEncoder
 from xtrimogene.tasks.synergy.drug_graph import DrugGraphs
@@ -51,8 +53,10 @@ class ResponseNetwork(nn.Module):
     ) -> Float[Tensor, " R"]:
         drug, cell = self._drugs(bits, graphs), self._cells(cells)  # (D, W), (L, W)
         met = (self.drug_meets(drug)[:, None] + self.cell_meets(cell)).relu()  # (D, L, W)
-        together = self.dropout(met)[drugs, lines[:, None]]  # (R, K, W)
-        read = torch.cat([together.mean(dim=1), together.prod(dim=1), cell[lines]], dim=1)  # (R, 3 W)
+        place = drugs * len(cells) + lines[:, None]  # (R, K), in the table of all drugs and lines
+        each = functional.embedding(place, met.flatten(0, 1)).unbind(dim=1)  # K of (R, W)
+        own = functional.embedding(lines, cell)  # its gradient is several times faster than that of indexing
+        read = torch.cat([reduce(torch.add, each) / len(each), reduce(torch.mul, each), own], dim=1)  # (R, 3 W)
         return self.head(read).squeeze(-1)
 
     def _drugs(self, bits: Float[Tensor, "D F"], graphs: DrugGraphs | None) -> Float[Tensor, "D W"]:
