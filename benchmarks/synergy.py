@@ -9,8 +9,9 @@ both of a row), cell lines, tissues. Every answer of ours is the mean of a netwo
 and pair (`xtrimogene.tasks.synergy.learned`); variants differ in what the network knows of the line: our embedding, its
 log1p expression, a random vector, the embedding by random weights of the same model, nothing. Baselines: additive
 effects, effects with those of known pairs, gradient boosting on one-hot and on principal axes of fingerprints and
-expression. Choices (``validation``) were made on two inner folds of the first training part of each split. Intervals
-draw what a split leaves out, and seeds; differences are paired.
+expression. Choices were made on inner folds of four fifths of the table (``validation`` compares them); these rows are
+test rows of other folds here, for all variants alike. Intervals draw what a split leaves out, and seeds; differences
+are paired.
 ``test`` writes each answer to ``--parts`` and goes on where it stopped.
 """
 
@@ -46,6 +47,7 @@ TABLES = SHARED / "data/tables/deepdds"
 SPLITS: tuple[LeftOut, ...] = ("measurement", "pair", "drug", "cell_line", "tissue")
 VALUE_SPLITS: tuple[LeftOut, ...] = ("pair", "cell_line")  # of the score
 SEEDS = (0, 1, 2)
+RESAMPLES = 200
 POOL = "mean"
 NETWORKS = ("embedding", "expression", "random vectors", "random weights", "no line")
 BASELINES = ("additive", "pair effects", "boosting, one-hot", "boosting, fingerprints")
@@ -173,7 +175,7 @@ def summarize(data: Data, parts: Path, target: str, left_out: LeftOut) -> dict[s
         alone = read(parts, target, left_out, name)
         said[f"network alone, {name}"] = alone
         said[f"ours, {name}"] = [(one + other) / 2 for one, other in zip(alone, effects, strict=True)]
-    spread = {name: resampled(metric, true, answers, units) for name, answers in said.items()}
+    spread = {name: resampled(metric, true, answers, units, num_resamples=RESAMPLES) for name, answers in said.items()}
     ours = spread["ours, embedding"]
     table: dict[str, Any] = {"rows": len(true[0]), "units": 1 + int(units[0].max()), "metric": metric, "methods": {}}
     for name, answers in said.items():
