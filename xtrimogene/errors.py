@@ -5,6 +5,7 @@ XTrimoGeneError
  +-- FileFormatError         a file that is missing, truncated or not what its name says
  |    +-- UnsafeFileError    a file that reaches outside itself, or declares what it does not hold
  +-- CountsError             values that are not counts and cannot be turned into them
+ +-- DrugError               a drug that is not known, or whose SMILES is no molecule
  +-- SequenceError           a protein sequence with something that is no amino acid
  +-- GeneMatchError          too few genes in common with the model
  +-- CheckpointError         a model folder or file that is incomplete, altered or of another kind
@@ -32,6 +33,10 @@ class UnsafeFileError(FileFormatError):
 
 
 class CountsError(XTrimoGeneError, ValueError):
+    pass
+
+
+class DrugError(XTrimoGeneError, ValueError):
     pass
 
 
