@@ -1,4 +1,4 @@
-"""How well do scores of gene pairs find known edges, and how much better than chance?
+"""Whether scores of gene pairs find known edges, and how much better than chance.
 
 Early precision: the share of known edges among as many best pairs as there are known edges. AUPRC: the area under the
 precision-recall curve. Both are divided by the density, the share of known edges among all pairs, which is what random
