@@ -79,7 +79,9 @@ class Data:
 
     def drawn(self, number: int, seed: int = 0) -> "Data":
         """Return at most so many of the cells."""
-        kept = np.sort(np.random.default_rng(seed).permutation(self.counts.shape[0])[:number])
+        return self.rows_of(np.sort(np.random.default_rng(seed).permutation(self.counts.shape[0])[:number]))
+
+    def rows_of(self, kept: Int[np.ndarray, " n"]) -> "Data":
         return replace(self, counts=self.counts[kept], types=self.types[kept])
 
 
