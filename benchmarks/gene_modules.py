@@ -36,7 +36,7 @@ from xtrimogene.tasks.gene_network.modules import find_modules
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {"hallmark": "msigdb_hallmark_v7.5.1.gmt", "canonical pathways": "msigdb_c2cp_v7.5.1.gmt"}
-NUM_MODULES, LEAST_GENES, READ = 20, 10, 200
+NUM_MODULES, LEAST_GENES, READ = 20, 10, 120
 OURS = ("factors", "covariation")
 Vectors = Callable[[Data, int], Float32[np.ndarray, "A _"]]
 

@@ -104,7 +104,7 @@ def enrichment(table: pd.DataFrame, *, top: int = 3, ax: "Axes | None" = None, t
     modules = sorted(shown["module"].unique())
     if ax is None:
         longest = max(map(len, names))
-        ax = new_axes(2.4 + 0.085 * longest + 0.34 * len(modules), 1.4 + 0.26 * len(names))
+        ax = new_axes(3.0 + 0.085 * longest + 0.34 * len(modules), 2.2 + 0.26 * len(names))
     share = (shown["overlap"] / shown["set_size"]).to_numpy(dtype=float)
     strength = -np.log10(shown["adjusted_p"].to_numpy(dtype=float).clip(min=1e-300))
     x, y = shown["module"].map(modules.index), shown["gene_set"].map(names.index)
@@ -115,7 +115,7 @@ def enrichment(table: pd.DataFrame, *, top: int = 3, ax: "Axes | None" = None, t
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
     assert ax.figure is not None
-    ax.figure.colorbar(dots, ax=ax, shrink=0.7, label="-log10 of the adjusted p")
+    ax.figure.colorbar(dots, ax=ax, shrink=0.7, label="-log10 adjusted p")
     _size_legend(ax)
     return ax
 
@@ -127,7 +127,7 @@ def _size_legend(ax: "Axes") -> None:
         Line2D([], [], marker="o", linestyle="", color=GREY, markersize=float(np.sqrt(20 + 240 * share)), label=label)
         for share, label in ((0.1, "10 %"), (0.5, "50 %"))
     ]
-    ax.legend(handles=handles, title="of the set", loc="upper left", bbox_to_anchor=(0, -0.12), frameon=False, ncols=2)
+    ax.legend(handles=handles, title="of the set", loc="lower left", bbox_to_anchor=(0, 1.01), frameon=False, ncols=2)
 
 
 def _of_group(edges: pd.DataFrame, group: str | None) -> pd.DataFrame:
