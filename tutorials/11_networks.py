@@ -55,7 +55,7 @@ xt.pl.network(edges, ["CEBPB"], group="Monocytes", top=25)
 # ## The heaviest edges of all
 #
 # Without factors every pair is asked. `method="factors"` is the default without `groupby`: how genes vary together in
-# all that the model was trained on. The cells at hand only choose the genes. With `genes=[...]` you choose them. Weights
+# all that the model was trained on. The cells at hand only choose the genes. `genes=[...]` names them. Weights
 # are for comparison with each other; no weight is a probability.
 
 # %%

@@ -64,7 +64,8 @@ def network(
     widths = 0.6 + 3.4 * (weight - weight.min()) / max(np.ptp(weight), 1e-12)
     ax.add_collection(LineCollection(list(plane[ends]), linewidths=widths.tolist(), colors=GREY, zorder=1))
     named = np.isin(names, list(genes))
-    ax.scatter(*plane.T, s=np.where(named, 160, 60), c=[FEW_COLOURS[0] if own else "white" for own in named],
+    across, up = plane.T
+    ax.scatter(across, up, s=np.where(named, 160, 60), c=[FEW_COLOURS[0] if own else "white" for own in named],
                edgecolors=FEW_COLOURS[0], zorder=2)  # fmt: skip
     for name, (x, y), own in zip(names, plane, named, strict=True):
         ax.annotate(name, (x, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8,
@@ -111,7 +112,8 @@ def enrichment(table: pd.DataFrame, *, top: int = 3, ax: "Axes | None" = None, t
     dots = ax.scatter(x, y, s=20 + 240 * share, c=strength, cmap="Blues", vmin=0, edgecolors="black", linewidths=0.4)
     ax.set_xticks(range(len(modules)), [str(module) for module in modules])
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="module", title=title, xlim=(-0.6, len(modules) - 0.4), ylim=(len(names) - 0.4, -0.6))
+    ax.set_title(title, pad=44)
+    ax.set(xlabel="module", xlim=(-0.6, len(modules) - 0.4), ylim=(len(names) - 0.4, -0.6))
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
     assert ax.figure is not None

@@ -66,9 +66,9 @@ def gene_network(
     transcription_factors
         Symbols or Ensembl ids: edges go from these alone, to all genes. Those without a count here are left out.
     method
-        "factors": how the genes vary together in all that the model was trained on; of all methods it found most known
-        targets, and the cells at hand only choose the genes. "covariation": that, with more weight on how the cells of
-        a group vary. Both need a model with a latent cell vector. "context": how alike the decoder's embeddings of the
+        "factors": how the genes vary together in all that the model was trained on; the cells at hand only choose the
+        genes. "covariation": that, with more weight on how the cells of a group vary. These two found known targets
+        best, and need a model with a latent cell vector. "context": how alike the decoder's embeddings of the
         genes are in these cells. "attention": how much more than evenly the encoder attends to the source when it reads
         the target. Default: "covariation" with ``groupby``; without, "factors", or "context" where the model has none.
     top

@@ -71,7 +71,7 @@ def graph_package() -> Any:
         It is not installed.
     """
     try:
-        import igraph
+        import igraph  # type: ignore[import-untyped]
     except ImportError:
         raise MissingExtraError("modules and layouts need igraph: pip install 'xtrimogene[graph]'.") from None
     return igraph
