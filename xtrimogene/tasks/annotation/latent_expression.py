@@ -46,7 +46,10 @@ class LatentExpression:
 
     def predict(self, latent: Float[np.ndarray, "B P"], genes: Int[np.ndarray, " m"]) -> Float[np.ndarray, "B m"]:
         """Return log1p of counts per 10,000, as `XTrimoGene.predict_from_latent`."""
+        return np.asarray(self.mix(latent) @ self.factors[genes].T + self.bias[genes])
+
+    def mix(self, latent: Float[np.ndarray, "B P"]) -> Float[np.ndarray, "B P"]:
+        """Return what the genes' factors multiply: the factors of the cells."""
         expanded = latent @ self.expand.T + self.expand_bias
         active = expanded * (0.5 + 0.5 * erf(expanded / np.sqrt(2.0)))  # GELU
-        mixed = active @ self.contract.T + self.contract_bias
-        return np.asarray(mixed @ self.factors[genes].T + self.bias[genes])
+        return np.asarray(active @ self.contract.T + self.contract_bias)
