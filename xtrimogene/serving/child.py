@@ -54,6 +54,7 @@ class Child(Generic[Request, Reply]):
         self._extra_memory, self._start_seconds = extra_memory, start_seconds
         self._lock = Lock()
         self._process: Any = None
+        self._ready = False
         self._pipe: Connection | None = None
 
     @property
@@ -62,7 +63,9 @@ class Child(Generic[Request, Reply]):
 
     @property
     def is_alive(self) -> bool:
-        return self._pipe is not None and self._process.is_alive()
+        """Whether it runs and is built."""
+        process = self._process
+        return self._ready and process is not None and bool(process.is_alive())
 
     def start(self) -> None:
         """Start the process, if there is none; returns when it is ready.
@@ -85,6 +88,7 @@ class Child(Generic[Request, Reply]):
         theirs.close()
         self.num_starts += 1
         self._receive(self._start_seconds)
+        self._ready = True
 
     def call(self, request: Request, seconds: float) -> Reply:
         """Send a request and return the answer; one call at a time, others wait. The process is started if need be.
@@ -126,13 +130,13 @@ class Child(Generic[Request, Reply]):
     def _end(self) -> None:
         if self._pipe is None:
             return
+        self._ready = False
         self._pipe.close()
         self._pipe = None
         self._process.join(1)  # it ends by itself when its pipe is closed
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        self._process.close()
         self._process = None
 
 

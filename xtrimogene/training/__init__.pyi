@@ -1,6 +1,10 @@
 from xtrimogene.config import FineTuneConfig as FineTuneConfig
 from xtrimogene.config import PretrainConfig as PretrainConfig
+from xtrimogene.tasks.synergy.learned import ResponseConfig as ResponseConfig
 from xtrimogene.tl import fit_annotator as fit_annotator
+from xtrimogene.tl import fit_perturbation as fit_perturbation
+from xtrimogene.tl import fit_response as fit_response
+from xtrimogene.tl import fit_synergy as fit_synergy
 from xtrimogene.training.data_summary import DataSummary as DataSummary
 from xtrimogene.training.data_summary import summarize_files as summarize_files
 from xtrimogene.training.planning import plan as plan
