@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from xtrimogene.errors import LimitError, XTrimoGeneError
 
+_PRELOADED = ("xtrimogene.serving.reader", "xtrimogene.serving.served_model")
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Handler = Callable[[Request], Reply]
@@ -79,7 +80,8 @@ class Child(Generic[Request, Reply]):
         """
         if self._pipe is not None:
             return
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")  # forks from a process with what takes seconds to import
+        context.set_forkserver_preload(list(_PRELOADED))
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_run, args=(theirs, self._build, self._arguments, self._extra_memory), name=self.name, daemon=True
