@@ -1,0 +1,161 @@
+"""Ask whether an atlas comes out the same when its workers are killed, and what Ray costs.
+
+python benchmarks/atlas.py --part kills      # ten kills of the loop's process, and of Ray's actors and driver
+python benchmarks/atlas.py --part overhead   # sixteen shards in a loop and on Ray
+python benchmarks/atlas.py --part speed      # synthetic cells through the 3M preset, extrapolated
+
+Shards are copies of the sample cells, each with the molecules of every cell thinned anew. "The same" is by the sha256 of
+every output. Extrapolation: cells a second of one core, and 100 million cells at the H200 figure of the facts (half of
+the matrix ceiling) are stated with their arithmetic; nothing has run on a GPU.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from embed import describe_machine
+from scipy.sparse import csr_matrix
+
+from xtrimogene.checkpoint import PretrainedModel, save
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.data.read_depth import thin_counts
+from xtrimogene.demo import sample_cells
+from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene.presets import model_config
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, required=True)
+    parser.add_argument("--cells", type=int, default=200, help="of a shard")
+    parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=RESULTS / "atlas.json")
+    options = parser.parse_args()
+    with TemporaryDirectory() as place:
+        found = PARTS[options.part](Path(place), options)
+    report = json.loads(options.out.read_text()) if options.out.exists() else {}
+    report[options.part] = {**found, "machine": describe_machine()}
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+def write_shards(place: Path, number: int, num_cells: int) -> list[Path]:
+    cells, random = sample_cells(), np.random.default_rng(0)
+    paths = []
+    for shard in range(number):
+        rows = random.integers(0, cells.n_obs, num_cells)
+        counts = thin_counts(csr_matrix(cells.X[rows]), 0.8, random)
+        paths.append(place / f"shard{shard:04d}.h5ad")
+        obs = cells.obs.iloc[rows].copy()
+        obs.index = [f"{shard}-{row}" for row in range(num_cells)]
+        AnnData(counts, obs=obs, var=cells.var).write_h5ad(paths[-1])
+    return paths
+
+
+def embed(shards: list[Path], out: Path, *options: str) -> subprocess.Popen[bytes]:
+    program = Path(sys.executable).parent / "xtrimogene"
+    command = [program, "atlas", "embed", *map(str, shards), str(out), *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.stem: json.loads(path.read_text())["sha256"] for path in folder.glob("shard*.json")}
+
+
+def workers() -> list[int]:
+    """Return the processes that Ray calls after their actor."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cmdline").read_text().startswith("ray::_Worker"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def kills(place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    shards, random = write_shards(place, options.shards, options.cells), np.random.default_rng(0)
+    assert embed(shards, place / "whole").wait() == 0
+    whole = digests(place / "whole")
+    found: dict[str, Any] = {"shards": options.shards, "cells of a shard": options.cells}
+    for name, extra in (("loop", ()), ("ray", ("--ray", "2"))):
+        out, killed = place / name, {"driver": 0, "worker": 0}
+        while sum(killed.values()) < 10 and len(digests(out)) < options.shards:
+            process = embed(shards, out, *extra)
+            time.sleep(random.uniform(3, 12))
+            actors = workers()
+            if actors and random.random() < 0.5:
+                os.kill(int(random.choice(actors)), signal.SIGKILL)
+                killed["worker"] += 1
+                time.sleep(random.uniform(1, 4))
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                killed["driver"] += 1
+            process.wait()
+            subprocess.run(["pkill", "-9", "raylet"], check=False)
+        assert embed(shards, out, *extra).wait() == 0
+        again = subprocess.run(
+            [Path(sys.executable).parent / "xtrimogene", "atlas", "embed", *map(str, shards), str(out), *extra],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found[name] = {
+            "kills": killed,
+            "identical": digests(out) == whole,
+            "temporary files left": len(list(out.glob(".*"))),
+            "a rerun": again.stdout.splitlines()[0],
+        }
+    return found
+
+
+def overhead(place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    shards = write_shards(place, options.shards, options.cells)
+    seconds = {}
+    for name, extra in (("loop", ()), ("ray, 1 actor", ("--ray", "1")), ("ray, 2 actors", ("--ray", "2"))):
+        began = time.perf_counter()
+        assert embed(shards, place / name.replace(" ", "-"), *extra).wait() == 0
+        seconds[name] = round(time.perf_counter() - began, 1)
+    return {"shards": options.shards, "cells of a shard": options.cells, "seconds": seconds}
+
+
+def speed(place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    genes = GeneVocabulary.human()
+    network = XTrimoGene(model_config("3M", len(genes))).eval()
+    save(PretrainedModel(network, genes, {"name": "3M, random weights"}), place / "model")
+    shards = write_shards(place, options.shards, options.cells)
+    began = time.perf_counter()
+    assert embed(shards, place / "out", "--model", str(place / "model")).wait() == 0
+    seconds, number = time.perf_counter() - began, options.shards * options.cells
+    rate = number / seconds
+    return {
+        "cells": number,
+        "seconds": round(seconds, 1),
+        "cells a second, one process": round(rate, 1),
+        "a million cells, core hours": round(1e6 / rate / 3600, 2),
+        "100M cells on 8 GPUs": f"not measured; at R cells a second a GPU, 1e8 / (8 R) s: for R = 20 x {rate:.0f} that "
+        f"is {1e8 / (8 * 20 * rate) / 3600:.1f} h",
+    }
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
+    "kills": kills,
+    "overhead": overhead,
+    "speed": speed,
+}
+
+if __name__ == "__main__":
+    main()
