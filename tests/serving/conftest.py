@@ -1,5 +1,8 @@
 """A service in this process, with its children, and a client that talks to it without a network."""
 
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import uvicorn
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 from starlette.testclient import TestClient
@@ -55,3 +59,21 @@ def running(tiny_folder: Path, annotator: Path, tmp_path_factory: pytest.TempPat
     service = Service([model], limits=limits)
     with TestClient(create_app(service, Tokens.read(place / "tokens"))) as http:
         yield Running(service, http)
+
+
+@pytest.fixture(scope="session")
+def url(running: Running) -> Iterator[str]:
+    """Serve the application that is running over a socket, too."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(
+        uvicorn.Config(running.http.app, host="127.0.0.1", port=port, lifespan="off", log_config=None)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
