@@ -2,6 +2,7 @@
 
 import warnings
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import Case
@@ -13,13 +14,14 @@ from tests.serving.conftest import BEARER
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 
 
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")  # of schemathesis' strategies
 def test_every_answer_is_one_that_is_described(url: str) -> None:
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     asked = set()
     for found in schema.get_all_operations():
         operation = found.ok()
 
-        @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
         def ask(case: Case) -> None:
             asked.add(case.path)

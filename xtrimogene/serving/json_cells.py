@@ -56,7 +56,8 @@ def read_json_cells(body: bytes, limits: Limits) -> WireCells:
         raise LimitError(f"The body holds more than the {limits.max_nonzeros:,} counts that one request may have.")
     indptr = np.cumsum([0, *map(len, cells)])
     indices = np.array([place[gene] for cell in cells for gene in cell], dtype=np.int64)
-    values = np.array([_bounded(count) for cell in cells for count in cell.values()], dtype=np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused as such where counts are looked at
+        values = np.array([_bounded(count) for cell in cells for count in cell.values()]).astype(np.float32)
     counts = csr_matrix((values, indices, indptr), shape=(len(cells), len(listed)))
     counts.sort_indices()
     return WireCells(counts=counts, genes=genes, names=_read_names(document.get("names"), len(cells)))
