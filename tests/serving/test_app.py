@@ -4,6 +4,8 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing import forkserver
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from scipy.sparse import csr_matrix
 import xtrimogene as xt
 from tests.serving.conftest import BEARER, Running
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.errors import ConfigError
+from xtrimogene.serving.batching import Job
 from xtrimogene.serving.json_cells import JSON
+from xtrimogene.serving.served_model import Vectors
 from xtrimogene.serving.wire import ARROW, Answer, WireCells, read_answer, write_cells
 
 MakeCells = Callable[..., AnnData]
@@ -181,3 +186,53 @@ def test_the_log_has_no_token_and_no_cell(
     assert facts["num_cells"] == 3
     assert BEARER["Authorization"].split()[1] not in told
     assert str(cells.var_names[0]) not in told
+
+
+def test_a_cell_that_cannot_be_computed_fails_alone(running: Running, tiny_model: PretrainedModel) -> None:
+    host = running.service.hosts["small"]
+    counts = np.zeros((2, 400), dtype=np.float32)
+    counts[0, :300] = 2
+    counts[1, :2] = 1e12  # deeper than any cell: the model refuses it
+    key = Vectors(pool="latent", read_depth="f1", normalized=False)
+    good, bad = (Job(key=key, counts=csr_matrix(counts[row : row + 1])) for row in (0, 1))
+    host._answer([good, bad])
+    assert np.isfinite(good.result.result(0.0)).all()
+    with pytest.raises(ConfigError, match="asks for T"):
+        bad.result.result(0.0)
+
+
+@pytest.mark.parametrize("which", ["reader", "forkserver"])
+def test_what_is_killed_between_requests_comes_back(running: Running, make_cells: MakeCells, which: str) -> None:
+    reader = running.service.readers[0]
+    pid = reader.pid if which == "reader" else forkserver._forkserver._forkserver_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until, down = time.monotonic() + 60, False
+    while not (down and running.http.get("/health/ready").status_code == 200):
+        down = down or running.http.get("/health/ready").status_code == 503
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    ask(running, "/v1/embed", wire(make_cells(3)))
+
+
+def test_expression_is_asked_of_what_offline_asks_unless_it_is_said(
+    running: Running, make_cells: MakeCells, tiny_model: PretrainedModel
+) -> None:
+    cells, gene = make_cells(5), tiny_model.genes.symbols[3]
+    found = ask(running, "/v1/predict_expression", wire(cells), gene=[gene])
+    expected = xt.get.expression(cells, tiny_model, genes=[gene], progress=False)
+    np.testing.assert_allclose(found.columns["expression"], expected, atol=1e-5)
+
+
+def test_long_answers_are_no_json(running: Running, make_cells: MakeCells, tiny_model: PretrainedModel) -> None:
+    few = replace(running.service.limits, max_json_numbers=100)
+    cell = dict.fromkeys(tiny_model.genes.symbols[:300], 1)
+    body = json.dumps({"cells": [cell] * 9}).encode()
+    headers = {**BEARER, "Content-Type": JSON}
+    before, running.service.limits = running.service.limits, few
+    try:
+        response = running.http.post("/v1/embed", content=body, headers=headers)
+    finally:
+        running.service.limits = before
+    assert response.status_code == 413
+    assert "100 numbers in JSON" in response.json()["error"]["message"]

@@ -112,3 +112,17 @@ def test_who_waits_for_a_batch_hears_of_it_at_once() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert len(taken[0]) == 1
+
+
+def test_what_a_cell_costs_beside_its_genes_counts() -> None:
+    queue = batcher(max_tokens=30)
+    assert len(queue.submit("a", cells([5, 5, 5]), tokens_per_cell=20)) == 3
+    assert queue.num_waiting == 75
+
+
+def test_dropped_what_waits_is_given_up() -> None:
+    queue = batcher()
+    (future,) = queue.submit("a", cells([3]))
+    queue.drop()
+    assert future.cancelled()
+    assert queue.take(1.0) is None

@@ -2,6 +2,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_one_that_hangs_is_ended(child: Child[Any, Any]) -> None:
     child.start()
     pid = child.pid
     assert pid is not None
-    with pytest.raises(ChildDied, match="did not answer within 0.5 s"):
+    with pytest.raises(ChildDied, match="did not answer in time"):
         child.call("hang", 0.5)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -91,3 +92,39 @@ def test_what_building_raises_comes_back() -> None:
     with pytest.raises(ConfigError, match="not be negative"):
         made.start()
     made.close()
+
+
+def test_one_that_stopped_listening_is_ended_too(child: Child[Any, Any]) -> None:
+    child.start()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(ChildDied):
+        child.call(bytes(8 << 20), 1.0)
+    assert child.call(1, 60.0) == 2
+
+
+def test_closed_it_answers_nobody_and_stays_closed() -> None:
+    made: Child[Any, Any] = Child(build, 1, name="short-lived")
+    with ThreadPoolExecutor(1) as threads:
+        made.start()
+        hanging = threads.submit(made.call, "hang", 60.0)
+        time.sleep(0.2)
+        made.close()
+        with pytest.raises(ChildDied):
+            hanging.result(10)
+    made.keep()
+    assert not made.is_alive
+    with pytest.raises(ChildDied, match="was closed"):
+        made.call(1, 60.0)
+
+
+def test_kept_it_is_there_again(child: Child[Any, Any]) -> None:
+    child.start()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    until = time.monotonic() + 30
+    while child.is_alive and time.monotonic() < until:
+        time.sleep(0.02)
+    child.keep()
+    assert child.is_alive
+    assert child.call(1, 60.0) == 2

@@ -139,3 +139,41 @@ def test_a_wrong_token_is_said(running: Running) -> None:
         client._http.headers["Authorization"] = "Bearer wrong"
         with pytest.raises(ServiceError, match="A token is needed"):
             client.models()
+
+
+def test_values_that_are_logs_are_taken_as_they_are_also_in_bulk(
+    client: Client, make_cells: MakeCells, tiny_model: PretrainedModel
+) -> None:
+    cells = make_cells(6)
+    cells.X = csr_matrix(cells.X).log1p()
+    options = {"kind": "bulk", "input_kind": "log1p", "progress": False}
+    found = client.embed(cells.copy(), **options)
+    expected = xt.tl.embed(cells.copy(), tiny_model, **options)
+    np.testing.assert_allclose(found.obsm["X_xtrimogene"], expected.obsm["X_xtrimogene"], atol=1e-5)
+
+
+def test_blocks_that_the_service_finds_too_large_are_sent_in_parts(running: Running, make_cells: MakeCells) -> None:
+    with connected(running) as client:
+        client._cells = 1_000  # the service takes 300
+        cells = make_cells(700)
+        client.embed(cells, progress=False)
+        assert np.isfinite(cells.obsm["X_xtrimogene"]).all()
+
+
+def test_what_would_fail_again_is_not_sent_again(running: Running, make_cells: MakeCells) -> None:
+    tried = []
+
+    def poisoned(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return client.pass_on(request)  # type: ignore[attr-defined,no-any-return]
+        tried.append(request)
+        return httpx.Response(503, json={"error": {"type": "HostFailed", "message": "The process ended."}})
+
+    with connected(running, poisoned) as client:
+        with pytest.raises(ServiceError, match="The process ended"):
+            client.embed(make_cells(3), progress=False)
+        assert len(tried) == 1
+        with pytest.raises(ConfigError, match="candidates is empty"):
+            client.annotate(make_cells(3), annotator="types", candidates=[])
+    with pytest.raises(ConfigError, match="no address"):
+        Client("localhost:8000")

@@ -35,6 +35,7 @@ Input = Annotated[InputKind, Query(description="log1p: take the values as they a
 Kind = Annotated[SampleKind, Query(description="bulk: any non-negative linear expression.")]
 MinGenes = Annotated[int, Query(ge=1, description="Refuse cells with fewer genes in common with the model.")]
 Depth = Annotated[str | None, Query(description="The depth asked for, as t4, f1 or a0.5.")]
+_GONE = 499  # no answer was begun, as nobody waits
 Rate = Annotated[float, Query(gt=0, lt=1)]
 _BODY = {
     "requestBody": {
@@ -159,7 +160,7 @@ def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
                 min_genes=min_genes,
                 genes=tuple(gene),
             )
-            return service.expression(unread, read_depth=read_depth, through=through or "decoder")
+            return service.expression(unread, read_depth=read_depth, through=through)
 
         return await answer(request, make, "predict_expression")
 
@@ -226,22 +227,18 @@ async def _answered(request: Request, service: Service, make: Callable[[bytes], 
     """Take a body in, within the limits, and make an answer of it."""
     limits = service.limits
     text = request.headers.get("content-length", "")
-    declared = int(text) if text.isdecimal() else limits.max_body_bytes
-    if declared > limits.max_body_bytes:
+    if text.isdecimal() and int(text) > limits.max_body_bytes:
         raise _too_large(limits)
     async with asyncio.timeout(limits.request_seconds):
-        with service.room(declared):
-            body = await _body(request, limits)
-            return await _unless_gone(request, make(body))
-
-
-async def _body(request: Request, limits: Limits) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limits.max_body_bytes:
-            raise _too_large(limits)
-    return bytes(body)
+        with service.room() as hold:
+            body = bytearray()
+            async with asyncio.timeout(limits.body_seconds):
+                async for chunk in request.stream():
+                    hold(len(chunk))
+                    body += chunk
+                    if len(body) > limits.max_body_bytes:
+                        raise _too_large(limits)
+            return await _unless_gone(request, make(bytes(body)))
 
 
 def _too_large(limits: Limits) -> LimitError:
@@ -298,7 +295,11 @@ def _explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HostFailed)
     def failed(_: Request, error: HostFailed) -> JSONResponse:
-        return tell(503, "HostFailed", "The model's process ended of these cells, twice; other cells may be answered.")
+        return tell(
+            503,
+            "HostFailed",
+            "The model's process ended of these cells twice, or took too long; send fewer.",
+        )
 
     @app.exception_handler(TimeoutError)
     def late(_: Request, error: TimeoutError) -> JSONResponse:
@@ -321,7 +322,7 @@ class _Observed:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, identity, status = time.perf_counter(), uuid4().hex, 499
+        began, identity, status = time.perf_counter(), uuid4().hex, _GONE
 
         async def observed(message: Message) -> None:
             nonlocal status
@@ -334,6 +335,14 @@ class _Observed:
             await self.app(scope, receive, observed)
         except ClientDisconnect:
             pass
+        except asyncio.CancelledError:  # the service ends before the answer
+            if status != _GONE:
+                raise
+            told = {"error": {"type": "Closing", "message": "The service is ending; ask again, or ask another."}}
+            await JSONResponse(told, 503, {"Retry-After": "5"})(scope, receive, observed)
+        except Exception:
+            status = 500
+            raise
         finally:
             seconds = time.perf_counter() - began
             route, state = getattr(scope.get("route"), "path", "none"), scope.get("state", {})
@@ -353,12 +362,11 @@ def _metrics_of(service: Service) -> Metrics:
         "model",
         {name: partial(_waiting, host) for name, host in hosts.items()},
     )
-    children = [*service.readers, *(host.child for host in hosts.values())]
     metrics.watch(
         "process_starts",
         "How often a process was started.",
         "process",
-        {child.name: partial(getattr, child, "num_starts") for child in children},
+        {child.name: partial(getattr, child, "num_starts") for child in service.children},
     )
     return metrics
 

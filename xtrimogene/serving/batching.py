@@ -25,16 +25,20 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Job:
-    """Cells that are computed together; ``key`` says what, and equal keys may share a batch."""
+    """Cells that are computed together; ``key`` says what, and equal keys may share a batch.
+
+    ``tokens_per_cell`` are those that a cell costs beside its expressed genes.
+    """
 
     key: Hashable
     counts: csr_matrix
+    tokens_per_cell: int = 1
     result: "Future[Any]" = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
     @property
     def num_tokens(self) -> int:
-        return int(self.counts.nnz) + self.counts.shape[0]
+        return int(self.counts.nnz) + self.tokens_per_cell * self.counts.shape[0]
 
 
 class MicroBatcher:
@@ -63,21 +67,25 @@ class MicroBatcher:
         """Expressed genes that wait."""
         return self._waiting
 
-    def submit(self, key: Hashable, counts: csr_matrix, *, whole: bool = False) -> "list[Future[Any]]":
+    def submit(
+        self, key: Hashable, counts: csr_matrix, *, whole: bool = False, tokens_per_cell: int = 1
+    ) -> "list[Future[Any]]":
         """Queue cells, cut into jobs of a batch's size at most; their results come in the order of the cells.
 
         Parameters
         ----------
         whole
             Do not cut: what is computed depends on all of the cells.
+        tokens_per_cell
+            What a cell costs beside its expressed genes, such as the genes asked of a decoder.
 
         Raises
         ------
         QueueFull
             They find no place: none is queued.
         """
-        pieces = [(0, counts.shape[0])] if whole else self._cut(counts)
-        jobs = [Job(key=key, counts=counts[start:stop]) for start, stop in pieces]
+        pieces = [(0, counts.shape[0])] if whole else self._cut(counts, tokens_per_cell)
+        jobs = [Job(key=key, counts=counts[start:stop], tokens_per_cell=tokens_per_cell) for start, stop in pieces]
         tokens = sum(job.num_tokens for job in jobs)
         with self._changed:
             if self._closed or (self._waiting and self._waiting + tokens > self.max_waiting):
@@ -119,6 +127,13 @@ class MicroBatcher:
             self._closed = True
             self._changed.notify_all()
 
+    def drop(self) -> None:
+        """Take no more jobs, and give up those that wait."""
+        with self._changed:
+            for job in self._jobs:
+                job.result.cancel()
+        self.close()
+
     def _take(self, key: Hashable) -> list[Job]:
         taken: list[Job] = []
         kept: deque[Job] = deque()
@@ -145,9 +160,9 @@ class MicroBatcher:
     def _tokens_of(self, key: Hashable) -> int:
         return sum(job.num_tokens for job in self._jobs if job.key == key)
 
-    def _cut(self, counts: csr_matrix) -> list[tuple[int, int]]:
+    def _cut(self, counts: csr_matrix, tokens_per_cell: int) -> list[tuple[int, int]]:
         pieces, start = [], 0
-        ends = counts.indptr[1:].astype(np.int64) + np.arange(1, counts.shape[0] + 1)  # tokens up to each cell
+        ends = counts.indptr[1:].astype(np.int64) + tokens_per_cell * np.arange(1, counts.shape[0] + 1)
         while start < counts.shape[0]:
             before = ends[start - 1] if start else 0
             stop = max(start + 1, int(np.searchsorted(ends, before + self.max_tokens, side="right")))

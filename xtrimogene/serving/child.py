@@ -4,18 +4,22 @@ A body of the network is decoded, and a model run, in such a process: what crash
 nothing with it. An error that was raised on purpose comes back as it is; any other ends the process.
 """
 
+import logging
 import multiprocessing
 import resource
 import signal
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, Generic, TypeVar
 
 from xtrimogene.errors import LimitError, XTrimoGeneError
 
+log = logging.getLogger(__name__)
 _PRELOADED = ("xtrimogene.serving.reader", "xtrimogene.serving.served_model")
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -24,6 +28,10 @@ Handler = Callable[[Request], Reply]
 
 class ChildDied(Exception):
     """The process ended, or was ended, before it answered."""
+
+
+class ChildHung(ChildDied):
+    """It did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class Child(Generic[Request, Reply]):
     Parameters
     ----------
     extra_memory
-        Bytes that the process may take beyond what it has once it is built. Default: any.
+        Bytes that the process may take beyond what it has once it is built, on Linux. Default: any.
     start_seconds
         Until a start is taken to hang.
     """
@@ -55,7 +63,7 @@ class Child(Generic[Request, Reply]):
         self._extra_memory, self._start_seconds = extra_memory, start_seconds
         self._lock = Lock()
         self._process: Any = None
-        self._ready = False
+        self._ready = self._closed = False
         self._pipe: Connection | None = None
 
     @property
@@ -78,6 +86,8 @@ class Child(Generic[Request, Reply]):
         XTrimoGeneError
             What building raised.
         """
+        if self._closed:
+            raise ChildDied(f"{self.name} was closed")
         if self._pipe is not None:
             return
         context = multiprocessing.get_context("forkserver")  # forks from a process with what takes seconds to import
@@ -97,22 +107,53 @@ class Child(Generic[Request, Reply]):
 
         Raises
         ------
+        ChildHung
+            It did not answer, or not even listen, in time and was ended.
         ChildDied
-            It ended, or did not answer in time and was ended.
+            It ended.
         XTrimoGeneError
             What the handler raised.
         """
         with self._lock:
             self.start()
             assert self._pipe is not None
+            until = time.monotonic() + seconds
+            watchdog = Timer(seconds, self.kill)  # a process that stopped does not take a large request
+            watchdog.daemon = True
+            watchdog.start()
             try:
                 self._pipe.send(request)
             except OSError:
                 self._end()
-                raise ChildDied(f"{self.name} ended before it was asked") from None
-            return self._receive(seconds)
+                hung = time.monotonic() >= until
+                raise (ChildHung if hung else ChildDied)(f"{self.name} ended before it was asked") from None
+            finally:
+                watchdog.cancel()
+            return self._receive(max(0.0, until - time.monotonic()))
+
+    def keep(self) -> None:
+        """Start it again if it has ended and nobody is calling it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._closed and not self.is_alive:
+                    log.error("%s is gone; it is started again", self.name)
+                    self._end()
+                    self.start()
+            except (ChildDied, XTrimoGeneError) as error:
+                log.error("%s cannot be started: %s", self.name, error)
+            finally:
+                self._lock.release()
+
+    def kill(self) -> None:
+        """End the process now, also while it is called."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
+        """End it for good: whoever calls it hears that it died."""
+        self._closed = True
+        self.kill()
         with self._lock:
             self._end()
 
@@ -120,7 +161,7 @@ class Child(Generic[Request, Reply]):
         assert self._pipe is not None
         try:
             if not self._pipe.poll(seconds):
-                raise ChildDied(f"{self.name} did not answer within {seconds:g} s")
+                raise ChildHung(f"{self.name} did not answer in time")
             answer = self._pipe.recv()
         except (ChildDied, OSError, EOFError) as error:
             self._end()
@@ -151,7 +192,7 @@ def _run(
     except XTrimoGeneError as error:
         pipe.send(_Refused(error))
         return
-    if extra_memory is not None:
+    if extra_memory is not None and sys.platform == "linux":
         most = _address_space() + extra_memory
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     answer: Any = None  # ready

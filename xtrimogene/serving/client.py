@@ -23,14 +23,17 @@ from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.counts import InputKind, SampleKind
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
-from xtrimogene.errors import ConfigError, MissingExtraError, ServiceError, XTrimoGeneError
+from xtrimogene.errors import ConfigError, LimitError, MissingExtraError, ServiceError, XTrimoGeneError
 from xtrimogene.inference import vector_width
 from xtrimogene.serving.wire import ARROW, Answer, ModelGenes, WireCells, read_answer, write_cells
+from xtrimogene.tasks.annotation.annotator import check_options
 from xtrimogene.tl.answer_columns import UNKNOWN
-from xtrimogene.tl.embedding import read_vectors, record_key, warn_of_unread, write_vectors
+from xtrimogene.tl.embedding import read_vectors, reading_record, record_key, warn_of_unread, write_vectors
+from xtrimogene.tl.label_options import read_candidates
 
 _AT_ONCE = 4  # requests that are on their way, so that the service never waits for us
 _RETRIED = (429, 502, 503, 504)
+_POISON = ("HostFailed", "TimeoutError", "CheckpointError")  # what is sent again fails again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -81,9 +84,12 @@ class Client:
             raise MissingExtraError("xt.Client needs an extra: pip install 'xtrimogene[client]'.") from None
         if cells_per_request < 1 or timeout <= 0 or patience < 0:
             raise ConfigError("cells_per_request and timeout must be positive, and patience not negative.")
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"url={url!r} is no address of a service; give 'http://host:port'.")
+        headers = {} if token is None else {"Authorization": f"Bearer {token.strip()}"}
         self.url, self._patience, self._cells = url.rstrip("/"), patience, cells_per_request
-        self._lost = httpx.TransportError
+        self._lost = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
+        self._wrong = (httpx.InvalidURL, httpx.TransportError)
         try:
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout, connect=10))
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
@@ -183,12 +189,16 @@ class Client:
         ------
         As `embed`; LimitError where there are more cells than the service takes in a request.
         """
-        key_added = record_key(key_added)
+        check_options(method="ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
+        key_added, candidates = record_key(key_added), read_candidates(candidates)
+        if candidates is not None and not candidates:
+            raise ConfigError("candidates is empty: name the labels that may be given, or leave it out.")
         remote = self.model(model)
         with open_cells(query) as cells:
             counts = MatchedCounts.find(cells, remote.genes)
             counts.require(min_genes=min_genes, all_rows=isinstance(query, AnnData))
             matrix, obs = counts.all(), cells.obs.copy()
+            report, read = counts.report(), {"matrix": counts.choice.matrix, "read_as": counts.choice.input_kind}
             genes = ModelGenes(sha256=remote.genes.sha256, measured=counts.match.measured)
         asked = {"annotator": annotator, "error_rate": error_rate, "novelty_rate": novelty_rate, "vote": vote}
         if candidates is not None:
@@ -206,7 +216,10 @@ class Client:
             elif column.dtype == object:
                 values = pd.Categorical(column)
             written.obs[f"{key_added}_{name}"] = pd.Series(values, index=obs.index)
-        written.uns[f"{key_added}_annotation"] = answer.meta["record"]
+        record = answer.meta["record"]
+        options = record["options"] | read | {"min_genes": min_genes}
+        record |= reading_record(remote.name, remote.sha256, options, report)
+        written.uns[f"{key_added}_annotation"] = record
         return written
 
     def model(self, name: str | None = None) -> RemoteModel:
@@ -241,15 +254,18 @@ class Client:
         while True:
             try:
                 response = self._http.request(method, route, headers=headers, **request)
-                if response.status_code < 400:
+                if response.status_code < 300:
                     return response
-                problem, pause = _problem(response), float(response.headers.get("retry-after", 0))
-                if response.status_code not in _RETRIED:
+                problem, kind = _problem(response)
+                pause = _retry_after(response)
+                if response.status_code not in _RETRIED or kind in _POISON:
                     raise problem
             except self._lost as error:
                 reason = str(error) or type(error).__name__
                 problem = ServiceError(f"{self.url} cannot be reached ({reason}); is the service there?")
                 pause = 0.0
+            except self._wrong as error:
+                raise ServiceError(f"{self.url} cannot be asked for this ({error}); check the address.") from None
             pause = max(pause, wait * (0.5 + random.random()))  # so that many clients do not come back at once
             if time.monotonic() + pause > until:
                 raise problem
@@ -283,8 +299,16 @@ class _RemoteInference:
         genes = ModelGenes(sha256=self._model.genes.sha256, measured=self._measured)
 
         def vectors(start: int) -> Float32[np.ndarray, "b _"]:
-            block = counts[start : start + self._client._cells]
-            answer = self._client._send("/v1/embed", self._model, WireCells(counts=block, genes=genes), asked)
+            return sent(counts[start : start + self._client._cells])
+
+        def sent(block: csr_matrix) -> Float32[np.ndarray, "b _"]:
+            try:
+                answer = self._client._send("/v1/embed", self._model, WireCells(counts=block, genes=genes), asked)
+            except LimitError:  # the service's own, which is not ours to know
+                if block.shape[0] == 1:
+                    raise
+                half = block.shape[0] // 2
+                return np.concatenate([sent(block[:half]), sent(block[half:])])
             return answer.columns["vector"]
 
         parts = []
@@ -297,14 +321,21 @@ class _RemoteInference:
         return np.concatenate([empty, *parts])
 
 
-def _problem(response: Any) -> XTrimoGeneError:
-    """Return the error that the service raised, as it would have been here."""
+def _problem(response: Any) -> tuple[XTrimoGeneError, str]:
+    """Return the error that the service raised, as it would have been here, and what it is called there."""
     try:
         told = response.json()["error"]
         kind, message = str(told["type"]), str(told["message"])
     except (ValueError, KeyError, TypeError):
-        return ServiceError(
-            f"The service answered {response.status_code}, in words that are not its own; ask who runs it."
-        )
+        told = f"The service answered {response.status_code}, in words not its own; ask who runs it."
+        return ServiceError(told), "unknown"
     known = getattr(errors, kind, ServiceError)
-    return known(message) if isinstance(known, type) and issubclass(known, XTrimoGeneError) else ServiceError(message)
+    if isinstance(known, type) and issubclass(known, XTrimoGeneError):
+        return known(message), kind
+    return ServiceError(message), kind
+
+
+def _retry_after(response: Any) -> float:
+    """Return seconds; a date, which nobody here sends, is taken as soon."""
+    text = response.headers.get("retry-after", "0")
+    return float(text) if text.isdecimal() else 1.0

@@ -30,7 +30,9 @@ def read_json_cells(body: bytes, limits: Limits) -> WireCells:
         More cells, genes or values than the limits allow.
     """
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_pairs_hook=_once)
+    except FileFormatError:
+        raise
     except (ValueError, RecursionError):
         raise FileFormatError(f"The body is no JSON; {_FORM} is needed.") from None
     if not isinstance(document, dict) or not isinstance(document.get("cells"), list):
@@ -74,6 +76,13 @@ def _plain(column: Any) -> Any:
     if isinstance(column, list | tuple):
         return [_plain(one) for one in column]
     return None if isinstance(column, float) and not math.isfinite(column) else column
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise FileFormatError("The body gives the same name twice in one object; give each gene of a cell once.")
+    return found
 
 
 def _is_number(value: object) -> bool:

@@ -15,8 +15,10 @@ class Limits:
     max_cells: int = 20_000
     max_genes: int = 100_000
     max_nonzeros: int = 20_000_000
-    max_waiting_bytes: int = 256 << 20  # of bodies that are being read or matched, all requests together
+    max_json_numbers: int = 1_000_000  # of an answer in JSON
+    max_waiting_bytes: int = 1 << 30  # of bodies and answers of the requests that are open
     max_waiting_tokens: int = 20_000_000  # expressed genes of cells that wait for the model, all requests together
+    body_seconds: float = 60.0  # until a body that does not come is given up
     request_seconds: float = 600.0  # until a request is given up
     batch_seconds: float = 120.0  # until a batch is taken to hang, and its process is replaced
 

@@ -82,7 +82,7 @@ def match(cells: WireCells, genes: GeneVocabulary, unread: Unread) -> Matched:
     """
     places = None if unread.genes is None else tuple(genes.places(unread.genes).tolist())
     if isinstance(cells.genes, ModelGenes):
-        read_as: ReadAs = "bulk" if unread.kind == "bulk" else "values" if unread.input_kind == "log1p" else "counts"
+        read_as: ReadAs = "values" if unread.input_kind == "log1p" else "bulk" if unread.kind == "bulk" else "counts"
         choice = CountsChoice(matrix="The body", input_kind=read_as, reason="as was said")
         counts = to_counts(cells.counts, choice)
         return Matched(

@@ -17,9 +17,11 @@ from xtrimogene.config import Pool, to_dict
 from xtrimogene.errors import XTrimoGeneError
 from xtrimogene.inference import Inference, default_token_budget
 from xtrimogene.serving.batching import Job, MicroBatcher
-from xtrimogene.serving.child import Child, ChildDied, Handler
+from xtrimogene.serving.child import Child, ChildDied, ChildHung, Handler
 from xtrimogene.serving.limits import Limits
 from xtrimogene.serving.wire import Answer
+from xtrimogene.tasks.annotation.annotator_folder import load_annotator
+from xtrimogene.tl.embedding import require_model
 
 log = logging.getLogger(__name__)
 _PASSES = 8  # of the model's own batches in one of ours
@@ -84,7 +86,7 @@ class ModelFacts:
 
 
 class HostFailed(Exception):
-    """The model's process died of these cells, twice."""
+    """The model's process died of these cells twice, or did not answer in time."""
 
 
 class ModelHost:
@@ -93,6 +95,7 @@ class ModelHost:
     def __init__(self, model: ServedModel, limits: Limits) -> None:
         self.model, self._limits = model, limits
         self.child: Child[Any, Any] = Child(build_model, model, name=f"model {model.name}")
+        self._closed = False
         self._thread = Thread(target=self._run, name=f"host of {model.name}", daemon=True)
         self.batcher: MicroBatcher
         self.facts: ModelFacts
@@ -108,37 +111,35 @@ class ModelHost:
         self._thread.start()
 
     def close(self) -> None:
-        """Finish what waits, then end the process."""
-        self.batcher.close()
-        self._thread.join()
+        """End the process; what has not been answered fails."""
+        self._closed = True
+        self.batcher.drop()
         self.child.close()
+        self._thread.join()
 
     def submit(self, key: Vectors | Expression | Labels, counts: csr_matrix) -> "list[Future[Any]]":
-        return self.batcher.submit(key, counts, whole=isinstance(key, Labels))
+        cost = len(key.places) if isinstance(key, Expression) else 1
+        return self.batcher.submit(key, counts, whole=isinstance(key, Labels), tokens_per_cell=cost)
 
     def _run(self) -> None:
         while (jobs := self.batcher.take(0.5)) is not None:
             if jobs:
                 self._answer(jobs)
-            elif not self.child.is_alive:
-                self._revive()
 
     def _answer(self, jobs: list[Job]) -> None:
-        """Answer a batch; of one that the process dies of, each job alone, so that only what kills it fails."""
+        """Answer a batch; where it fails each job is run alone, so that only the one that makes it fail does."""
         began = time.monotonic()
         counts = vstack([job.counts for job in jobs], format="csr") if len(jobs) > 1 else jobs[0].counts
+        tokens = sum(job.num_tokens for job in jobs)
         try:
-            answer = self.child.call((jobs[0].key, counts), self._limits.batch_seconds)
-        except ChildDied as death:
-            log.error("%s; %d jobs are run again", death, len(jobs))
+            answer = self.child.call((jobs[0].key, counts), self._seconds(tokens))
+        except (ChildDied, XTrimoGeneError) as error:
+            again = not self._closed and (len(jobs) > 1 or (isinstance(error, ChildDied) and not _hung(error)))
+            log.error("%d jobs failed (%s)%s", len(jobs), type(error).__name__, "; each is run alone" if again else "")
             for job in jobs:
-                self._answer_alone(job)
+                self._answer_alone(job) if again else _fail(job, error)
             return
-        except XTrimoGeneError as error:
-            for job in jobs:
-                job.result.set_exception(error)
-            return
-        self.batcher.done(sum(job.num_tokens for job in jobs), time.monotonic() - began)
+        self.batcher.done(tokens, time.monotonic() - began)
         if len(jobs) == 1:
             jobs[0].result.set_result(answer)
             return
@@ -148,26 +149,30 @@ class ModelHost:
 
     def _answer_alone(self, job: Job) -> None:
         try:
-            job.result.set_result(self.child.call((job.key, job.counts), self._limits.batch_seconds))
-        except ChildDied as death:
-            log.error("%s; its request is given up", death)
-            job.result.set_exception(HostFailed(str(death)))
-        except XTrimoGeneError as error:
-            job.result.set_exception(error)
-
-    def _revive(self) -> None:
-        log.error("%s is gone; it is started again", self.child.name)
-        try:
-            self.child.call(None, self._limits.batch_seconds)
+            job.result.set_result(self.child.call((job.key, job.counts), self._seconds(job.num_tokens)))
         except (ChildDied, XTrimoGeneError) as error:
-            log.error("%s cannot be started: %s", self.child.name, error)
-            time.sleep(1)
+            _fail(job, error)
+
+    def _seconds(self, tokens: int) -> float:
+        """Until these are taken to hang: more for cells that may not be cut."""
+        scale = max(1.0, tokens / (_PASSES * self.batcher.max_tokens))
+        return min(self._limits.batch_seconds * scale, max(self._limits.batch_seconds, self._limits.request_seconds))
+
+
+def _hung(error: Exception) -> bool:
+    return isinstance(error, ChildHung)
+
+
+def _fail(job: Job, error: ChildDied | XTrimoGeneError) -> None:
+    job.result.set_exception(HostFailed(str(error)) if isinstance(error, ChildDied) else error)
 
 
 def build_model(served: ServedModel) -> Handler[Any, Any]:
     """Load a model and return what computes with it; runs in a `Child`."""
     model = load(served.place)
     inference = Inference(model, device=served.device, token_budget=served.token_budget)
+    for name, folder in served.annotators.items():
+        require_model(load_annotator(folder).card["model"], model, f"annotator {name!r} was fitted on", "fit again")
     facts = ModelFacts(
         name=model.name,
         sha256=model.sha256,

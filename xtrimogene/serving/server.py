@@ -70,4 +70,8 @@ def serve(
         timeout_graceful_shutdown=drain_seconds,
         h11_max_incomplete_event_size=64 << 10,
     )
-    uvicorn.Server(config).run()
+    service.start()
+    try:
+        uvicorn.Server(config).run()
+    finally:
+        service.close()

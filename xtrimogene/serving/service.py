@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
+from threading import Event, Thread
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from xtrimogene.errors import ConfigError, FileFormatError, LimitError
 from xtrimogene.inference import readable_cells, vector_width
 from xtrimogene.serving.batching import QueueFull
 from xtrimogene.serving.child import Child, ChildDied
+from xtrimogene.serving.json_cells import JSON
 from xtrimogene.serving.limits import Limits
 from xtrimogene.serving.reader import Matched, Unread, build_reader
 from xtrimogene.serving.served_model import Expression, Labels, ModelHost, ServedModel, Vectors
@@ -50,25 +52,56 @@ class Service:
         ]
         self._idle: SimpleQueue[Child[Unread, Matched | AnnData]] = SimpleQueue()
         self._threads = ThreadPoolExecutor(num_readers, "reader")
-        self._starters = ThreadPoolExecutor(8, "start")
+        self._turn = asyncio.Semaphore(num_readers)
+        self._keeper = Thread(target=self._keep, name="keeper", daemon=True)
+        self._closing = Event()
         self._waiting_bytes = 0
 
     def start(self) -> None:
+        """Start all processes, if they have not been.
+
+        Raises
+        ------
+        CheckpointError
+            A model or an annotator cannot be loaded.
+        """
+        if self._keeper.is_alive():
+            return
+        try:
+            with ThreadPoolExecutor(8, "start") as threads:
+                list(threads.map(lambda one: one.start(), [*self.hosts.values(), *self.readers]))
+        except BaseException:
+            for child in self.children:
+                child.close()
+            raise
         for reader in self.readers:
             self._idle.put(reader)
-        list(self._starters.map(lambda one: one.start(), [*self.hosts.values(), *self.readers]))
+        self._keeper.start()
 
     def close(self) -> None:
+        """End all processes; what has not been answered fails."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
         for host in self.hosts.values():
             host.close()
-        self._threads.shutdown()
-        self._starters.shutdown()
         for reader in self.readers:
             reader.close()
+        self._threads.shutdown()
+        self._keeper.join()
+
+    @property
+    def children(self) -> list[Child[Any, Any]]:
+        return [*self.readers, *(host.child for host in self.hosts.values())]
 
     @property
     def is_ready(self) -> bool:
-        return all(child.is_alive for child in (*self.readers, *(host.child for host in self.hosts.values())))
+        return not self._closing.is_set() and all(child.is_alive for child in self.children)
+
+    def _keep(self) -> None:
+        while not self._closing.wait(0.5):
+            for child in self.children:
+                child.keep()
 
     def host(self, model: str | None) -> ModelHost:
         name = model or self.default
@@ -77,21 +110,24 @@ class Service:
         return self.hosts[name]
 
     @contextmanager
-    def room(self, num_bytes: int) -> Iterator[None]:
-        """Hold memory for a body while it is read.
+    def room(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that takes memory for so many bytes of a request; all of it is given back at the end.
 
-        Raises
-        ------
-        QueueFull
-            There is none.
+        The function raises QueueFull where there is none.
         """
-        if self._waiting_bytes and self._waiting_bytes + num_bytes > self.limits.max_waiting_bytes:
-            raise QueueFull(1)
-        self._waiting_bytes += num_bytes
+        held = 0
+
+        def hold(num_bytes: int) -> None:
+            nonlocal held
+            if self._waiting_bytes and self._waiting_bytes + num_bytes > self.limits.max_waiting_bytes:
+                raise QueueFull(1)
+            self._waiting_bytes += num_bytes
+            held += num_bytes
+
         try:
-            yield
+            yield hold
         finally:
-            self._waiting_bytes -= num_bytes
+            self._waiting_bytes -= held
 
     async def embed(self, unread: Unread, *, pool: Pool | None, read_depth: str | None) -> Answer:
         host = self.host(unread.model)
@@ -101,6 +137,7 @@ class Service:
         ReadDepth.parse(depth)
         matched = await self._matched(unread)
         key = Vectors(pool=pool, read_depth=depth, normalized=matched.read_as == "values")
+        self._require_small(unread, matched.counts.shape[0] * width)
         vectors = await self._computed(host, key, matched.counts, width)
         unreadable = ~readable_cells(matched.counts)
         check_vectors(vectors, int(unreadable.sum()), facts.name)
@@ -109,9 +146,13 @@ class Service:
         return self._answer({"vector": vectors}, matched, host, options)
 
     async def expression(
-        self, unread: Unread, *, read_depth: str | None, through: Literal["decoder", "latent"]
+        self, unread: Unread, *, read_depth: str | None, through: Literal["decoder", "latent"] | None
     ) -> Answer:
         host = self.host(unread.model)
+        latent = host.facts.config["latent_dim"] is not None
+        if through == "latent" and not latent:
+            raise ConfigError("through='latent' needs a model with a latent cell vector; choose 'decoder'.")
+        through = through or ("latent" if latent else "decoder")
         depth = read_depth or host.facts.read_depth
         ReadDepth.parse(depth)
         matched = await self._matched(unread)
@@ -123,6 +164,7 @@ class Service:
             normalized=matched.read_as == "values",
             measured=np.packbits(matched.measured).tobytes(),
         )
+        self._require_small(unread, matched.counts.shape[0] * len(matched.places))
         values = await self._computed(host, key, matched.counts, len(key.places))
         options = {"read_as": matched.read_as, "read_depth": depth, "through": through, "genes": list(unread.genes)}
         return self._answer({"expression": values}, matched, host, options)
@@ -138,13 +180,28 @@ class Service:
         (answer,) = await _all(answers)
         return answer
 
+    def _require_small(self, unread: Unread, numbers: int) -> None:
+        most = self.limits.max_json_numbers if unread.media_type == JSON else self.limits.max_decoded_bytes // 4
+        if numbers > most:
+            kind = "JSON" if unread.media_type == JSON else "Arrow"
+            raise LimitError(f"The answer would hold more than {most:,} numbers in {kind}; ask for less at once.")
+
     async def _matched(self, unread: Unread) -> Matched:
         matched = await self._read(unread)
         assert isinstance(matched, Matched)
         return matched
 
     async def _read(self, unread: Unread) -> Matched | AnnData:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read_now, unread)
+        """Read a body when a reader is free; a body that nobody waits for any more is not kept."""
+        await self._turn.acquire()
+        reading = asyncio.get_running_loop().run_in_executor(self._threads, self._read_now, unread)
+        reading.add_done_callback(self._next_turn)
+        return await asyncio.shield(reading)
+
+    def _next_turn(self, read: "asyncio.Future[Any]") -> None:
+        self._turn.release()
+        if not read.cancelled():
+            read.exception()  # has been told to whoever waits, if anybody does
 
     def _read_now(self, unread: Unread) -> Matched | AnnData:
         """Read a body, in a second process if the first one dies of it."""
@@ -160,9 +217,9 @@ class Service:
             self._idle.put(reader)
 
     async def _computed(self, host: ModelHost, key: Vectors | Expression, counts: csr_matrix, width: int) -> np.ndarray:
-        if 4 * counts.shape[0] * width > self.limits.max_decoded_bytes:
-            raise LimitError("The answer would be larger than one may be; ask for fewer cells or genes.")
-        return np.concatenate(await _all(host.submit(key, counts)))
+        with self.room() as hold:
+            hold(4 * counts.shape[0] * width)
+            return np.concatenate(await _all(host.submit(key, counts)))
 
     def _answer(self, columns: dict[str, Any], matched: Matched, host: ModelHost, options: dict[str, Any]) -> Answer:
         num_unread = int((~readable_cells(matched.counts)).sum())
@@ -181,5 +238,10 @@ class Service:
 
 
 async def _all(futures: "Sequence[Future[Any]]") -> list[Any]:
-    """Wait for all; whoever stops waiting takes what has not begun out of the queue."""
-    return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+    """Wait for all; where one fails, or nobody waits any more, what has not begun leaves the queue."""
+    try:
+        return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
