@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 from scipy.sparse import csr_matrix
+from scipy.stats import nbinom
 
 from xtrimogene.tasks.denoising.molecules import PER, totals_of
 
-SHRINKAGE = 10.0  # pull of the common slope: so much information (molecules x variance of the value)
-NUM_STEPS = 6  # of Newton: the objective is convex, and the common slope is near
+SHRINKAGE = 10.0  # pull of the common slope: so much information: molecules x variance of the value, scaled to 1
+RATIO_SHAPES = (0.03, 0.1, 0.3, 1.0, 3.0)
+EVEN = 0.1  # of what the model expects of all genes is spread evenly: no gene is impossible
+NUM_STEPS = 8  # of Newton; the objective is convex
 GENES_AT_ONCE = 1_000
 LARGEST = 20.0  # of a linear predictor; e^20 molecules are none that a cell has
 
@@ -33,31 +36,33 @@ class Calibration:
         """Fit on molecules that the model did not see when it made ``values``."""
         totals, center = totals_of(held_out), values.mean(axis=0)
         found = np.asarray(held_out.sum(axis=0), dtype=np.float64).ravel()
-        along = np.asarray(held_out.multiply(values - center).sum(axis=0)).ravel()  # sum of molecules x value
-        common = 1.0
+        scale = max(
+            float(np.sqrt(((values - center) ** 2).mean())), 1e-9
+        )  # a slope starts at 0, whatever the values are
+        along = np.asarray(held_out.multiply((values - center) / scale).sum(axis=0)).ravel()
+        slope = np.zeros(len(center))
         for _ in range(NUM_STEPS):
             score, information = np.zeros(2)
             for genes in _chunks(len(center)):
-                moments = _moments(values[:, genes] - center[genes], totals, np.full(1, common))
-                score += (along[genes] - found[genes] * moments[1] / moments[0]).sum()
-                information += (found[genes] * (moments[2] / moments[0] - (moments[1] / moments[0]) ** 2)).sum()
-            common += float(np.clip(score / max(information, 1e-9), -0.5, 0.5))
-        slope = np.full(len(center), common)
+                spread, mean, variance = _moments((values[:, genes] - center[genes]) / scale, totals, slope[genes])
+                score += (along[genes] - found[genes] * mean).sum()
+                information += (found[genes] * variance).sum()
+            slope += float(np.clip(score / max(information, 1e-9), -1, 1))
+        common = slope.copy()
         for genes in _chunks(len(center)):
             for _ in range(NUM_STEPS):
-                moments = _moments(values[:, genes] - center[genes], totals, slope[genes])
-                mean = moments[1] / moments[0]
-                score = along[genes] - found[genes] * mean - SHRINKAGE * (slope[genes] - common)
-                information = found[genes] * (moments[2] / moments[0] - mean**2) + SHRINKAGE
-                slope[genes] += np.clip(score / information, -0.5, 0.5)
+                spread, mean, variance = _moments((values[:, genes] - center[genes]) / scale, totals, slope[genes])
+                score = along[genes] - found[genes] * mean - SHRINKAGE * (slope[genes] - common[genes])
+                slope[genes] += np.clip(score / (found[genes] * variance + SHRINKAGE), -1, 1)
+        slope /= scale
         unset = np.zeros(len(center), dtype=np.float32)
         return cls(offset=unset, slope=slope.astype(np.float32), center=center)
 
     def to_mean(self, values: Float32[np.ndarray, "B G"], counts: csr_matrix) -> "Calibration":
         """Set centers and offsets so that each gene's expected molecules are those counted in these cells.
 
-        A gene that was hardly seen gets what the model itself expects: one molecule is added to what was counted and
-        to what the model expects.
+        A gene that was hardly seen gets something of what the model itself expects: the ratio of molecules counted to
+        those expected is gamma distributed about 1, with the shape that makes the counts most likely.
         """
         totals, center = totals_of(counts), values.mean(axis=0)
         found = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
@@ -68,14 +73,17 @@ class Calibration:
         for genes in _chunks(len(center)):
             model[genes] = (totals / whole) @ _shares(values[:, genes])
             spread[genes] = _moments(values[:, genes] - center[genes], totals, self.slope[genes])[0]
-        expected = model * (found + 1) / (model + 1)
+        model = (1 - EVEN) * model + EVEN * model.mean()
+        likely = [nbinom.logpmf(found, one, one / (one + model)).sum() for one in RATIO_SHAPES]
+        shape = RATIO_SHAPES[int(np.argmax(likely))]
+        expected = model * (found + shape) / (model + shape)
         offset = np.log(expected) - np.log(spread)
         return Calibration(offset=offset.astype(np.float32), slope=self.slope, center=center)
 
     def shares(self, values: Float32[np.ndarray, "B G"]) -> Float32[np.ndarray, "B G"]:
         """Return what each gene is expected to have of a cell's molecules; a cell's add up to 1."""
-        predictor = np.minimum(self.offset + self.slope * (values - self.center), np.float32(LARGEST))
-        shares = np.exp(predictor)
+        reach = np.clip(self.slope * (values - self.center), -LARGEST, LARGEST)
+        shares = np.exp(self.offset + reach.astype(np.float32))
         return shares / shares.sum(axis=1, keepdims=True)
 
 
@@ -84,12 +92,13 @@ def _chunks(num_genes: int) -> list[slice]:
 
 
 def _moments(
-    values: Float[np.ndarray, "B g"], totals: Float[np.ndarray, " B"], slope: Float[np.ndarray, "_"]
-) -> Float64[np.ndarray, "3 g"]:
-    """Sum, over cells, molecules expected without an offset x the value to the power of 0, 1, 2."""
-    weights = totals[:, None] * np.exp(np.minimum(slope * values, LARGEST))
-    first = weights * values
-    return np.stack([weights.sum(axis=0), first.sum(axis=0), (first * values).sum(axis=0)])
+    values: Float[np.ndarray, "B g"], totals: Float[np.ndarray, " B"], slope: Float[np.ndarray, " g"]
+) -> tuple[Float64[np.ndarray, " g"], Float64[np.ndarray, " g"], Float64[np.ndarray, " g"]]:
+    """Return the molecules of each gene as a slope spreads them, at offset 0, and their mean and variance of value."""
+    weights = totals[:, None] * np.exp(np.clip(slope * values, -LARGEST, LARGEST))
+    total, first = weights.sum(axis=0), weights * values
+    mean = first.sum(axis=0) / total
+    return total, mean, (first * values).sum(axis=0) / total - mean**2
 
 
 def _shares(values: Float[np.ndarray, "B g"]) -> Float[np.ndarray, "B g"]:
