@@ -102,4 +102,4 @@ def _moments(
 
 
 def _shares(values: Float[np.ndarray, "B g"]) -> Float[np.ndarray, "B g"]:
-    return np.expm1(np.maximum(values, 1e-3)) / PER
+    return np.expm1(np.clip(values, 1e-3, np.log1p(PER))) / PER  # no gene has less than none, or more than all

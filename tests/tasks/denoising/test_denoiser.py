@@ -1,0 +1,89 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from xtrimogene.checkpoint import PretrainedModel, load
+from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.matched_counts import MatchedCounts
+from xtrimogene.data.read_depth import thin_counts
+from xtrimogene.demo import sample_cells
+from xtrimogene.errors import ConfigError, CountsError
+from xtrimogene.inference import Inference
+from xtrimogene.tasks.denoising.denoiser import Denoiser
+from xtrimogene.tasks.denoising.molecules import log_loss, split_molecules
+
+MakeCounts = Callable[..., csr_matrix]
+
+
+@pytest.fixture
+def inference(tiny_model: PretrainedModel) -> Inference:
+    return Inference(tiny_model, device="cpu")
+
+
+@pytest.mark.parametrize("through", ["latent", "decoder"])
+def test_a_cell_is_denoised_alone_as_among_others(inference: Inference, make_counts: MakeCounts, through: str) -> None:
+    counts = make_counts(25, 400)
+    measured = np.arange(400) >= 50
+    counts = csr_matrix(counts.multiply(measured[None]), dtype=np.float32)
+    fitted = Denoiser.fit(inference, counts, measured=measured, target_depth=1e4, through=through)  # type: ignore[arg-type]
+    assert (fitted.genes == np.arange(50, 400)).all()
+    shares = fitted.shares(counts)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-4)
+    np.testing.assert_allclose(fitted.shares(counts[[7]]), shares[[7]], atol=1e-6)
+    expected = fitted.expected_counts(counts)
+    np.testing.assert_allclose(expected.sum(axis=1), 1e4, rtol=1e-4)
+
+
+def test_a_cell_deeper_than_the_target_is_refused(inference: Inference, make_counts: MakeCounts) -> None:
+    counts = make_counts(25, 400)
+    fitted = Denoiser.fit(inference, counts, measured=np.ones(400, bool), target_depth=100.0)
+    with pytest.raises(ConfigError, match="less than the"):
+        fitted.expected_counts(counts)
+
+
+@pytest.mark.parametrize("depth", [0.0, -1.0, 1e13])
+def test_a_depth_that_no_cell_has(inference: Inference, make_counts: MakeCounts, depth: float) -> None:
+    with pytest.raises(ConfigError, match="none that a cell has"):
+        Denoiser.fit(inference, make_counts(25, 400), measured=np.ones(400, bool), target_depth=depth)
+
+
+def test_too_few_cells(inference: Inference, make_counts: MakeCounts) -> None:
+    with pytest.raises(CountsError, match="19 cells"):
+        Denoiser.fit(inference, make_counts(19, 400), measured=np.ones(400, bool), target_depth=1e4)
+
+
+@pytest.fixture(scope="module")
+def blood() -> tuple[csr_matrix, np.ndarray]:
+    cells = sample_cells()
+    with open_cells(cells[::20].copy()) as source:
+        matched = MatchedCounts.find(source, load("demo").genes)
+        return matched.all(), matched.match.measured
+
+
+def test_removed_molecules_of_blood_cells_are_told_better_than_by_their_mean(
+    blood: tuple[csr_matrix, np.ndarray],
+) -> None:
+    counts, measured = blood
+    seen, held_out = split_molecules(counts, 0.2, np.random.default_rng(0))
+    fitted = Denoiser.fit(Inference(load("demo"), device="cpu"), seen, measured=measured, target_depth=2e4)
+    mean = np.asarray(seen.sum(axis=0)).ravel()[fitted.genes] + 0.1
+    others = log_loss(held_out[:, fitted.genes], np.repeat(mean[None], len(mean) and seen.shape[0], axis=0))
+    assert log_loss(held_out[:, fitted.genes], fitted.shares(seen)).mean() < others.mean() - 0.1
+
+
+def test_a_larger_depth_is_predicted_with_more_genes_and_a_total_nearer_to_it(
+    blood: tuple[csr_matrix, np.ndarray],
+) -> None:
+    counts, measured = blood
+    cells = thin_counts(counts[:20], 0.3, np.random.default_rng(0))
+    inference, genes = Inference(load("demo"), device="cpu"), np.flatnonzero(measured)
+    expressed, totals = [], []
+    for depth in (2.5, 3.0, 3.5, 4.0):
+        values = inference.expression_from_latent(cells, genes=genes, read_depth=f"t{depth}")
+        expected = np.expm1(np.maximum(values, 0)) / 1e4 * 10**depth  # counts at that depth
+        expressed.append(float((expected >= 1).sum(axis=1).mean()))
+        totals.append(float((expected.sum(axis=1) / 10**depth).mean()))
+    assert expressed == sorted(expressed) and expressed[-1] > expressed[0]
+    assert totals == sorted(totals, reverse=True)  # too many at low depth, as zeros weigh little in training
