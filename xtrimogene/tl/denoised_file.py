@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from anndata import AnnData, settings
+from anndata.io import write_elem
 from jaxtyping import Float32
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -108,18 +109,15 @@ class PartialMatrix:
         """Write the file, ``cells`` with all blocks as X, and remove the parts."""
         with temporary_folder(self.out) as scratch:
             place = scratch / self.out.name
-            with settings.override(allow_write_nullable_strings=True, zarr_write_format=3):
-                (cells.write_h5ad if self.out.suffix == ".h5ad" else cells.write_zarr)(place)
             if self.out.suffix == ".h5ad":
                 import h5py
 
-                with h5py.File(place, "r+") as file:
-                    self._write(file, cells.n_obs, _create_hdf5)
+                with h5py.File(place, "w") as file:
+                    self._write(file, cells, _create_hdf5)
             else:
                 import zarr
 
-                self._write(zarr.open_group(place, mode="r+", use_consolidated=False), cells.n_obs, _create_zarr)
-                zarr.consolidate_metadata(place)
+                self._write(zarr.open_group(place, mode="w", zarr_format=2), cells, _create_zarr)
             os.replace(place, self.out)
         shutil.rmtree(self.folder)
 
@@ -134,9 +132,12 @@ class PartialMatrix:
                 raise FileFormatError(f"{path} is damaged ({error}); remove it, and run again.") from error
             yield tuple(arrays[name] for name in names)
 
-    def _write(self, root: Any, num_rows: int, create: Create) -> None:
-        if "X" in root:
-            del root["X"]
+    def _write(self, root: Any, cells: AnnData, create: Create) -> None:
+        num_rows = cells.n_obs
+        _describe(root, "anndata", "0.1.0")
+        with settings.override(allow_write_nullable_strings=True):
+            for name, element in (("obs", cells.obs), ("var", cells.var), ("uns", dict(cells.uns))):
+                write_elem(root, name, element)
         sparse = "data" in load_file(next(iter(sorted(self.folder.glob("*.safetensors")))))
         if not sparse:
             matrix = create(
