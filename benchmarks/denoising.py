@@ -12,7 +12,8 @@ All is measured on 2,000 HVG of the thinned cells, scaled to 1 in each cell, as 
   correlated     pairs of 200 null genes (their molecules dealt out anew in proportion to depth) whose values are
                  correlated at p < .05: 5 % is chance (Andrews & Hemberg, 2019); at 20 % of the molecules
 Raw counts, the gene mean, smoothing and scVI read all cells of a set; ours reads, and is calibrated on, the cells that
-are scored alone, as encoding is what takes time. Shares of zero get 1 % of the gene mean. Means over three thinnings; intervals by a bootstrap over cells and thinnings.
+are scored alone, as encoding is what takes time. Shares of zero get 1 % of the gene mean. Means over three thinnings;
+intervals by a bootstrap over cells and thinnings.
 "shrunk" is the posterior of `xtrimogene.tasks.denoising.shrinkage` given to a baseline. Each run is kept as it comes,
 and the same command goes on with those that are missing.
 """
@@ -77,7 +78,7 @@ Shares = Float[np.ndarray, "B G"]
 
 @dataclass(frozen=True, kw_only=True)
 class Thinned:
-    """Cells at a part of their depth over the model's genes; ``rows`` and ``scored`` are the cells and genes that count."""
+    """Cells at a part of their depth over the model's genes; ``rows`` and ``scored`` are the cells and genes scored."""
 
     seen: csr_matrix
     held_out: csr_matrix
@@ -284,7 +285,7 @@ def run_all(
 def read_cells(
     name: str, num_cells: int, rate: float, seed: int, model: PretrainedModel, shared: Path
 ) -> tuple[Thinned, Shaped[np.ndarray, " B"]]:
-    """Return the cells of a set thinned, the same ones to be scored for every seed and rate, and the labels of these."""
+    """Return the cells of a set thinned, always the same ones to be scored, and the labels of these."""
     with open_cells(shared / "data" / f"{name}.h5ad") as source:
         matched = MatchedCounts.find(source, model.genes)
         counts, measured = matched.all(), matched.match.measured

@@ -124,7 +124,7 @@ def denoise(
     if target is not None:
         require_new_file(target)
     inference = Inference(loaded, device=device, token_budget=token_budget)
-    asked = None if genes is None else loaded.genes.places(genes)
+    asked = None if genes is None else np.array(list(dict.fromkeys(loaded.genes.places(genes).tolist())))
     in_layer = isinstance(adata, AnnData) and target is None
     with open_cells(adata) as cells:
         counts = MatchedCounts.find(cells, loaded.genes, layer=layer, input_kind=input_kind)
