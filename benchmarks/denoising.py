@@ -11,9 +11,9 @@ All is measured on 2,000 HVG of the thinned cells, scaled to 1 in each cell, as 
   ARI, NMI       k-means with as many clusters as labels on 50 principal components of log1p of shares x 10,000
   correlated     pairs of 200 null genes (their molecules dealt out anew in proportion to depth) whose values are
                  correlated at p < .05: 5 % is chance (Andrews & Hemberg, 2019); at 20 % of the molecules
-Raw counts, the gene mean, smoothing and scVI read all cells of a set; ours reads, and is calibrated on, the cells that
-are scored alone, as encoding is what takes time. Shares of zero get 1 % of the gene mean. Means over three thinnings;
-intervals by a bootstrap over cells and thinnings.
+Raw counts, the gene mean, smoothing and scVI read all cells of a set; of those that are not scored, ours reads the gene
+means alone, as encoding is what takes time. Shares of zero get 1 % of the gene mean. Means over the thinnings that were
+run, three at most; intervals by a bootstrap over cells and thinnings.
 "shrunk" is the posterior of `xtrimogene.tasks.denoising.shrinkage` given to a baseline. Each run is kept as it comes,
 and the same command goes on with those that are missing.
 """
@@ -183,8 +183,10 @@ class Ours:
             measured[cells.scored] = True
         if self.reader.inference is not inference or len(self.reader.known) > 3:
             self.reader = Remembering(inference)
+        sample = cells.seen[cells.rows]
+        others = np.asarray(cells.seen.sum(axis=0) - sample.sum(axis=0), dtype=np.float64).ravel()
         return kind.fit(
-            self.reader, cells.seen[cells.rows], measured=measured, target_depth=cells.target_depth, seed=cells.seed
+            self.reader, sample, others=others, measured=measured, target_depth=cells.target_depth, seed=cells.seed
         )
 
 

@@ -128,7 +128,7 @@ def denoise(
     in_layer = isinstance(adata, AnnData) and target is None
     with open_cells(adata) as cells:
         counts = MatchedCounts.find(cells, loaded.genes, layer=layer, input_kind=input_kind)
-        totals = np.concatenate([totals_of(_whole(block)) for _, block in counts.blocks()])
+        totals, of_gene = _sums(counts)
         report = counts.require_of_read(min_genes=min_genes)
         places = _measured_places(loaded, counts.match.measured, asked)
         depth = _depth(totals, target_depth)
@@ -136,9 +136,11 @@ def denoise(
         in_memory = MemoryMatrix(float(max_gigabytes))
         if target is None and threshold is None:
             in_memory.require(4 * cells.num_cells * shown.number)
+        sample = _sample(counts)
         fitted = Denoiser.fit(
             inference,
-            _sample(counts),
+            sample,
+            others=of_gene - np.asarray(sample.sum(axis=0), dtype=np.float64).ravel(),
             measured=counts.match.measured,
             target_depth=depth,
             through=options.way,
@@ -270,6 +272,16 @@ def _result(counts: csr_matrix, fitted: Denoiser, shown: _Columns, options: _Opt
 def _whole(block: csr_matrix) -> csr_matrix:
     """Counts that were reversed from log1p are whole up to rounding."""
     return csr_matrix((np.rint(block.data), block.indices, block.indptr), shape=block.shape)
+
+
+def _sums(counts: MatchedCounts) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " G"]]:
+    """Read all cells, and return the counts of each and those of each gene."""
+    of_cell, of_gene = [], np.zeros(counts.match.num_genes)
+    for _, block in counts.blocks():
+        whole = _whole(block)
+        of_cell.append(totals_of(whole))
+        of_gene += np.asarray(whole.sum(axis=0), dtype=np.float64).ravel()
+    return np.concatenate(of_cell), of_gene
 
 
 def _sample(counts: MatchedCounts) -> csr_matrix:

@@ -58,11 +58,18 @@ class Calibration:
         unset = np.zeros(len(center), dtype=np.float32)
         return cls(offset=unset, slope=slope.astype(np.float32), center=center)
 
-    def to_mean(self, values: Float32[np.ndarray, "B G"], counts: csr_matrix) -> "Calibration":
+    def to_mean(
+        self, values: Float32[np.ndarray, "B G"], counts: csr_matrix, others: Float[np.ndarray, " G"] | None = None
+    ) -> "Calibration":
         """Set centers and offsets so that each gene's expected molecules are those counted in these cells.
 
         A gene that was hardly seen gets something of what the model itself expects: the ratio of molecules counted to
         those expected is gamma distributed about 1, with the shape that makes the counts most likely.
+
+        Parameters
+        ----------
+        others
+            Counts of each gene in further cells of the same data, of which no values are known.
         """
         totals, center = totals_of(counts), values.mean(axis=0)
         found = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
@@ -73,11 +80,15 @@ class Calibration:
         for genes in _chunks(len(center)):
             model[genes] = (totals / whole) @ _shares(values[:, genes])
             spread[genes] = _moments(values[:, genes] - center[genes], totals, self.slope[genes])[0]
-        model = (1 - EVEN) * model + EVEN * model.mean()
+        here = max(found.sum(), 1.0)
+        if others is not None:
+            found = found + others
+        more = max(found.sum() / here, 1.0)  # as many times the molecules
+        model = more * ((1 - EVEN) * model + EVEN * model.mean())
         likely = [nbinom.logpmf(found, one, one / (one + model)).sum() for one in RATIO_SHAPES]
         shape = RATIO_SHAPES[int(np.argmax(likely))]
         expected = model * (found + shape) / (model + shape)
-        offset = np.log(expected) - np.log(spread)
+        offset = np.log(expected / more) - np.log(spread)
         return Calibration(offset=offset.astype(np.float32), slope=self.slope, center=center)
 
     def shares(self, values: Float32[np.ndarray, "B G"]) -> Float32[np.ndarray, "B G"]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from scipy.sparse import csr_matrix
 
 from xtrimogene.errors import ConfigError, CountsError
@@ -46,6 +46,7 @@ class Denoiser:
         *,
         measured: Bool[np.ndarray, " G"],
         target_depth: float,
+        others: Float[np.ndarray, " G"] | None = None,
         through: Through = "latent",
         seed: int = 0,
         progress: Progress | None = None,
@@ -58,6 +59,8 @@ class Denoiser:
             Cells x the model's genes, integral counts; about a thousand cells will do.
         measured
             Which of the model's genes the data has.
+        others
+            Counts of each gene in further cells of the same data: the means of rare genes are read off them too.
         target_depth
             Counts a cell that the model is told to predict: its T token is the logarithm.
 
@@ -91,10 +94,11 @@ class Denoiser:
         counts, seen, held_out = counts[both], seen[both], held_out[both]
         of_half, of_whole = raw.predict(seen, progress=progress), raw.predict(counts, progress=progress)
         counts, seen, held_out = counts[:, genes], seen[:, genes], held_out[:, genes]
+        further = None if others is None else others[genes]
         slopes = Calibration.fit(of_half, held_out)
-        prior = slopes.to_mean(of_half, seen).shares(of_half)
+        prior = slopes.to_mean(of_half, seen, further).shares(of_half)
         return replace(
-            raw, calibration=slopes.to_mean(of_whole, counts), strength=choose_strength(seen, held_out, prior)
+            raw, calibration=slopes.to_mean(of_whole, counts, further), strength=choose_strength(seen, held_out, prior)
         )
 
     @property
