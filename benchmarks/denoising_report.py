@@ -96,6 +96,18 @@ def to_text(table: dict[str, Any]) -> str:
             "|---|---|---|---|---|---|---|---|",
         ]
         lines += [row_text(method, row) for method, row in one["methods"].items()]
+    told = table["told"]
+    lines += [
+        "",
+        f"## What the model predicts when it is told a depth: {told['data']} at 20 %",
+        "",
+        f"{told['counts']:,.0f} counts and {told['genes counted']:,.0f} genes a cell are seen. As predicted, before",
+        "it is calibrated; the total is expected counts over those asked for, and should be 1.",
+        "",
+        "| T = log10 of counts | genes of which a count or more is expected | total |",
+        "|---|---|---|",
+        *(f"| {depth:.1f} | {genes:,.0f} | {total:.2f} |" for depth, genes, total in told["rows"]),
+    ]
     return "\n".join(lines)
 
 
