@@ -11,7 +11,7 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.errors import ConfigError, CountsError, GeneMatchError, XTrimoGeneError
+from xtrimogene.errors import ConfigError, CountsError, GeneMatchError
 from xtrimogene.evaluation.baselines import log_normalize
 from xtrimogene.tl import denoised_file, denoising
 from xtrimogene.tl.denoising import denoise
@@ -88,10 +88,8 @@ def test_blocks_do_not_change_the_numbers(
 def test_log1p_of_counts_is_reversed(tiny_model: PretrainedModel, cells: AnnData) -> None:
     wanted = denoise(cells.copy(), tiny_model).layers[LAYER]
     cells.X = log_normalize(csr_matrix(cells.X))
-    low = cells.X.min(axis=1)  # a cell whose smallest count is 2 cannot be told from one of half its depth
-    assert low is not None
     found = denoise(cells, tiny_model).layers[LAYER]
-    assert np.median(np.abs(found - wanted)) < 0.2
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
 @pytest.mark.parametrize("threshold", [None, 2.0])
@@ -105,7 +103,7 @@ def test_a_file_holds_the_same(
     table = denoise(source, tiny_model, out=out, threshold=threshold)
     assert table.X is None and list(table.obs_names) == list(cells.obs_names)
     written = anndata.read_h5ad(out) if suffix == ".h5ad" else anndata.read_zarr(out)
-    assert list(tmp_path.iterdir()).sort() is [source, out].sort()
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, out.name}
     assert written.uns[LAYER]["options"]["unit"] == "log1p" and list(written.obs_names) == list(cells.obs_names)
     order = [cells.var_names.get_loc(name) for name in written.var_names]
     dense = [one.toarray() if issparse(one) else one for one in (written.X, wanted)]
@@ -164,7 +162,6 @@ def test_cells_without_counts_are_not_numbers(tiny_model: PretrainedModel, cells
         ({"target_depth": 1e15}, ConfigError, "no number of counts"),
         ({"genes": ["NOT_A_GENE"]}, GeneMatchError, "no gene 'NOT_A_GENE'"),
         ({"threshold": 0.0}, ConfigError, "above 0"),
-        ({"unit": "tpm"}, XTrimoGeneError, "not one of log1p, counts"),
         ({"input_kind": "log1p"}, ConfigError, "weighs molecules"),
         ({"max_gigabytes": 1e-6}, ConfigError, "max_gigabytes"),
         ({"max_gigabytes": 1e-6, "threshold": 0.1}, ConfigError, "max_gigabytes"),
@@ -175,15 +172,9 @@ def test_cells_without_counts_are_not_numbers(tiny_model: PretrainedModel, cells
 def test_what_cannot_be_is_refused(
     tiny_model: PretrainedModel, cells: AnnData, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    if options.get("unit") == "tpm":
-        pytest.skip("the type of unit is checked first, in tests") if _types_are_checked() else None
     with pytest.raises(error, match=message):
         denoise(cells, tiny_model, **options)
     assert LAYER not in cells.layers
-
-
-def _types_are_checked() -> bool:
-    return hasattr(denoise, "__wrapped__")
 
 
 def test_a_file_that_exists_is_left_alone(tiny_model: PretrainedModel, cells: AnnData, tmp_path: Path) -> None:
