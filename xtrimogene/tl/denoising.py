@@ -59,11 +59,11 @@ def denoise(
     calibrated gene by gene on these cells, and from the cell's own counts (gamma-Poisson, as in SAVER). How far to
     believe either is chosen by molecular cross-validation on about a thousand of the cells, without labels.
 
-    Use it to look at genes and to draw. Do not test on it: values of different genes in a cell come from one prediction,
-    and genes that vary with nothing become correlated (Andrews & Hemberg, 2019): 84 % and 96 % of pairs of such genes at
-    p < .05 in two studies of blood thinned to 20 %, where the counts have 10 % and 7 %. Test differences on the counts.
-    With the demo model, the mean of neighbouring cells, weighed against the counts in the same way, told removed
-    molecules as well or better in all but one of the tested studies and depths (benchmarks/results/denoising.md).
+    Use it to look at genes and to draw. Do not test on it: values of different genes in a cell come from one
+    prediction, and genes that vary with nothing become correlated (Andrews & Hemberg, 2019): 84 % and 96 % of pairs of
+    such genes at p < .05 in two studies of blood thinned to 20 %, where the counts have 10 % and 7 %. Test differences
+    on the counts. With the demo model, the mean of neighbouring cells, weighed against the counts in the same way, told
+    removed molecules better in all but one of the tested studies and depths (benchmarks/results/denoising.md).
 
     Parameters
     ----------
