@@ -15,8 +15,8 @@
 #
 # A cell is sequenced to a few thousand molecules, and most of its genes are missed. What would it show if it were read
 # more deeply? The model is told the depth that is wanted (the T token of scFoundation) and predicts every gene; that
-# is calibrated on the cells at hand and weighed against the molecules that each cell has. Real blood cells (Hao 2021),
-# in the package; the model never saw them.
+# is calibrated on the cells at hand and weighed against the molecules of similar cells and of the cell itself. Real
+# blood cells (Hao 2021), in the package; the model never saw them.
 
 # %%
 import warnings
@@ -49,7 +49,7 @@ print(f"{cells.n_obs} cells, {cells.X.sum(axis=1).mean():,.0f} counts each")
 shallow = cells.copy()
 shallow.X = thin_counts(cells.X.tocsr(), 0.25, np.random.default_rng(0))
 denoise(shallow, target_depth=50_000)
-shallow.uns["xtrimogene_denoised"]["options"], round(shallow.uns["xtrimogene_denoised"]["strength"], 1)
+shallow.uns["xtrimogene_denoised"]["options"], shallow.uns["xtrimogene_denoised"]["blend"]
 
 # %% [markdown]
 # ## Marker genes before and after
@@ -87,8 +87,9 @@ pd.Series(loss).round(3)
 # xt.tl.denoise("atlas.h5ad", out="denoised.zarr", genes=["CD3D", "MS4A1"], target_depth=50_000)
 # ```
 #
-# Values of several genes come from one prediction: genes may look correlated that are not. Look at denoised values and
-# cluster with them; test on the counts. `benchmarks/results/denoising.md` measures both, beside simpler methods.
+# Values of several genes come from one prediction and the same neighbours: genes may look correlated that are not. Look
+# at denoised values and cluster with them; test on the counts. `benchmarks/results/denoising.md` measures both, beside
+# simpler methods.
 #
 # The prediction alone, also of genes that were not measured, is `xt.get.expression(cells, read_depth="t4")`:
 

@@ -37,7 +37,7 @@ def test_a_layer_of_the_cells_and_nothing_else_changes(tiny_model: PretrainedMod
     assert (before != cells.X).nnz == 0 and cells.var[LAYER].all()
     record = cells.uns[LAYER]
     assert record["options"]["target_depth"] == 10 * before.sum(axis=1).max()
-    assert record["model"] == "tiny" and record["strength"] > 0
+    assert record["model"] == "tiny" and record["blend"]["num_neighbors"] > 0
 
 
 def test_expected_counts_add_up_to_the_depth_and_hold_those_seen(tiny_model: PretrainedModel, cells: AnnData) -> None:

@@ -22,13 +22,14 @@ from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import ConfigError, GeneMatchError
 from xtrimogene.inference import Inference, readable_cells
 from xtrimogene.long_work import progress_bar
-from xtrimogene.tasks.denoising.denoiser import Denoiser, Through
+from xtrimogene.tasks.denoising.denoiser import Denoiser
 from xtrimogene.tasks.denoising.molecules import PER, totals_of
+from xtrimogene.tasks.denoising.predictor import Predictor, Through
 from xtrimogene.tl.denoised_file import Block, MemoryMatrix, PartialMatrix, require_new_file
 from xtrimogene.tl.embedding import record_key
 
 Unit = Literal["log1p", "counts"]
-FITTED_CELLS = 1_000
+FITTED_CELLS, KEPT_CELLS = 1_000, 4_000  # read by the model; looked among for neighbours, too
 DEEPER = 10  # than the deepest cell, by default
 _BLOCK_BYTES = 32 << 20  # of one array of a block; a few are alive at once
 
@@ -138,21 +139,24 @@ def denoise(
         in_memory = MemoryMatrix(float(max_gigabytes))
         if target is None and threshold is None:
             in_memory.require(4 * cells.num_cells * shown.number)
-        sample = _sample(counts)
+        sample, around = _sample(counts, seed)
         fitted = Denoiser.fit(
-            inference,
+            Predictor(
+                inference=inference,
+                genes=np.flatnonzero(counts.match.measured),
+                target_depth=depth,
+                through=options.way,
+            ),
             sample,
+            around=around,
             others=of_gene - np.asarray(sample.sum(axis=0), dtype=np.float64).ravel(),
-            measured=counts.match.measured,
-            target_depth=depth,
-            through=options.way,
             seed=seed,
         )
         record = {
             "model": loaded.name,
             "sha256": loaded.sha256,
             "options": {**options.as_dict(), "target_depth": depth, "matrix": counts.choice.matrix},
-            "strength": fitted.strength,
+            "blend": fitted.blend.as_dict(),
             "genes": {"num_matched": report.num_matched_genes, "share_of_counts": report.share_of_counts or 0.0},
             "version": version("xtrimogene"),
         }
@@ -249,7 +253,7 @@ def _write(
     *,
     progress: bool,
 ) -> None:
-    rows = max(1, _BLOCK_BYTES // (4 * max(1, len(fitted.genes))))
+    rows = max(1, _BLOCK_BYTES // (4 * max(1, len(fitted.predictor.genes))))
     with progress_bar("Denoising cells", counts.cells.num_cells, shown=progress) as advance:
         for start, block in counts.blocks(max_cells=rows):
             if not sink.has(start):
@@ -259,9 +263,9 @@ def _write(
 
 def _result(counts: csr_matrix, fitted: Denoiser, shown: _Columns, options: _Options) -> Block:
     readable = readable_cells(counts)
-    values = fitted.expected_counts(counts[readable])[:, np.searchsorted(fitted.genes, shown.genes)]
+    values = fitted.expected_counts(counts[readable])[:, np.searchsorted(fitted.predictor.genes, shown.genes)]
     if options.unit == "log1p":
-        values = np.log1p(values * np.float32(PER / fitted.target_depth))
+        values = np.log1p(values * np.float32(PER / fitted.predictor.target_depth))
     if options.threshold is None:
         whole = np.full((counts.shape[0], shown.number), np.nan, np.float32)
         whole[np.ix_(readable, shown.columns)] = values
@@ -286,9 +290,13 @@ def _sums(counts: MatchedCounts) -> tuple[Float64[np.ndarray, " N"], Float64[np.
     return np.concatenate(of_cell), of_gene
 
 
-def _sample(counts: MatchedCounts) -> csr_matrix:
-    ranges = counts.cells.sample_rows(FITTED_CELLS)
-    return vstack([_whole(counts.rows(start, stop)) for start, stop in ranges], format="csr")
+def _sample(counts: MatchedCounts, seed: int) -> tuple[csr_matrix, csr_matrix | None]:
+    """Return cells for the model to be calibrated on, and others to find neighbours among."""
+    ranges = counts.cells.sample_rows(KEPT_CELLS)
+    kept = vstack([_whole(counts.rows(start, stop)) for start, stop in ranges], format="csr")
+    order = np.random.default_rng(seed).permutation(kept.shape[0])
+    sample, around = np.sort(order[:FITTED_CELLS]), np.sort(order[FITTED_CELLS:])
+    return kept[sample], kept[around] if len(around) else None
 
 
 def _depth(totals: Float64[np.ndarray, " N"], target_depth: float | int | None) -> float:

@@ -13,6 +13,7 @@ from xtrimogene.errors import ConfigError, CountsError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.denoising.denoiser import Denoiser
 from xtrimogene.tasks.denoising.molecules import log_loss, split_molecules
+from xtrimogene.tasks.denoising.predictor import Predictor
 
 MakeCounts = Callable[..., csr_matrix]
 
@@ -25,10 +26,11 @@ def inference(tiny_model: PretrainedModel) -> Inference:
 @pytest.mark.parametrize("through", ["latent", "decoder"])
 def test_a_cell_is_denoised_alone_as_among_others(inference: Inference, make_counts: MakeCounts, through: str) -> None:
     counts = make_counts(25, 400)
-    measured = np.arange(400) >= 50
-    counts = csr_matrix(counts.multiply(measured[None]), dtype=np.float32)
-    fitted = Denoiser.fit(inference, counts, measured=measured, target_depth=1e4, through=through)  # type: ignore[arg-type]
-    assert (fitted.genes == np.arange(50, 400)).all()
+    counts = csr_matrix(counts.multiply(np.arange(400)[None] >= 50), dtype=np.float32)
+    fitted = Denoiser.fit(
+        Predictor(inference=inference, genes=np.arange(50, 400), target_depth=1e4, through=through),  # type: ignore[arg-type]
+        counts,
+    )
     shares = fitted.shares(counts)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-4)
     np.testing.assert_allclose(fitted.shares(counts[[7]]), shares[[7]], atol=1e-6)
@@ -38,20 +40,20 @@ def test_a_cell_is_denoised_alone_as_among_others(inference: Inference, make_cou
 
 def test_a_cell_deeper_than_the_target_is_refused(inference: Inference, make_counts: MakeCounts) -> None:
     counts = make_counts(25, 400)
-    fitted = Denoiser.fit(inference, counts, measured=np.ones(400, bool), target_depth=100.0)
+    fitted = Denoiser.fit(Predictor(inference=inference, genes=np.arange(400), target_depth=100.0), counts)
     with pytest.raises(ConfigError, match="less than the"):
         fitted.expected_counts(counts)
 
 
 @pytest.mark.parametrize("depth", [0.0, -1.0, 1e13])
-def test_a_depth_that_no_cell_has(inference: Inference, make_counts: MakeCounts, depth: float) -> None:
+def test_a_depth_that_no_cell_has(inference: Inference, depth: float) -> None:
     with pytest.raises(ConfigError, match="none that a cell has"):
-        Denoiser.fit(inference, make_counts(25, 400), measured=np.ones(400, bool), target_depth=depth)
+        Predictor(inference=inference, genes=np.arange(400), target_depth=depth)
 
 
 def test_too_few_cells(inference: Inference, make_counts: MakeCounts) -> None:
     with pytest.raises(CountsError, match="19 cells"):
-        Denoiser.fit(inference, make_counts(19, 400), measured=np.ones(400, bool), target_depth=1e4)
+        Denoiser.fit(Predictor(inference=inference, genes=np.arange(400), target_depth=1e4), make_counts(19, 400))
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +69,13 @@ def test_removed_molecules_of_blood_cells_are_told_better_than_by_their_mean(
 ) -> None:
     counts, measured = blood
     seen, held_out = split_molecules(counts, 0.2, np.random.default_rng(0))
-    fitted = Denoiser.fit(Inference(load("demo"), device="cpu"), seen, measured=measured, target_depth=2e4)
-    mean = np.asarray(seen.sum(axis=0)).ravel()[fitted.genes] + 0.1
-    others = log_loss(held_out[:, fitted.genes], np.repeat(mean[None], len(mean) and seen.shape[0], axis=0))
-    assert log_loss(held_out[:, fitted.genes], fitted.shares(seen)).mean() < others.mean() - 0.1
+    genes = np.flatnonzero(measured)
+    fitted = Denoiser.fit(
+        Predictor(inference=Inference(load("demo"), device="cpu"), genes=genes, target_depth=2e4), seen
+    )
+    mean = np.asarray(seen.sum(axis=0)).ravel()[genes] + 0.1
+    others = log_loss(held_out[:, genes], np.repeat(mean[None], len(mean) and seen.shape[0], axis=0))
+    assert log_loss(held_out[:, genes], fitted.shares(seen)).mean() < others.mean() - 0.1
 
 
 def test_a_larger_depth_is_predicted_with_more_genes_and_a_total_nearer_to_it(

@@ -1,53 +1,49 @@
 """What a cell would show if more of its molecules were read: those that were, and what is expected of the others.
 
-The prior of a gene's share is what the model predicts, calibrated on these cells (`calibration`), and the cell's own
-molecules weigh against it (`shrinkage`) with a strength that is chosen by molecular cross-validation (`molecules`), so
-without labels. Of a cell read to N molecules, n of which were seen, the expectation is count + (N - n) x share: at
-N = n the counts themselves, however good the model.
-Letters: B cells; G genes of the model; M genes measured.
+The prior of a gene's share is what the model predicts (`predictor`), calibrated on these cells (`calibration`). The
+molecules of neighbouring cells (`neighbors`) and the cell's own weigh against it (`blend`), with strengths chosen by
+molecular cross-validation (`molecules`), so without labels. Of a cell read to N molecules, n of which were seen, the
+expectation is count + (N - n) x share: at N = n the counts themselves, however good the model.
+Letters: B cells; K further cells; G genes of the model; M genes measured.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
-from scipy.sparse import csr_matrix
+from jaxtyping import Float, Float32
+from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.errors import ConfigError, CountsError
-from xtrimogene.inference import Inference, readable_cells
+from xtrimogene.inference import readable_cells
+from xtrimogene.tasks.denoising.blend import Blend, choose_blend
 from xtrimogene.tasks.denoising.calibration import Calibration
 from xtrimogene.tasks.denoising.molecules import split_molecules, totals_of
-from xtrimogene.tasks.denoising.shrinkage import choose_strength, shrink
+from xtrimogene.tasks.denoising.neighbors import Neighbors
+from xtrimogene.tasks.denoising.predictor import Predictor, Progress
 
-Through = Literal["decoder", "latent"]
-Progress = Callable[[int], None]
 SEEN = 0.5  # of the molecules, where they are cross-validated
 LEAST_CELLS = 20
+BLENDED_CELLS = 300  # choose how to blend: it is a matter of a few numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Denoiser:
-    """A model calibrated on some cells; what it says of a cell depends on that cell and the calibration alone."""
+    """A model calibrated on some cells, which are kept; what it says of another cell depends on it and them alone."""
 
-    inference: Inference
-    genes: Int64[np.ndarray, " M"]
-    target_depth: float
-    through: Through
+    predictor: Predictor
     calibration: Calibration
-    strength: float
+    blend: Blend
+    neighbors: Neighbors
+    walk: csr_matrix
 
     @classmethod
     def fit(
         cls,
-        inference: Inference,
+        predictor: Predictor,
         counts: csr_matrix,
         *,
-        measured: Bool[np.ndarray, " G"],
-        target_depth: float,
+        around: csr_matrix | None = None,
         others: Float[np.ndarray, " G"] | None = None,
-        through: Through = "latent",
         seed: int = 0,
         progress: Progress | None = None,
     ) -> "Denoiser":
@@ -57,71 +53,52 @@ class Denoiser:
         ----------
         counts
             Cells x the model's genes, integral counts; about a thousand cells will do.
-        measured
-            Which of the model's genes the data has.
+        around
+            Further cells of the same data, K x G, in which neighbours are looked for too; the model does not read them.
         others
-            Counts of each gene in further cells of the same data: the means of rare genes are read off them too.
-        target_depth
-            Counts a cell that the model is told to predict: its T token is the logarithm.
+            Counts of each gene in all cells but ``counts``: the means of rare genes are read off them too.
 
         Raises
         ------
-        ConfigError
-            No depth that a cell has.
         CountsError
             Fewer than 20 cells with counts.
         """
-        if not 1 < target_depth <= 1e12:
-            raise ConfigError(f"target_depth={target_depth:g} counts a cell are none that a cell has; give 20000, say.")
+        generator, genes = np.random.default_rng(seed), predictor.genes
         counts = counts[readable_cells(counts)]
-        seen, held_out = split_molecules(counts, SEEN, np.random.default_rng(seed))
+        seen, held_out = split_molecules(counts, SEEN, generator)
         both = readable_cells(seen)
         if both.sum() < LEAST_CELLS:
             raise CountsError(
                 f"{int(both.sum())} cells have counts enough to be denoised; at least {LEAST_CELLS} are needed, as "
                 "the model is calibrated on them."
             )
-        genes = np.flatnonzero(measured)
-        unset = np.zeros(len(genes), dtype=np.float32)
-        raw = cls(
-            inference=inference,
-            genes=genes,
-            target_depth=target_depth,
-            through=through,
-            calibration=Calibration(offset=unset, slope=unset, center=unset),
-            strength=1.0,
-        )
         counts, seen, held_out = counts[both], seen[both], held_out[both]
-        of_half, of_whole = raw.predict(seen, progress=progress), raw.predict(counts, progress=progress)
-        counts, seen, held_out = counts[:, genes], seen[:, genes], held_out[:, genes]
+        of_half, of_whole = (predictor.predict(part, progress=progress) for part in (seen, counts))
         further = None if others is None else others[genes]
+        whole, half, held_out = counts[:, genes], seen[:, genes], held_out[:, genes]
         slopes = Calibration.fit(of_half, held_out)
-        prior = slopes.to_mean(of_half, seen, further).shares(of_half)
-        return replace(
-            raw, calibration=slopes.to_mean(of_whole, counts, further), strength=choose_strength(seen, held_out, prior)
-        )
-
-    @property
-    def read_depth(self) -> str:
-        """The depth that the model is told, in the notation of `xtrimogene.data.read_depth`."""
-        return f"t{np.log10(self.target_depth):.6f}"
-
-    def predict(self, counts: csr_matrix, *, progress: Progress | None = None) -> Float32[np.ndarray, "B M"]:
-        """Return the model's values as they are, log1p of counts per 10,000; NaN for a cell that cannot be read."""
-        if self.through == "latent":
-            return self.inference.expression_from_latent(
-                counts, genes=self.genes, read_depth=self.read_depth, progress=progress
-            )
-        measured = np.zeros(counts.shape[1], dtype=bool)
-        measured[self.genes] = True
-        return self.inference.expression(
-            counts, genes=self.genes, measured=measured, read_depth=self.read_depth, progress=progress
+        some = np.sort(generator.permutation(len(of_half))[:BLENDED_CELLS])
+        prior = slopes.to_mean(of_half, half, further).shares(of_half[some])
+        kept, half_kept = whole, half
+        if around is not None:
+            kept, half_kept = (vstack([own, more[:, genes]], format="csr") for own, more in (
+                (whole, around), (half, split_molecules(around, SEEN, generator)[0])))  # fmt: skip
+        blend = choose_blend(half[some], held_out[some], prior, _readable(half_kept, seed))
+        neighbors = _readable(kept, seed)
+        return cls(
+            predictor=predictor,
+            calibration=slopes.to_mean(of_whole, whole, further),
+            blend=blend,
+            neighbors=neighbors,
+            walk=neighbors.step(neighbors.counts, blend.smoothing.num_neighbors),
         )
 
     def shares(self, counts: csr_matrix, *, progress: Progress | None = None) -> Float32[np.ndarray, "B M"]:
         """Return what each measured gene is expected to have of a cell's molecules; a cell's add up to 1."""
-        prior = self.calibration.shares(self.predict(counts, progress=progress))
-        return shrink(counts[:, self.genes], prior, self.strength)
+        prior = self.calibration.shares(self.predictor.predict(counts, progress=progress))
+        own = counts[:, self.predictor.genes]
+        weights = self.neighbors.reached(own, self.blend.smoothing, self.walk)
+        return self.blend.shares(own, csr_matrix(weights @ self.neighbors.counts), prior)
 
     def expected_counts(self, counts: csr_matrix, *, progress: Progress | None = None) -> Float32[np.ndarray, "B M"]:
         """Return each measured gene's expected count at the target depth: never below what was counted.
@@ -131,12 +108,17 @@ class Denoiser:
         ConfigError
             A cell has more counts than that.
         """
-        missing = self.target_depth - totals_of(counts)
+        depth = self.predictor.target_depth
+        missing = depth - totals_of(counts)
         if (missing < 0).any():
             row = int(missing.argmin())
             raise ConfigError(
-                f"target_depth={self.target_depth:,.0f} is less than the {self.target_depth - missing[row]:,.0f} "
-                f"counts that cell {row} has; give at least as many as the deepest cell has."
+                f"target_depth={depth:,.0f} is less than the {depth - missing[row]:,.0f} counts that cell {row} has; "
+                "give at least as many as the deepest cell has."
             )
         shares = self.shares(counts, progress=progress)
-        return counts[:, self.genes].toarray() + missing[:, None].astype(np.float32) * shares
+        return counts[:, self.predictor.genes].toarray() + missing[:, None].astype(np.float32) * shares
+
+
+def _readable(counts: csr_matrix, seed: int) -> Neighbors:
+    return Neighbors.fit(csr_matrix(counts[readable_cells(counts)]), seed=seed)
