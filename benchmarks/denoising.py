@@ -47,7 +47,7 @@ from xtrimogene.inference import Inference
 from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.tasks.denoising.calibration import Calibration
-from xtrimogene.tasks.denoising.denoiser import Denoiser
+from xtrimogene.tasks.denoising.denoiser import SEEN, Denoiser
 from xtrimogene.tasks.denoising.molecules import (
     log_loss,
     split_molecules,
@@ -69,12 +69,12 @@ LABELS = {
     "camp_fetalcortex_220": "cell_type",
 }
 TRAINING = {"pbmc3k": 200, "baron_h1": 100, "zilionis_lung_300": 200}  # cells scored
-TEST = {"hao_pbmc_1336": 200, "kang_ifnb_832": 200, "camp_fetalcortex_220": 100}
+TEST = {"hao_pbmc_1336": 200, "kang_ifnb_832": 200, "camp_fetalcortex_220": 60}
 RATES, SEEDS = (0.1, 0.2, 0.5), (0, 1, 2)
 NULL_RATE, NUM_NULL = 0.2, 200
 NULL_METHODS = ("ours", "ours, no model", "raw counts", "gene mean, shrunk", "kNN smoothing", "kNN smoothing, shrunk")
 NUM_GENES, NUM_COMPONENTS = 2_000, 50
-SPLIT = 0.5
+SPLIT = SEEN  # for the baselines too
 DEPTHS = (2.5, 3.0, 3.5, 4.0, 4.5)  # log10 of counts
 
 Shares = Float[np.ndarray, "B G"]

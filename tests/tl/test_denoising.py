@@ -112,6 +112,34 @@ def test_a_file_holds_the_same(
     np.testing.assert_allclose(in_memory.toarray() if issparse(in_memory) else in_memory, dense[0], atol=1e-6)
 
 
+def test_a_file_with_more_cells_than_are_kept_holds_the_same(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(denoising, "FITTED_CELLS", 25)
+    monkeypatch.setattr(denoising, "KEPT_CELLS", 40)
+    monkeypatch.setattr(denoising, "_BLOCK_BYTES", 4 * 400 * 16)
+    cells = make_cells(70)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    table = denoise(tmp_path / "cells.h5ad", tiny_model, out=tmp_path / "denoised.h5ad")
+    denoise(cells, tiny_model)
+    written = anndata.read_h5ad(tmp_path / "denoised.h5ad").X
+    order = [cells.var_names.get_loc(name) for name in table.var_names]
+    np.testing.assert_array_equal(written, cells.layers[LAYER][:, order])
+    again = denoise(make_cells(70), tiny_model, seed=0).layers[LAYER]
+    np.testing.assert_array_equal(again, cells.layers[LAYER])
+
+
+def test_a_cell_of_few_counts_is_told_by_the_others(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
+    cells = make_cells(40)
+    counts = cells.X.tolil()
+    counts[4] = 0
+    counts[4, [3, 9]] = 1, 2
+    cells.X = csr_matrix(counts)
+    expected = counts_of(cells, tiny_model, target_depth=1e5)
+    assert np.isfinite(expected).all() and (expected[4] > 0).all()
+    np.testing.assert_allclose(expected[4].sum(), 1e5, rtol=1e-4)
+
+
 def test_a_run_that_was_stopped_goes_on(
     tiny_model: PretrainedModel, cells: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

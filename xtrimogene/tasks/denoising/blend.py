@@ -115,7 +115,7 @@ def _descend(
     for _ in range(NUM_ROUNDS):
         before = list(now)
         for axis, values in enumerate(options):
-            losses = [loss(*now[:axis], value, *now[axis + 1 :]) for value in values]
+            losses = [loss(*(now[:axis] + [value] + now[axis + 1 :])) for value in values]
             now[axis] = values[int(np.argmin(losses))]
         if now == before:
             break

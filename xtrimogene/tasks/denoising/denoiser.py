@@ -10,7 +10,7 @@ Letters: B cells; K further cells; G genes of the model; M genes measured.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.errors import ConfigError, CountsError
@@ -21,7 +21,7 @@ from xtrimogene.tasks.denoising.molecules import split_molecules, totals_of
 from xtrimogene.tasks.denoising.neighbors import Neighbors
 from xtrimogene.tasks.denoising.predictor import Predictor, Progress
 
-SEEN = 0.5  # of the molecules, where they are cross-validated
+SEEN = 0.75  # of the molecules, where they are cross-validated
 LEAST_CELLS = 20
 BLENDED_CELLS = 300  # choose how to blend: it is a matter of a few numbers
 
@@ -77,8 +77,9 @@ class Denoiser:
         further = None if others is None else others[genes]
         whole, half, held_out = counts[:, genes], seen[:, genes], held_out[:, genes]
         slopes = Calibration.fit(of_half, held_out)
-        some = np.sort(generator.permutation(len(of_half))[:BLENDED_CELLS])
-        prior = slopes.to_mean(of_half, half, further).shares(of_half[some])
+        order = generator.permutation(len(of_half))
+        some = np.sort(order[:BLENDED_CELLS])
+        prior = _prior_of_half(of_half, half, held_out, further, order)[some]
         kept, half_kept = whole, half
         if around is not None:
             kept, half_kept = (vstack([own, more[:, genes]], format="csr") for own, more in (
@@ -118,6 +119,25 @@ class Denoiser:
             )
         shares = self.shares(counts, progress=progress)
         return counts[:, self.predictor.genes].toarray() + missing[:, None].astype(np.float32) * shares
+
+
+def _prior_of_half(
+    values: Float32[np.ndarray, "B M"],
+    seen: csr_matrix,
+    held_out: csr_matrix,
+    others: Float[np.ndarray, " M"] | None,
+    order: Int64[np.ndarray, " B"],
+) -> Float32[np.ndarray, "B M"]:
+    """Return what is expected of each cell by a calibration on the other half of the cells.
+
+    A calibration that knew a cell's held-out molecules would look better than it is, and be believed too much.
+    """
+    prior = np.empty_like(values)
+    for cells in np.array_split(order, 2):
+        rest = np.setdiff1d(order, cells)
+        slopes = Calibration.fit(values[rest], held_out[rest])
+        prior[cells] = slopes.to_mean(values, seen, others).shares(values[cells])
+    return prior
 
 
 def _readable(counts: csr_matrix, seed: int) -> Neighbors:
