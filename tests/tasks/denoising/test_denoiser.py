@@ -11,8 +11,11 @@ from xtrimogene.data.read_depth import thin_counts
 from xtrimogene.demo import sample_cells
 from xtrimogene.errors import ConfigError, CountsError
 from xtrimogene.inference import Inference
+from xtrimogene.tasks.denoising import denoiser
+from xtrimogene.tasks.denoising.blend import Blend, choose_blend
 from xtrimogene.tasks.denoising.denoiser import Denoiser
 from xtrimogene.tasks.denoising.molecules import log_loss, split_molecules
+from xtrimogene.tasks.denoising.neighbors import Neighbors
 from xtrimogene.tasks.denoising.predictor import Predictor
 
 MakeCounts = Callable[..., csr_matrix]
@@ -54,6 +57,38 @@ def test_a_depth_that_no_cell_has(inference: Inference, depth: float) -> None:
 def test_too_few_cells(inference: Inference, make_counts: MakeCounts) -> None:
     with pytest.raises(CountsError, match="19 cells"):
         Denoiser.fit(Predictor(inference=inference, genes=np.arange(400), target_depth=1e4), make_counts(19, 400))
+
+
+def test_a_cell_s_held_out_molecules_do_not_calibrate_what_is_expected_of_it() -> None:
+    generator, order = np.random.default_rng(0), np.random.default_rng(1).permutation(40)
+    values = generator.gamma(1.0, size=(40, 60)).astype(np.float32)
+    seen, held_out, others = (csr_matrix(generator.poisson(3, (40, 60)).astype(np.float32)) for _ in range(3))
+    first = np.isin(np.arange(40), order[:20])
+    changed = csr_matrix(np.where(first[:, None], others.toarray(), held_out.toarray()))
+    before, after = (denoiser._prior_of_half(values, seen, part, None, order) for part in (held_out, changed))
+    np.testing.assert_array_equal(before[first], after[first])
+    assert np.abs(before[~first] / after[~first] - 1).max() > 0.01
+
+
+def test_neighbours_show_the_same_part_of_their_molecules_when_the_blend_is_chosen(
+    inference: Inference, make_counts: MakeCounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, chosen = make_counts(60, 400), []
+
+    def choosing(seen: csr_matrix, held_out: csr_matrix, prior: np.ndarray, neighbors: Neighbors) -> Blend:
+        chosen.append((seen, held_out, neighbors))
+        return choose_blend(seen, held_out, prior, neighbors)
+
+    monkeypatch.setattr(denoiser, "choose_blend", choosing)
+    predictor = Predictor(inference=inference, genes=np.arange(400), target_depth=1e4)
+    fitted = Denoiser.fit(predictor, counts[:25], around=counts[25:])
+    [(seen, held_out, neighbors)] = chosen
+    assert abs(seen + held_out - counts[:25]).nnz == 0
+    assert neighbors.counts.shape[0] == fitted.neighbors.counts.shape[0] == 60
+    for rows in (slice(0, 25), slice(25, 60)):
+        share = neighbors.counts[rows].sum() / fitted.neighbors.counts[rows].sum()
+        assert abs(share - denoiser.SEEN) < 0.05
+    assert fitted.neighbors.counts.sum() == counts.sum()
 
 
 @pytest.fixture(scope="module")
