@@ -89,6 +89,7 @@ def to_text(table: dict[str, Any]) -> str:
         "NMI: higher is better, the range of the thinnings. A difference is the method's loss less ours: above 0, ours",
         "is better.",
     ]
+    lines += overview(table["tables"])
     for one in table["tables"]:
         lines += ["", f"## {one['data']}, {one['rate']:.0%} of the molecules", "", one["verdict"], ""]
         lines += [
@@ -109,6 +110,23 @@ def to_text(table: dict[str, Any]) -> str:
         *(f"| {depth:.1f} | {genes:,.0f} | {total:.2f} |" for depth, genes, total in told["rows"]),
     ]
     return "\n".join(lines)
+
+
+def overview(tables: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each data set and depth: what the others lose, or win, beside ours."""
+    beside = (
+        "kNN smoothing, shrunk",
+        "ours, no model",
+        "ours, no neighbours",
+        "ours, random weights",
+        "ours, T ignored",
+    )
+    lines = ["", f"| log loss less ours | thinnings | {' | '.join(beside)} |", "|---|---|" + "---|" * len(beside)]
+    for one in tables:
+        rows = [one["methods"].get(method, {}).get("log loss, less ours") for method in beside]
+        seeds = one["methods"][OURS]["seeds"]
+        lines.append(f"| {one['data']}, {one['rate']:.0%} | {seeds} | {' | '.join(bracket(row) for row in rows)} |")
+    return lines
 
 
 def row_text(method: str, row: dict[str, Any]) -> str:
