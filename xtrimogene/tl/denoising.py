@@ -64,13 +64,13 @@ def denoise(
 
     What it is worth: with the demo model it told removed molecules better than neighbours and own counts alone in one
     study of blood (Kang) thinned to 10, 20 and 50 %, by .01 to .03 nats a molecule; in another (Hao) it told them
-    as well at 20 and 50 % and worse at 10 %, and in fetal brain read to 100 times the counts (Camp), at 10 %, a little
+    as well at 20 and 50 % and worse, by .04, at 10 %, and in fetal brain read to 100 times the counts (Camp), at 10 %, a little
     worse than the counts as they are. Most is owed to the neighbours, and to be told the depth did not help.
     benchmarks/results/denoising.md has the numbers; there the model was calibrated on 60 to 200 cells.
 
     Use it to look at genes and to draw. Do not test on it: genes that vary with nothing become correlated (Andrews &
-    Hemberg, 2019), 75 % and 85 % of pairs of such genes at p < .05 in two studies of blood thinned to 20 %, where the
-    counts have 10 % and 7 %. Test differences on the counts.
+    Hemberg, 2019), 77 % and 89 % of pairs of such genes at p < .05 in two studies of blood thinned to 20 %, where the
+    counts have 10 % and 6 %. Test differences on the counts.
 
     Parameters
     ----------
