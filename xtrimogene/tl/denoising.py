@@ -63,10 +63,11 @@ def denoise(
     are looked for among at most about 4,000, so memory does not grow with the number of cells.
 
     What it is worth: with the demo model it told removed molecules better than neighbours and own counts alone in one
-    study of blood (Kang) thinned to 10, 20 and 50 %, by .01 to .03 nats a molecule; in another (Hao) it told them
-    as well at 20 and 50 % and worse, by .04, at 10 %, and in fetal brain read to 100 times the counts (Camp), at 10 %, a little
-    worse than the counts as they are. Most is owed to the neighbours, and to be told the depth did not help.
-    benchmarks/results/denoising.md has the numbers; there the model was calibrated on 60 to 200 cells.
+    study of blood (Kang) thinned to 10, 20 and 50 %, by .01 to .03 nats a molecule; in another (Hao) it tied with them
+    at 20 and 50 % and was worse, by .04, at 10 %; in fetal brain read to 100 times the counts (Camp), at 10 %, it was a
+    little worse than the counts as they are. By squared error of log values the counts were better still in Kang and
+    Camp. Most is owed to the neighbours, and to be told the depth did not help. benchmarks/results/denoising.md has the
+    numbers; there the model was calibrated on 60 to 200 cells.
 
     Use it to look at genes and to draw. Do not test on it: genes that vary with nothing become correlated (Andrews &
     Hemberg, 2019), 77 % and 89 % of pairs of such genes at p < .05 in two studies of blood thinned to 20 %, where the
