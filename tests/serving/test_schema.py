@@ -2,7 +2,6 @@
 
 import warnings
 
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import Case
@@ -14,7 +13,6 @@ from tests.serving.conftest import BEARER
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 
 
-@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")  # of schemathesis' strategies
 def test_every_answer_is_one_that_is_described(url: str) -> None:
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     asked = set()

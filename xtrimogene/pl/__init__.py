@@ -1,6 +1,7 @@
 """Plots: they read cells, tables of results, or laws of scaling, and draw; nothing is written into what they read."""
 
 from xtrimogene.pl.annotation import calibration, confusion, markers
+from xtrimogene.pl.denoising import denoised
 from xtrimogene.pl.embedding import embedding, umap_coordinates
 from xtrimogene.pl.gene_network import enrichment, network
 from xtrimogene.pl.in_silico import screen
@@ -12,6 +13,7 @@ from xtrimogene.pl.synergy import synergy_matrix
 __all__ = [
     "calibration",
     "confusion",
+    "denoised",
     "embedding",
     "enrichment",
     "isoflop",

@@ -3,6 +3,7 @@
 from xtrimogene.tasks.cell_search.cell_index import open_index
 from xtrimogene.tl.annotation import annotate, fit_annotator
 from xtrimogene.tl.cell_search import build_index, search
+from xtrimogene.tl.denoising import denoise
 from xtrimogene.tl.embedding import embed
 from xtrimogene.tl.gene_network import gene_modules, gene_network
 from xtrimogene.tl.in_silico import in_silico
@@ -14,6 +15,7 @@ from xtrimogene.tl.synergy import fit_synergy, synergy
 __all__ = [
     "annotate",
     "build_index",
+    "denoise",
     "embed",
     "fit_annotator",
     "fit_perturbation",
