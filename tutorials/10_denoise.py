@@ -28,9 +28,7 @@ from scipy.sparse import csr_matrix
 import xtrimogene as xt
 from xtrimogene.data.read_depth import thin_counts
 from xtrimogene.demo import sample_cells
-from xtrimogene.pl.denoising import denoised
 from xtrimogene.tasks.denoising.molecules import log_loss, with_some_mean
-from xtrimogene.tl.denoising import denoise
 
 warnings.simplefilter("ignore", FutureWarning)
 cells = sample_cells()
@@ -48,14 +46,14 @@ print(f"{cells.n_obs} cells, {cells.X.sum(axis=1).mean():,.0f} counts each")
 # %%
 shallow = cells.copy()
 shallow.X = thin_counts(cells.X.tocsr(), 0.25, np.random.default_rng(0))
-denoise(shallow, target_depth=50_000)
+xt.tl.denoise(shallow, target_depth=50_000)
 shallow.uns["xtrimogene_denoised"]["options"], shallow.uns["xtrimogene_denoised"]["blend"]
 
 # %% [markdown]
 # ## Marker genes before and after
 
 # %%
-figure = denoised(shallow, ["CD79A", "GNLY", "S100A8"], "cell_type")
+figure = xt.pl.denoised(shallow, ["CD79A", "GNLY", "S100A8"], "cell_type")
 figure
 
 # %% [markdown]
