@@ -43,7 +43,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 def temporary_folder(path: Path) -> Iterator[Path]:
     """Yield a folder beside ``path`` that is gone afterwards; an OSError inside is a ConfigError about ``path``."""
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:32]}.") as scratch:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=temporary_prefix(path)) as scratch:
             yield Path(scratch)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error}); name another place.") from error
+
+
+def temporary_prefix(path: Path) -> str:
+    """Return how the name of a temporary folder for ``path`` begins."""
+    return f".{path.name[:32]}."

@@ -15,7 +15,9 @@ from scipy.sparse import csr_matrix
 
 import xtrimogene as xt
 from xtrimogene.atlas import EmbedWork, run
-from xtrimogene.errors import CheckpointError, ConfigError
+from xtrimogene.atlas.shards import plan_shards
+from xtrimogene.atlas.work import Table
+from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
 
 MakeCells = Callable[..., AnnData]
 
@@ -114,6 +116,98 @@ def test_a_folder_holds_one_kind_of_work(shards: list[Path], work: EmbedWork, tm
         run(shards, tmp_path / "new", EmbedWork(model="nowhere"))
 
 
+def test_only_what_a_killed_process_left_of_ours_is_swept(shards: list[Path], work: EmbedWork, tmp_path: Path) -> None:
+    out, long = tmp_path / "out", tmp_path / f"{'n' * 40}.h5ad"
+    shards[0].rename(long)
+    run([long, *shards[1:]], out, work, device="cpu")
+    new = [f".{'n' * 32}.k3_aaaaa", ".shard1.parquet.k3_aaaab", ".shard2.json.k3_aaaac", ".run.json.k3_aaaad"]
+    kept = [".git", ".other.parquet.k3_aaaae", ".shard1.notes", ".shard3.parquet.k3_aaaaf"]
+    for name in [*new, *kept]:
+        (out / name).mkdir()
+        os.utime(out / name, (0, 0))
+    (out / kept[-1] / "shard3.parquet").touch()  # another process writes it now
+    os.utime(out / kept[-1], (0, 0))
+    run([long, *shards[1:]], out, work, task=1, num_tasks=2, device="cpu")
+    assert sorted(path.name for path in out.glob(".*")) == sorted(kept)
+
+
+def test_a_folder_of_hidden_things_is_not_ours(shards: list[Path], work: EmbedWork, tmp_path: Path) -> None:
+    (tmp_path / "out" / ".git").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"holds something else, '.git'"):
+        run(shards, tmp_path / "out", work)
+
+
+def test_a_record_tells_of_its_own_table(shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_many(source: Path) -> Table:
+        return {"cell": [str(number) for number in range(source.stat().st_size)]}, 0
+
+    (shard,) = plan_shards(shards[:1], tmp_path / "out", {})
+    first = shards[0].read_bytes()
+    shard.source.write_bytes(b"v1")
+    os.utime(shard.source, (1, 1))
+    shard.do(as_many)
+    shard.source.write_bytes(first)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("xtrimogene.atlas.shards.content_sha256", _killed)  # between table and record
+        shard.do(as_many)
+    shard.source.write_bytes(b"v1")
+    os.utime(shard.source, (1, 1))
+    assert shard.done() is None
+    shard.do(as_many)
+    assert shard.done() is not None
+    table = shard.table.read_bytes()
+    shard.table.write_bytes(table[::-1])
+    os.utime(shard.table)
+    assert shard.done() is None
+    shard.table.write_bytes(table)
+    assert shard.done() is not None
+    shard.table.write_bytes(table + b"more")
+    assert shard.done() is None
+
+
+def _killed(path: Path) -> str:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("record", ['{"source": {}}', "[]", "{", '{"cells": "3"}'])
+def test_a_damaged_record_is_told_in_a_sentence(record: str, shards: list[Path], tmp_path: Path) -> None:
+    (shard,) = plan_shards(shards[:1], tmp_path / "out", {})
+    shard.record.write_text(record)
+    with pytest.raises(FileFormatError, match="damaged"):
+        shard.done()
+
+
+def test_tasks_that_start_at_once_agree(shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, listdir = tmp_path / "out", os.listdir
+
+    def another_comes_first(folder: Path) -> list[str]:
+        names = listdir(folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", listdir)
+            plan_shards(shards, out, {"work": "theirs"})
+        return names
+
+    monkeypatch.setattr(os, "listdir", another_comes_first)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != "run.json" and exists(path))  # looked at before
+    with pytest.raises(ConfigError, match="work='theirs', not 'ours'"):
+        plan_shards(shards, out, {"work": "ours"})
+    plan_shards(shards, out, {"work": "theirs"})
+
+
+def test_outputs_of_who_came_first_are_no_other_things(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_shards(shards, tmp_path / "out", {})
+    (tmp_path / "out" / ".shard0.parquet.abcdefgh").mkdir()
+    plan_shards(shards, tmp_path / "out", {})
+
+
+def test_no_shard_is_called_as_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="called 'run'"):
+        plan_shards([tmp_path / "run.h5ad"], tmp_path / "out", {})
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same(shards: list[Path], work: EmbedWork, tmp_path: Path) -> None:
     run(shards, tmp_path / "whole", work, device="cpu")
@@ -134,7 +228,8 @@ def test_killed_at_any_moment_it_ends_with_the_same(shards: list[Path], work: Em
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    (out / ".shard0.left").mkdir(exist_ok=True, parents=True)  # as a process killed while writing leaves it
+    for left in sorted(out.glob(".*/*")) + sorted(out.glob(".*")):  # an hour later, say
+        os.utime(left, (0, 0))
     run(shards, out, work, device="cpu")
     assert digests(out) == digests(tmp_path / "whole")
     assert not list(out.glob(".*"))

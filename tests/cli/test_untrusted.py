@@ -1,3 +1,8 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +45,60 @@ def test_what_takes_too_much_memory_or_crashes_is_told_in_a_sentence(
     monkeypatch.setattr("xtrimogene.cli.untrusted._CODE", "import os; os.kill(os.getpid(), 11)")
     assert run_limited(["check"]) == 2
     assert "ended by SIGSEGV; the file is damaged or hostile" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "told", "code"),
+    [
+        (signal.SIGABRT, "damaged", 2),
+        (signal.SIGKILL, "memory ran out", 2),
+        (signal.SIGUSR1, "stopped", 128 + signal.SIGUSR1),
+    ],
+)
+def test_a_signal_is_told_for_what_it_is(
+    number: int, told: str, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("xtrimogene.cli.untrusted._CODE", f"import os; os.kill(os.getpid(), {int(number)})")
+    assert run_limited(["check"]) == code
+    assert told in capfd.readouterr().err
+
+
+def test_who_ends_it_ends_its_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begun, before = tmp_path / "begun", signal.getsignal(signal.SIGTERM)
+    code = f"import time, pathlib; pathlib.Path({str(begun)!r}).touch(); time.sleep(60)"
+    monkeypatch.setattr("xtrimogene.cli.untrusted._CODE", code)
+
+    def end() -> None:
+        while not begun.exists():
+            threading.Event().wait(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:  # were it not passed on, it would end these tests
+        patch.setattr("xtrimogene.cli.untrusted.subprocess.Popen", _and_then(end))
+        assert run_limited(["check"]) == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def _and_then(end: Callable[[], None]) -> Callable[..., subprocess.Popen[bytes]]:
+    popen = subprocess.Popen
+
+    def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+        child: subprocess.Popen[bytes] = popen(*arguments, **options)  # type: ignore[call-overload]
+        threading.Thread(target=end, daemon=True).start()
+        return child
+
+    return start
+
+
+def test_modules_of_the_current_folder_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "typer.py").write_text("raise SystemExit(77)")
+    monkeypatch.chdir(tmp_path)
+    assert run_limited(["--version"]) == 0
+
+
+def test_commands_are_there_without_limits_of_the_system() -> None:
+    code = "import sys; sys.modules['resource'] = None; import xtrimogene.cli"  # as on Windows
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_it_stands_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """``failures`` are sentences by shard; ``price`` is that of all workers an hour."""
+    """``failures`` are sentences by shard; ``price`` is that of an hour of what did this run's share."""
 
     num_shards: int
     done_before: int

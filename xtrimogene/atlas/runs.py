@@ -34,12 +34,12 @@ def run(
     task, num_tasks
         Do this share of the shards alone, counted from 0: one task of a cluster's array.
     price
-        Of this machine an hour, for the report.
+        Of this machine alone, an hour, for the report; not of the machines of the other tasks.
 
     Raises
     ------
     ConfigError
-        No source, one given twice, a folder that is not ours, or a task that is none.
+        No source, one given twice or called ``run``, a folder that is not ours, or a task that is none.
     CheckpointError, MissingExtraError
         The model, or an annotator, cannot be loaded; an extra is missing.
     """
@@ -59,8 +59,7 @@ def run(
                 except XTrimoGeneError as error:
                     failures[shard.name] = str(error)
                 advance(1)
-    if num_tasks == 1 and not failures:
-        sweep(all_shards)
+    sweep(all_shards)
     return Report.of(before, now, failures, time.perf_counter() - began, price)
 
 

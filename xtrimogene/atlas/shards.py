@@ -1,7 +1,8 @@
 """Shards, their outputs, and the records that say which are done: at least once, and the same each time.
 
-An output is written under a temporary name and renamed, then its record is; a shard whose record is there, of the same
-work and the same source, is not done again. So any process may be killed at any moment, and two may do the same shard.
+An output is written under a temporary name, the record of an earlier one removed, the output renamed, then its record
+written; a shard whose record is there, of the same work, source and output, is not done again. So any process may be
+killed at any moment, and two may do the same shard.
 """
 
 import json
@@ -10,6 +11,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from typing import Any
 from xtrimogene.atlas.work import Table, write_table
 from xtrimogene.data.file_hashes import content_sha256, file_sha256, files_in
 from xtrimogene.errors import ConfigError, FileFormatError
-from xtrimogene.long_work import whole_file
+from xtrimogene.long_work import temporary_folder, temporary_prefix, whole_file
 
 RUN = "run.json"
+_RANDOM = 8  # characters that `tempfile` adds
+_DEAD = 3600.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +43,9 @@ class Shard:
         return self.folder / f"{self.name}.json"
 
     def done(self) -> dict[str, Any] | None:
-        """Return the record of what was done, if it was, with this source as it is now.
+        """Return the record of what was done, if it was, with this source and this table as they are now.
+
+        A table is told from another by its size; its bytes are read only where it is younger than the record.
 
         Raises
         ------
@@ -47,18 +53,30 @@ class Shard:
             The source is not there, or a record is damaged.
         """
         here = _stamp(self.source)
+        record = self._read_record()
+        if record is None or not self.table.exists():
+            return None
+        source, table = record["source"], self.table.stat()
+        if source["bytes"] != here["bytes"] or record["bytes"] != table.st_size:
+            return None
+        if source["changed"] != here["changed"] and source["sha256"] != content_sha256(self.source):
+            return None
+        younger = table.st_mtime_ns > self.record.stat().st_mtime_ns
+        return None if younger and record["sha256"] != file_sha256(self.table) else record
+
+    def _read_record(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = json.loads(self.record.read_text())
-            before = found["source"]
+            record: dict[str, Any] = json.loads(self.record.read_text())
+            numbers = [record["cells"], record["unread"], record["bytes"]]
+            numbers += [record["source"]["bytes"], record["source"]["changed"]]
+            hashes = [record["sha256"], record["source"]["sha256"]]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileFormatError(f"{self.record} is damaged ({error}); remove it to do its shard again.") from None
-        if not self.table.exists() or before["bytes"] != here["bytes"]:
-            return None
-        if before["changed"] != here["changed"] and before["sha256"] != content_sha256(self.source):
-            return None
-        return found
+        if not all(type(one) is int for one in numbers) or not all(type(one) is str for one in hashes):
+            raise FileFormatError(f"{self.record} is damaged; remove it to do its shard again.")
+        return record
 
     def do(self, work: Callable[[Path], Table]) -> dict[str, Any]:
         """Do the work; return its record once it and the output are written.
@@ -74,11 +92,13 @@ class Shard:
             columns, num_unread = work(self.source)
         with whole_file(self.table) as whole:
             write_table(whole, columns)
+            written = {"bytes": whole.stat().st_size, "sha256": file_sha256(whole)}
+            self.record.unlink(missing_ok=True)  # it tells of the table that is replaced
         record = {
             "source": {"path": str(self.source), **before, "sha256": content_sha256(self.source)},
             "cells": len(columns["cell"]),
             "unread": num_unread,
-            "sha256": file_sha256(self.table),
+            **written,
             "seconds": round(time.perf_counter() - began, 3),
             "warnings": [str(one.message) for one in caught if issubclass(one.category, UserWarning)],
         }
@@ -95,26 +115,16 @@ def plan_shards(sources: Sequence[Path], folder: Path, facts: dict[str, Any]) ->
     Raises
     ------
     ConfigError
-        No source, one given twice, or a folder that holds other things or those of other work.
+        No source, one given twice or called ``run``, or a folder that holds other things or those of other work.
     """
     names = [source.stem for source in sources]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None or not names:
         told = "no shard was given" if twice is None else f"two shards are called {twice!r}"
         raise ConfigError(f"Outputs are called as their shards are, and {told}; give files of different names.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        run = folder / RUN
-        if not run.exists():
-            if any(not name.startswith(".") for name in os.listdir(folder)):
-                raise ConfigError(f"{folder} holds something else; name a new folder.")
-            with whole_file(run) as whole:
-                whole.write_text(json.dumps(facts, indent=1) + "\n")
-        begun = json.loads(run.read_text())
-    except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{folder} cannot be used ({error}); name another folder.") from None
+    if any(name.casefold() == "run" for name in names):
+        raise ConfigError(f"A shard called 'run' would write over {RUN}; give its file another name.")
+    begun = _claim(folder, facts)
     other = [name for name in facts if begun.get(name) != facts[name]]
     if other:
         raise ConfigError(
@@ -124,11 +134,45 @@ def plan_shards(sources: Sequence[Path], folder: Path, facts: dict[str, Any]) ->
     return [Shard(name=name, source=source, folder=folder) for name, source in zip(names, sources, strict=True)]
 
 
+def _claim(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what is done in this folder; of those that come first at once, one says so and all read it."""
+    run = folder / RUN
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Listed before the file is looked for: outputs of another process that came first come after its file.
+        others = [name for name in os.listdir(folder) if name != RUN and not name.startswith(temporary_prefix(run))]
+        if not run.exists():
+            if others:
+                raise ConfigError(f"{folder} holds something else, {others[0]!r}; name a new folder.")
+            with temporary_folder(run) as scratch:
+                (scratch / RUN).write_text(json.dumps(facts, indent=1) + "\n")
+                with suppress(FileExistsError):
+                    os.link(scratch / RUN, run)
+        begun = json.loads(run.read_text())
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{folder} cannot be used ({error}); name another folder.") from None
+    if not isinstance(begun, dict):
+        raise ConfigError(f"{folder} cannot be used ({RUN} is damaged); name another folder.")
+    return begun
+
+
 def sweep(shards: Sequence[Shard]) -> None:
-    """Remove what killed processes left under temporary names; only once all shards are done."""
+    """Remove what killed processes left under our temporary names, where nothing was written for an hour."""
+    ours = {temporary_prefix(path) for shard in shards for path in (shard.table, shard.record, shard.folder / RUN)}
     for folder in {shard.folder for shard in shards}:
         for left in folder.glob(".*"):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.name[:-_RANDOM] in ours and left.is_dir() and time.time() - _last_written(left) > _DEAD:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _last_written(folder: Path) -> float:
+    """Return seconds since 1970; now, where another process is removing it."""
+    try:
+        return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+    except OSError:
+        return time.time()
 
 
 def _stamp(source: Path) -> dict[str, int]:

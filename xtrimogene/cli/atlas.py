@@ -26,7 +26,10 @@ Task = Annotated[
 Ray = Annotated[int | None, typer.Option("--ray", metavar="N", help="Do it with N actors of Ray.")]
 Gpus = Annotated[bool, typer.Option("--gpus", help="With --ray: a GPU for each actor.")]
 Address = Annotated[str | None, typer.Option(help='With --ray: of a cluster, or "auto". Default: this machine.')]
-Price = Annotated[float | None, typer.Option(help="Of all workers an hour, for the report.")]
+Price = Annotated[
+    float | None,
+    typer.Option(help="An hour, for the report: of this machine, or of all workers of Ray."),
+]
 
 
 @commands.command(epilog="Example:  xtrimogene atlas embed shards/*.h5ad vectors --ray 8 --gpus --price 32")
