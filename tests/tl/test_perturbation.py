@@ -104,7 +104,7 @@ def test_contexts_are_predicted_each_from_its_own_controls(
     expected = pd.Series(np.asarray(values[here.to_numpy()].mean(axis=0)).ravel(), index=screen.var_names)
     np.testing.assert_allclose(expression[1], expected[found.var_names], atol=1e-3)
     assert found.uns["xtrimogene_perturbation"]["num_controls"] == [30, 30]
-    assert any("contexts held out" in sentence for sentence in found.uns["xtrimogene_perturbation"]["verdicts"])
+    assert found.obs["beats_baseline"].tolist() == ["not tested"] * 2  # a fold would have one context to learn from
 
 
 def test_a_drug_is_predicted_in_other_contexts_only(fit: Fit, screen: AnnData, tiny_model: PretrainedModel) -> None:

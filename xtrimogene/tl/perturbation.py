@@ -221,8 +221,8 @@ def perturb(
     "combination": its parts were, not together; "perturbation": one of them never was), "seen", the number of its parts
     that were, and, of held-out ones of that kind, "held_out_rmse", the error of a gene's change to expect, and
     "beats_baseline": whether the predictor "beats", "ties" with or "loses" to the training mean (for a combination:
-    the sum of its parts; for a context: this perturbation's mean in others), or was "not tested".
-    ``uns["xtrimogene_perturbation"]`` says how, and that in sentences.
+    the sum of its parts; for a context: this perturbation's mean in others), or was "not
+    tested", as fewer than six could be held out. ``uns["xtrimogene_perturbation"]`` says how, and that in sentences.
 
     Raises
     ------
