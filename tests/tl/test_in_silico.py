@@ -119,6 +119,8 @@ def test_all_genes_that_enough_cells_express(cells: AnnData, tiny_model: Pretrai
     number = np.asarray((cells.X > 0).sum(axis=0)).ravel()
     table = in_silico(cells, tiny_model, knock_out="all", **FEW | {"min_cells": 9, "num_random": 0})
     assert len(table) == (number >= 9).sum() and (table["changed"] >= 9).all()
+    compared = in_silico(cells, tiny_model, knock_out="all", min_cells=7, min_genes=100, progress=False)
+    assert len(compared) == (number >= 7).sum() > 20 and compared["shift_p"].between(0, 1).all()
 
 
 def test_cells_without_counts_are_left_out(cells: AnnData, genes: list[str], tiny_model: PretrainedModel) -> None:

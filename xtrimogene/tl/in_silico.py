@@ -93,6 +93,8 @@ def in_silico(
         Refuse to edit a gene that fewer of the cells express, other than to a level of counts ("c20").
     num_random
         Edits of random genes of like expression, made for each kind of edit in order to know what is large; 0: none.
+        With "all", or where fewer than 20 others are expressed, these are edits of the edited genes themselves, and
+        each is left out of what it is compared with.
         No p is smaller than 1 / (num_random + 1).
     out
         A folder that results are kept in part by part: the same call goes on from there when it was stopped, and
@@ -179,6 +181,7 @@ def in_silico(
         "model": _sha256(parameter.numpy() for parameter in loaded.network.state_dict().values()),
         "cells": _sha256([chosen.counts.data, chosen.counts.indices, chosen.counts.indptr]),
         "groups": _sha256([chosen.group, chosen.is_target]),
+        "measured": _sha256([chosen.measured]),
         "edits": [[edit.kind, *(loaded.genes.symbols[gene] for gene in edit.genes)] for edit in edits],
         "level": level,
         "genes": [loaded.genes.symbols[gene] for gene in reading.genes.tolist()],

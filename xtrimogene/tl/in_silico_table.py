@@ -65,7 +65,10 @@ def _beside_random(
     kind, random_kind = (np.array([edit.kind for edit in some]) for some in (edits, random_edits))
     found = {part: np.full((len(edits), values.shape[1]), np.nan) for part in ("random", "random_sd", "z", "p", "q")}
     for one in np.unique(kind):
+        place = {edit.genes: row for row, edit in enumerate(edits) if edit.kind == one}
         mine, theirs = np.flatnonzero(kind == one), len(edits) + np.flatnonzero(random_kind == one)
+        drawn = [place.get(random_edits[number - len(edits)].genes, -1) for number in theirs.tolist()]
+        same = mine[:, None] == np.array(drawn)
         for group in range(values.shape[1]):
             compared = compare(
                 values[mine, group],
@@ -73,6 +76,7 @@ def _beside_random(
                 values[theirs, group],
                 features[theirs, group],
                 two_sided=name == "toward",
+                same=same,
             )
             found["random"][mine, group], found["random_sd"][mine, group] = compared.expected, compared.spread
             found["z"][mine, group], found["p"][mine, group] = compared.z, compared.p

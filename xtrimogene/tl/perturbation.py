@@ -14,7 +14,7 @@ from anndata import AnnData
 from xtrimogene.checkpoint import PretrainedModel, load, require_new_folder
 from xtrimogene.data.counts import InputKind
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import ConfigError, GeneMatchError
+from xtrimogene.errors import ConfigError, CountsError, GeneMatchError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.perturbation.effects import Effects, measure_apart, measure_effects
 from xtrimogene.tasks.perturbation.gene_graph import coexpression_graph
@@ -33,7 +33,14 @@ from xtrimogene.tasks.perturbation.predictor import (
 )
 from xtrimogene.tasks.perturbation.predictor_folder import SavedPredictor, load_predictor, save_predictor
 from xtrimogene.tl.embedding import require_model
-from xtrimogene.tl.perturbed_cells import control_states, read_controls, read_graph, read_screen, rename_parts
+from xtrimogene.tl.perturbed_cells import (
+    control_states,
+    exact_places,
+    read_controls,
+    read_graph,
+    read_screen,
+    rename_parts,
+)
 
 MOST_CONTROLS = 200  # control cells of all contexts that gene states are averaged over: seconds for each hundred
 UNITS = "log1p of counts per 10,000 of the measured genes"
@@ -71,8 +78,9 @@ def fit_perturbation(
         Must not exist yet, or be an empty folder.
     perturbation_key, control
         The column of ``adata.obs`` that says what was done to each cell, and what it says of control cells. A
-        perturbation is a gene, by symbol or Ensembl id, several as "KRAS+TP53" in any order, or another name, such as
-        that of a drug, which can be predicted in other contexts only. Cells without a name are not used.
+        perturbation is a gene, by its exact symbol or Ensembl id, several as "KRAS+TP53" in any order, or another
+        name, such as that of a drug (or an alias), which can be predicted in other contexts only. Cells without a name
+        are not used.
     group_key
         The column of the context: replicate, cell type, patient. Changes are counted from the control cells of the
         same context. Without it all cells are one.
@@ -87,7 +95,8 @@ def fit_perturbation(
     min_cells
         A perturbation in a context is learned from if it has as many cells, and the context as many control cells.
     model, layer, input_kind, device, token_budget, min_genes
-        As in `embed`. The model says which genes resemble each other in the control cells.
+        As in `embed`. The model says which genes resemble each other in the control cells: in all of them, also those
+        that what is held out is judged by, and those of held-out contexts.
     seed
         Deals control cells into halves, and draws those that gene states are averaged over.
 
@@ -110,10 +119,13 @@ def fit_perturbation(
     Warns
     -----
     UserWarning
-        Perturbations that name no gene of the model; those of too few cells; cells without a name.
+        Perturbations that name no gene of the model, or an alias of one; those of too few cells; cells without a name;
+        too few control cells to judge by half of them.
     """
     if method not in get_args(Method):
         raise ConfigError(f"method={method!r} is not one of {', '.join(get_args(Method))}.")
+    if seed < 0:
+        raise ConfigError(f"seed={seed} must be 0 or more.")
     require_new_folder(Path(folder))
     loaded = load(model)
     edges = None if graph is None else read_graph(graph, loaded.genes)
@@ -133,7 +145,7 @@ def fit_perturbation(
     states = control_states(screen, inference, effects.context_names, MOST_CONTROLS, seed=seed, progress=progress)
     knowledge = GeneKnowledge(states=states, graph=edges)
     parts = all_parts(effects.perturbation.tolist())
-    places = loaded.genes.match({"gene": parts}).target
+    places = exact_places(parts, loaded.genes)
     coexpression = coexpression_graph(screen.control_values)
     features, inputs = (
         knowledge.features(parts, places),
@@ -146,10 +158,20 @@ def fit_perturbation(
             return linear_predictor(train, features, choose_linear(train, features, splits))
         return Predictor(train=train, fitted=fit_graph(train, inputs, splits, GraphConfig(), seed=seed))
 
-    apart = measure_apart(
-        screen.counts, screen.perturbation, screen.context, screen.control, min_cells=min_cells, seed=seed
-    )
-    held_out = held_out_figures(*apart, lambda train, names, there: refit(train).predict(names, there))
+    held_out: dict[str, Any] = {}
+    try:
+        apart = measure_apart(
+            screen.counts, screen.perturbation, screen.context, screen.control, min_cells=min_cells, seed=seed
+        )
+    except CountsError:
+        warnings.warn(
+            "There are too few control cells to learn from one half and judge by the other; what predictions are worth "
+            "was not tested.",
+            UserWarning,
+            stacklevel=2,
+        )
+    else:
+        held_out = held_out_figures(*apart, lambda train, names, there: refit(train).predict(names, there))
     splits = inner_splits(effects, seed)
     choices = choose_linear(effects, features, splits) if method == "linear" else {}
     trained = fit_graph(effects, inputs, splits, GraphConfig(), seed=seed) if method == "graph" else {}
@@ -221,13 +243,14 @@ def perturb(
     "combination": its parts were, not together; "perturbation": one of them never was), "seen", the number of its parts
     that were, and, of held-out ones of that kind, "held_out_rmse", the error of a gene's change to expect, and
     "beats_baseline": whether the predictor "beats", "ties" with or "loses" to the training mean (for a combination:
-    the sum of its parts; for a context: this perturbation's mean in others), or was "not tested".
-    ``uns["xtrimogene_perturbation"]`` says how, and that in sentences.
+    the sum of its parts; for a context: this perturbation's mean in others), or was "not
+    tested", as fewer than six could be held out. ``uns["xtrimogene_perturbation"]`` says how, and that in sentences.
 
     Raises
     ------
     GeneMatchError
-        A part of a perturbation is no gene of the model, and was not learned from; too few genes in common.
+        A part of a perturbation is no gene of the model, and was not learned from; the genes measured hold less than
+        90 % of the expression that the predictor's control cells have in its genes.
     ConfigError
         No perturbation, or one named twice; no control cell; no cell of a context.
     CheckpointError
@@ -239,13 +262,14 @@ def perturb(
     saved = load_predictor(predictor)
     require_model(saved.card["model"], loaded, f"{os.fspath(predictor)!r} was fitted with", "fit again")
     asked = ask(perturbations, saved, loaded.genes)
+    usual = saved.train.control.mean(axis=0)
     controls = read_controls(
-        adata, loaded, saved.card, saved.genes, group_key=group_key, min_cells=min_cells,
+        adata, loaded, saved.card, saved.genes, usual, group_key=group_key, min_cells=min_cells,
         reading={"layer": layer, "input_kind": input_kind, "min_genes": min_genes},
     )  # fmt: skip
     parts = all_parts([*asked.values(), *saved.train.perturbation.tolist()])
-    fitted = saved.predictor(parts, loaded.genes.match({"gene": parts}).target)
-    there = controls.fill(saved.train.control.mean(axis=0))
+    fitted = saved.predictor(parts, exact_places(parts, loaded.genes))
+    there = controls.fill(usual)
     names = [name for name in asked.values() for _ in controls.context_names]
     control = np.tile(there, (len(asked), 1))
     change = fitted.predict(names, control)[:, controls.measured].astype(np.float32)
@@ -282,8 +306,14 @@ def perturb(
 
 def ask(perturbations: Sequence[str], saved: SavedPredictor, genes: GeneVocabulary) -> dict[str, str]:
     """Return what is asked for under the predictor's own names; what neither it nor the model knows is refused."""
-    if isinstance(perturbations, str) or not len(perturbations):
+    if (
+        isinstance(perturbations, str)
+        or not len(perturbations)
+        or not all(isinstance(one, str) for one in perturbations)
+    ):
         raise ConfigError(f"perturbations={perturbations!r}: a list is needed, such as ['KRAS', 'KRAS+TP53'].")
+    if again := [name for number, name in enumerate(perturbations) if name in perturbations[:number]]:
+        raise ConfigError(f"{again[0]!r} is named twice; give it once.")
     renamed = rename_parts(list(perturbations), saved.card["control"], genes)
     known = set(all_parts(saved.train.perturbation.tolist())).union(genes.symbols)
     for given, name in renamed.items():

@@ -28,6 +28,7 @@ from xtrimogene.tasks.perturbation.names import JOIN, canonical, parts_of
 from xtrimogene.tl.reference_labels import text_column
 
 ALL = "all cells"  # the context, where there is no group_key
+LEAST_SHARE = 0.9  # of the predictor's expression, in the genes measured: with less, values are in other units
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -64,11 +65,11 @@ def read_screen(
         names, used = text_column(obs, perturbation_key, "the screen")
         if control not in names:
             raise _no_control(names[used], perturbation_key, control)
+        used |= names == control  # whatever it is called, "unknown" too
         groups = np.full(len(names), ALL)
         if group_key is not None:
             groups, grouped = text_column(obs, group_key, "the screen")
             used &= grouped
-        used |= (names == control) & (groups != "")
         if not (used & (names != control)).any():
             raise ConfigError(f"every cell of obs[{perturbation_key!r}] is {control!r}; perturbed cells are needed.")
         counts, found = _read(cells, model, reading)
@@ -112,12 +113,13 @@ def read_controls(
     model: PretrainedModel,
     card: Mapping[str, Any],
     genes: Int[np.ndarray, " M"],
+    usual: Float[np.ndarray, " M"],
     *,
     group_key: str | None,
     min_cells: int,
     reading: Mapping[str, Any],
 ) -> Controls:
-    """Average the control cells of each context over the predictor's genes."""
+    """Average the control cells of each context over the predictor's genes, of which ``usual`` is the expression."""
     key, control = card["perturbation_key"], card["control"]
     with open_cells(adata) as cells:
         obs = cells.obs
@@ -142,10 +144,12 @@ def read_controls(
             f"{str(names[few])!r} has {sizes[few]} control cells, and at least {min_cells} are needed (min_cells)."
         )
     measured = found.match.measured[genes]
-    if 2 * measured.sum() < len(measured):
+    held = float(np.expm1(usual[measured]).sum() / np.expm1(usual).sum())
+    if held < LEAST_SHARE:
         raise GeneMatchError(
-            f"{int(measured.sum()):,} of the {len(measured):,} genes that the predictor knows are measured here; "
-            "at least half are needed."
+            f"{int(measured.sum()):,} of the {len(measured):,} genes that the predictor knows are measured here, and "
+            f"they hold about {held:.0%} of its control cells' expression; at least {LEAST_SHARE:.0%} are needed, as "
+            "expression is counted per 10,000 of all of them."
         )
     return Controls(
         context_names=tuple(names.tolist()),
@@ -185,15 +189,53 @@ def control_states(
 
 
 def rename_parts(names: Sequence[str], control: str, genes: GeneVocabulary) -> dict[str, str]:
-    """Return the canonical name of each perturbation, its genes by the model's symbols: an alias is the gene itself."""
+    """Return the canonical name of each perturbation, its genes by the model's symbols.
+
+    A gene is known by its exact symbol or Ensembl id only: "LPS" is an alias of IRF6, and a treatment.
+
+    Raises
+    ------
+    ConfigError
+        Two names, such as a symbol and an id, are one gene.
+
+    Warns
+    -----
+    UserWarning
+        A name is an alias or a previous symbol of a gene; it is taken for no gene.
+    """
     parts = {name: parts_of(name, control) for name in names if name != control}
     every = sorted({part for own in parts.values() for part in own})
-    places = genes.match({"gene": every}).target.tolist() if every else []
-    symbol = {part: genes.symbols[place] if place >= 0 else part for part, place in zip(every, places, strict=True)}
+    exact = exact_places(every, genes, warn=True).tolist()
+    symbol = {part: genes.symbols[place] if place >= 0 else part for part, place in zip(every, exact, strict=True)}
+    given: dict[str, str] = {}
+    for name, gene in symbol.items():
+        if (other := given.setdefault(gene, name)) != name:
+            raise ConfigError(f"{other!r} and {name!r} are one gene, {gene}; give it one name.")
     renamed = {
         name: canonical(JOIN.join(symbol[part] for part in own) or control, control) for name, own in parts.items()
     }
     return renamed | {name: control for name in names if name == control}
+
+
+def exact_places(parts: Sequence[str], genes: GeneVocabulary, *, warn: bool = False) -> Int[np.ndarray, " P"]:
+    """Return where genes of exactly these symbols or Ensembl ids are in the model, -1 for a name that is none."""
+    if not len(parts):
+        return np.zeros(0, dtype=np.int64)
+    match = genes.match({"gene": parts})
+    exact = np.isin(match.rule, ("symbol", "ensembl_id"))
+    alike = [
+        f"{part!r} ({genes.symbols[place]})"
+        for part, place in zip(parts, np.where(exact, -1, match.target).tolist(), strict=True)
+        if place >= 0
+    ]
+    if warn and alike:
+        warnings.warn(
+            f"{', '.join(alike)}: an alias of this gene, and taken for no gene, as it may be a treatment; if the gene "
+            "is meant, give its symbol.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return np.where(exact, match.target, -1)
 
 
 def read_graph(edges: pd.DataFrame, genes: GeneVocabulary) -> csr_matrix:
@@ -205,8 +247,10 @@ def read_graph(edges: pd.DataFrame, genes: GeneVocabulary) -> csr_matrix:
             )
     ends = [genes.match({"gene": edges[column].astype(str).tolist()}).target for column in ("source", "target")]
     known = (ends[0] >= 0) & (ends[1] >= 0)
-    weight = edges["weight"].to_numpy(dtype=np.float64) if "weight" in edges else np.ones(len(edges))
-    return edge_graph(ends[0][known], ends[1][known], weight[known], len(genes))
+    weight = edges["weight"] if "weight" in edges else pd.Series(np.ones(len(edges)))
+    if not pd.api.types.is_numeric_dtype(weight.dtype):
+        raise ConfigError(f"the graph's column 'weight' holds {weight.dtype}; numbers of 0 or more are needed.")
+    return edge_graph(ends[0][known], ends[1][known], weight.to_numpy(dtype=np.float64)[known], len(genes))
 
 
 def _read(cells: Any, model: PretrainedModel, reading: Mapping[str, Any]) -> tuple[csr_matrix, MatchedCounts]:

@@ -35,8 +35,23 @@ def test_random_genes_are_others_alike_in_expression(make_counts: Callable[..., 
 
 def test_too_few_genes_to_draw_from_are_refused(make_counts: Callable[..., csr_matrix]) -> None:
     cells = EditableCells(make_counts(20, 20, 0.5))
-    with pytest.raises(ConfigError, match="19 measured genes are neither edited"):
-        draw_like([Edit(kind="knock-out", genes=(3,))], cells, np.ones(20, dtype=bool), 20, seed=0)
+    with pytest.raises(ConfigError, match="19 measured genes are expressed in enough cells, and 20 are needed"):
+        draw_like([Edit(kind="knock-out", genes=(3,))], cells, np.arange(20) > 0, 20, seed=0)
+
+
+def test_where_all_are_edited_they_are_drawn_themselves(make_counts: Callable[..., csr_matrix]) -> None:
+    cells = EditableCells(make_counts(20, 30, 0.5))
+    edits = [Edit(kind="knock-out", genes=(gene,)) for gene in range(30)]
+    drawn = draw_like(edits, cells, np.ones(30, dtype=bool), 25, seed=0)
+    assert set(drawn) <= set(edits) and len(drawn) > 20
+
+
+def test_an_edit_is_not_compared_with_itself() -> None:
+    scores = np.random.default_rng(0).normal(size=30)
+    scores[7] = 100
+    features = np.zeros((30, 2))
+    found = compare(scores, features, scores, features, two_sided=False, same=np.eye(30, dtype=bool))
+    assert found.expected[7] == pytest.approx(np.delete(scores, 7).mean()) and found.p[7] == 1 / 30
 
 
 def test_an_edit_is_compared_with_its_like() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel
@@ -169,6 +170,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "new" / "part-00000.safetensors").write_bytes(b"half")
     with pytest.raises(FileFormatError, match="remove it"):
         folder.read(0)
+    folder.write(0, {"x": np.zeros(2)})
+    np.testing.assert_array_equal(folder.read(0)["x"], np.zeros(2))
+    (tmp_path / "new" / "part-00000.safetensors").write_bytes(save({"x": np.ones(2)}))
+    with pytest.raises(FileFormatError, match="is not what was written there; remove it"):
+        folder.read(0)
+    (tmp_path / "new" / "screen.json").write_text("[]")
+    with pytest.raises(FileFormatError, match="is no JSON object"):
+        PartsFolder(tmp_path / "new", {})
     (tmp_path / "new" / "screen.json").write_text("{")
     with pytest.raises(FileFormatError, match="is no JSON"):
         PartsFolder(tmp_path / "new", {})

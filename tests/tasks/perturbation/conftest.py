@@ -16,7 +16,7 @@ def make_effects() -> Callable[..., Effects]:
         random = np.random.default_rng(seed)
         context = np.zeros(len(names), dtype=np.int64) if contexts is None else np.array(contexts)
         number = int(context.max()) + 1
-        halves = 3 + 0.1 * random.normal(size=(2, number, num_genes))
+        halves = 5 + 0.1 * random.normal(size=(2, number, num_genes))
         return Effects(
             perturbation=np.array(names),
             context=context,

@@ -51,7 +51,7 @@ def test_the_training_mean_itself_correlates_with_nothing_beyond_it() -> None:
 
 
 def test_an_only_perturbation_has_no_centroid_accuracy() -> None:
-    assert np.isnan(centroid_accuracy(np.ones(3), np.ones(3), np.ones((1, 3))))
+    assert np.isnan(centroid_accuracy(np.ones((2, 3)), np.ones((2, 3)), np.ones((1, 3)))).all()
 
 
 def test_a_constant_correlates_with_nothing() -> None:

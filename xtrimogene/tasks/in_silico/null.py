@@ -32,7 +32,10 @@ def gene_features(cells: EditableCells) -> Float64[np.ndarray, "G 2"]:
 def draw_like(
     edits: Sequence[Edit], cells: EditableCells, allowed: Bool[np.ndarray, " G"], number: int, *, seed: int
 ) -> tuple[Edit, ...]:
-    """Draw edits of random genes, as many genes each and of like expression; those that are edited are never drawn.
+    """Draw edits of random genes, as many genes each and of like expression.
+
+    Genes that are edited are not drawn, unless too few others are left, as where all are edited: then those edited
+    are the random ones of each other (`compare` leaves an edit out of its own).
 
     Parameters
     ----------
@@ -49,10 +52,13 @@ def draw_like(
     features = gene_features(cells)
     edited = {gene for edit in edits for gene in edit.genes}
     free = np.setdiff1d(np.flatnonzero(allowed), np.array(sorted(edited), dtype=np.int64))
-    if len(free) < max(LEAST, 2 * len(edits[0].genes)):
+    least = max(LEAST, 2 * len(edits[0].genes))
+    if len(free) < least:
+        free = np.flatnonzero(allowed)
+    if len(free) < least:
         raise ConfigError(
-            f"{len(free)} measured genes are neither edited nor without a count, and {LEAST} are needed to tell what "
-            "edits of random genes do; edit fewer genes at once, or set num_random=0."
+            f"{len(free)} measured genes are expressed in enough cells, and {least} are needed to tell what edits of "
+            "random genes do; lower min_cells, or set num_random=0."
         )
     spread = np.maximum(features[free].std(axis=0), 1e-9)
     scaled = features / spread
@@ -101,19 +107,26 @@ def compare(
     random_features: Float64[np.ndarray, "M F"],
     *,
     two_sided: bool,
+    same: Bool[np.ndarray, "E M"] | None = None,
 ) -> Comparison:
-    """Compare each edit with the random ones nearest to it in these features; without a score, an edit has none."""
+    """Compare each edit with the random ones nearest to it in these features; without a score, an edit has none.
+
+    A random edit that is the ``same`` as an edit is left out of its comparison.
+    """
+    if same is None:
+        same = np.zeros((len(scores), len(random_scores)), dtype=bool)
     known, present = np.isfinite(random_scores), np.isfinite(scores)
     out = {name: np.full(len(scores), np.nan) for name in ("expected", "spread", "z", "p")}
     if known.sum() > LEAST // 2 and present.any():
         theirs, like = random_scores[known], random_features[known]
         scale = np.maximum(like.std(axis=0), 1e-9)
-        mean, sd = _of_nearest(features[present] / scale, like / scale, theirs, itself=False)
-        own_mean, own_sd = _of_nearest(like / scale, like / scale, theirs, itself=True)
+        itself = same[np.ix_(present, known)]
+        mean, sd = _of_nearest(features[present] / scale, like / scale, theirs, itself=itself)
+        own_mean, own_sd = _of_nearest(like / scale, like / scale, theirs, itself=np.eye(len(theirs), dtype=bool))
         z, own_z = (scores[present] - mean) / sd, (theirs - own_mean) / own_sd
         far, own_far = (np.abs(z), np.abs(own_z)) if two_sided else (z, own_z)
-        beyond = (own_far[None, :] >= far[:, None]).sum(axis=1)
-        found = {"expected": mean, "spread": sd, "z": z, "p": (1 + beyond) / (1 + len(theirs))}
+        beyond = ((own_far[None, :] >= far[:, None]) & ~itself).sum(axis=1)
+        found = {"expected": mean, "spread": sd, "z": z, "p": (1 + beyond) / (1 + (~itself).sum(axis=1))}
         for name, values in found.items():
             out[name][present] = values
     return Comparison(**out)
@@ -124,13 +137,13 @@ def _of_nearest(
     random_features: Float64[np.ndarray, "M F"],
     scores: Float64[np.ndarray, " M"],
     *,
-    itself: bool,
+    itself: Bool[np.ndarray, "E M"],
 ) -> tuple[Float64[np.ndarray, " E"], Float64[np.ndarray, " E"]]:
-    """Return mean and standard deviation of the nearest, but for the random edit itself."""
+    """Return mean and standard deviation of the nearest, but for the edit itself."""
     squares = ((features[:, None, :] - random_features[None, :, :]) ** 2).sum(axis=2)  # (E, M)
-    if itself:
-        np.fill_diagonal(squares, np.inf)
-    nearest = np.argsort(squares, axis=1, kind="stable")[:, : min(NEAREST, len(scores) - itself)]  # (E, D)
+    squares[itself] = np.inf
+    number = min(NEAREST, len(scores) - int(itself.sum(axis=1).max()))
+    nearest = np.argsort(squares, axis=1, kind="stable")[:, :number]  # (E, D)
     near = scores[nearest]
     return near.mean(axis=1), np.maximum(near.std(axis=1, ddof=1), 1e-12)
 

@@ -1,13 +1,14 @@
 """A folder of results that grows part by part, so that a screen that was stopped goes on where it was."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from xtrimogene.errors import ConfigError, FileFormatError
 from xtrimogene.long_work import whole_file
@@ -18,6 +19,8 @@ Arrays = dict[str, np.ndarray]
 
 class PartsFolder:
     """``screen.json`` says what is screened, and how; ``part-00000.safetensors`` and so on hold what was found.
+
+    A part has the sha256 of its arrays in its header.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ class PartsFolder:
 
     def write(self, number: int, arrays: Arrays) -> None:
         with whole_file(self._path(number)) as whole:
-            whole.write_bytes(save(arrays))
+            whole.write_bytes(save(arrays, metadata={"sha256": _sha256(arrays)}))
 
     def read(self, number: int) -> Arrays:
         """Return a part.
@@ -60,14 +63,21 @@ class PartsFolder:
         Raises
         ------
         FileFormatError
-            It is damaged.
+            It is damaged, or altered.
         """
         try:
-            return load_file(self._path(number))
+            with safe_open(self._path(number), framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                sha256 = (file.metadata() or {}).get("sha256")
         except (SafetensorError, OSError) as error:
             raise FileFormatError(
                 f"{self._path(number)} cannot be read ({error}); remove it, and the screen makes it again."
             ) from error
+        if sha256 != _sha256(arrays):
+            raise FileFormatError(
+                f"{self._path(number)} is not what was written there; remove it, and the screen makes it again."
+            )
+        return arrays
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.safetensors"
@@ -77,6 +87,8 @@ class PartsFolder:
             before = json.loads((self.folder / PLAN).read_text())
         except ValueError as error:
             raise FileFormatError(f"{self.folder / PLAN} is no JSON ({error}); name a new folder.") from error
+        if not isinstance(before, dict):
+            raise FileFormatError(f"{self.folder / PLAN} is no JSON object; name a new folder.")
         wanted = json.loads(json.dumps(dict(plan)))
         for name in [*wanted, *before]:
             if before.get(name) != wanted.get(name):
@@ -84,6 +96,14 @@ class PartsFolder:
                     f"{self.folder} holds a screen with another {name} ({_short(before.get(name))}, "
                     f"now {_short(wanted.get(name))}); name a new folder, or ask as before."
                 )
+
+
+def _sha256(arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _short(value: object) -> str:

@@ -74,12 +74,19 @@ def measure_apart(
 ) -> tuple[Effects, Float[np.ndarray, "E M"]]:
     """Measure effects from half of the control cells of each context, and the same changes from the other half.
 
-    As `Effects.apart`, for an outer test: the first still has halves of its own, to choose by.
+    As `Effects.apart`, for an outer test: the first still has halves of its own, to choose by. Half of ``min_cells``
+    control cells, and at least two, are enough in a half.
     """
     _, place = np.unique(context, return_inverse=True)
     other = _deal_halves(place, perturbation == control, seed) == 1
     effects = measure_effects(
-        counts[~other], perturbation[~other], context[~other], control, min_cells=min_cells, seed=seed
+        counts[~other],
+        perturbation[~other],
+        context[~other],
+        control,
+        min_cells=min_cells,
+        min_controls=min_cells // 2,
+        seed=seed,
     )
     number = {name: place for place, name in enumerate(effects.context_names)}
     group = np.array([number.get(name, -1) for name in context.tolist()])
@@ -122,6 +129,7 @@ def measure_effects(
     control: str,
     *,
     min_cells: int = 10,
+    min_controls: int | None = None,
     seed: int = 0,
 ) -> Effects:
     """Measure every perturbation that has ``min_cells`` cells in a context whose control cells are as many.
@@ -132,6 +140,8 @@ def measure_effects(
         Cells x the measured genes.
     perturbation, context
         Of each cell; perturbations by canonical name.
+    min_controls
+        Of a context, where these are not ``min_cells``; at least two are needed.
     seed
         Deals the control cells into halves.
 
@@ -144,10 +154,11 @@ def measure_effects(
     names, place = np.unique(context, return_inverse=True)
     is_control = perturbation == control
     num_controls = np.bincount(place[is_control], minlength=len(names))
-    kept = np.flatnonzero(num_controls >= max(min_cells, 2))
+    least = max(min_cells if min_controls is None else min_controls, 2)
+    kept = np.flatnonzero(num_controls >= least)
     if not len(kept):
         raise CountsError(
-            f"no context has {min_cells} control cells, the most are {num_controls.max(initial=0)}; give more cells of "
+            f"no context has {least} control cells, the most are {num_controls.max(initial=0)}; give more cells of "
             f"{control!r}, leave the groups out, or lower min_cells."
         )
     number = np.full(len(names), -1)

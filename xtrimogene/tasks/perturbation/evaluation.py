@@ -5,12 +5,12 @@ Letters: S seeds; U effects that are tested; M genes.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from xtrimogene.evaluation.bootstrap import Interval, mean_difference, mean_interval
+from xtrimogene.evaluation.bootstrap import Interval, Verdict, mean_difference, mean_interval
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.tasks.perturbation.baselines import training_mean
 from xtrimogene.tasks.perturbation.effects import Effects
@@ -20,7 +20,9 @@ Predict = Callable[[Effects, Sequence[str], Float[np.ndarray, "Q M"]], Float[np.
 Each = Callable[[int, str, Effects, Float[np.ndarray, "Q M"]], None]
 Answers = Callable[[int, Split, Effects, Effects], Iterator[tuple[str, Float[np.ndarray, "Q M"]]]]
 Scores = dict[str, dict[str, dict[str, list[float]]]]
+Judged = Verdict | Literal["not tested"]
 MEAN, REPEAT = "training mean", "other half of the cells"
+LEAST_UNITS = 6  # of fewer, those that happen to agree in sign make any bootstrap interval exclude 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -47,6 +49,10 @@ class Comparison:
         sign = 1 if METRICS[metric] else -1
         return mean_difference(sign * self.scores[method][metric], sign * self.scores[other][metric])
 
+    def verdict(self, difference: Interval) -> Judged:
+        """Return that of a `difference`; with fewer than six units nothing was tested."""
+        return difference.verdict if len(self.units) >= LEAST_UNITS else "not tested"
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "units": list(self.units),
@@ -66,6 +72,9 @@ def compare(
 ) -> Comparison:
     """Fit each method on the training effects of every split, and score what the split tests.
 
+    Every prediction, of a baseline too, is first cut where a gene would fall below no expression at all: knowing that
+    is no merit of one of them.
+
     Parameters
     ----------
     by
@@ -76,7 +85,8 @@ def compare(
 
     def answers(number: int, split: Split, train: Effects, test: Effects) -> Iterator[tuple[str, np.ndarray]]:
         for method, predict in methods.items():
-            predicted = predict(train, test.perturbation.tolist(), test.control[test.context])
+            control = test.control[test.context]
+            predicted = np.maximum(predict(train, test.perturbation.tolist(), control), -control)
             if each is not None:
                 each(number, method, test, predicted)
             yield method, predicted

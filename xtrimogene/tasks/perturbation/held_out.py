@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from xtrimogene.tasks.perturbation.baselines import additive, no_change, own_mean, training_mean
 from xtrimogene.tasks.perturbation.effects import Effects
-from xtrimogene.tasks.perturbation.evaluation import MEAN, Comparison, Predict, Trial, compare
+from xtrimogene.tasks.perturbation.evaluation import LEAST_UNITS, MEAN, Comparison, Predict, Trial, compare
 from xtrimogene.tasks.perturbation.predictor import inner_splits
 from xtrimogene.tasks.perturbation.splits import unseen_contexts, unseen_pairs, unseen_perturbations
 
@@ -30,10 +30,11 @@ def held_out_figures(effects: Effects, truth: Float[np.ndarray, "E M"], predict:
 
     Returns
     -------
-    For each `Asked` that can be held out: the number of things tested, scores of the predictor and the baselines, and
-    the difference of mean squared errors to the baseline to beat, its interval and the verdict. That baseline is the
-    training mean for a perturbation, the sum of its parts for a combination, and for a context the mean of the same
-    perturbation in the others.
+    For each `Asked` that can be held out, and of which as much is left in each fold that the predictor chooses there in
+    the same way as with all effects (so two contexts are too few): the number of things tested, scores of the predictor
+    and the baselines, and the difference of mean squared errors to the baseline to beat, its interval and the verdict,
+    which with fewer than six things tested is "not tested". That baseline is the training mean for a perturbation, the
+    sum of its parts for a combination, and for a context the mean of the same perturbation in the others.
     """
     figures: dict[str, Any] = {}
     methods: Mapping[str, Predict] = {
@@ -57,9 +58,15 @@ def verdict_sentence(asked: str, figures: Mapping[str, Any]) -> str:
     mean, low, high = figures["difference"]
     baseline, scores = figures["baseline"], figures["scores"]
     ours, theirs = (scores[method]["mse"][0] for method in (OURS, baseline))
+    errors = f"mean squared error is {ours:.4g} against {theirs:.4g}"
+    if figures["verdict"] not in WORDS:
+        return (
+            f"On {figures['num_units']} {asked}s held out, its {errors} of {baseline!r}: whether it is better was not "
+            f"tested, which takes at least {LEAST_UNITS} of them."
+        )
     return (
-        f"On {figures['num_units']} {asked}s held out, it {WORDS[figures['verdict']]} {baseline!r}: its mean "
-        f"squared error is {ours:.4g} against {theirs:.4g}, a gain of {mean:.2g} [{low:.2g}, {high:.2g}]."
+        f"On {figures['num_units']} {asked}s held out, it {WORDS[figures['verdict']]} {baseline!r}: its {errors}, "
+        f"a gain of {mean:.2g} [{low:.2g}, {high:.2g}]."
     )
 
 
@@ -72,6 +79,8 @@ def _trials(effects: Effects, truth: Float[np.ndarray, "E M"], asked: str) -> li
             splits = unseen_perturbations(effects, num_folds=NUM_FOLDS, seed=seed)
         else:
             splits = unseen_pairs(effects, seed=seed) if asked == "combination" else unseen_contexts(effects)
+        if any(asked not in inner_splits(effects.rows(split.train), seed) for split in splits):
+            return []  # what was fitted there would be of another kind than what is saved
         trials.append(Trial(effects=effects, truth=truth, splits=splits))
     return trials
 
@@ -83,5 +92,5 @@ def _figures(result: Comparison, baseline: str) -> dict[str, Any]:
         "baseline": baseline,
         "scores": result.as_dict()["scores"],
         "difference": [difference.mean, difference.low, difference.high],
-        "verdict": difference.verdict,
+        "verdict": result.verdict(difference),
     }

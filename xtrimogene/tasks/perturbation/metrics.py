@@ -57,6 +57,7 @@ def score_effects(
     """
     scores: dict[str, list[float]] = {name: [] for name in METRICS}
     means = np.broadcast_to(mean, measured.shape)
+    scores["centroid_accuracy"] = centroid_accuracy(predicted, measured, others).tolist()
     for ours, truth, center in zip(predicted, measured, means, strict=True):
         top = top_genes(truth, variance)
         error = (ours - truth) ** 2
@@ -65,7 +66,6 @@ def score_effects(
         scores["pearson"].append(correlation(ours, truth))
         scores["pearson_top20"].append(correlation(ours[top], truth[top]))
         scores["centroid_pearson"].append(correlation(ours - center, truth - center))
-        scores["centroid_accuracy"].append(centroid_accuracy(ours, truth, others))
         signs = np.sign(ours[top]) * np.sign(truth[top])
         scores["direction"].append(float((0.5 + 0.5 * signs).mean()))
     return {name: np.array(values) for name, values in scores.items()}
@@ -91,14 +91,14 @@ def correlation(a: Float[np.ndarray, " M"], b: Float[np.ndarray, " M"]) -> float
 
 
 def centroid_accuracy(
-    predicted: Float[np.ndarray, " M"], truth: Float[np.ndarray, " M"], others: Float[np.ndarray, "F M"]
-) -> float:
-    """Share of the others that are farther from the prediction than the truth; the truth itself is not counted."""
-    rest = others[~(others == truth).all(axis=1)]
-    if not len(rest):
-        return float("nan")
-    own = float(((predicted - truth) ** 2).sum())
-    return float((((predicted - rest) ** 2).sum(axis=1) > own).mean())
+    predicted: Float[np.ndarray, "E M"], truth: Float[np.ndarray, "E M"], others: Float[np.ndarray, "F M"]
+) -> Float[np.ndarray, " E"]:
+    """Share of the others that are farther from each prediction than its truth; the truth itself is not counted."""
+    own = ((predicted - truth) ** 2).sum(axis=1, keepdims=True)
+    rest = cdist(truth, others, "sqeuclidean") > 0  # (E, F)
+    farther = rest & (cdist(predicted, others, "sqeuclidean") > own)
+    number = rest.sum(axis=1)
+    return np.divide(farther.sum(axis=1), number, out=np.full(len(truth), np.nan), where=number > 0)
 
 
 def energy_distance(ours: Float[np.ndarray, "N M"], theirs: Float[np.ndarray, "K M"]) -> float:

@@ -121,6 +121,6 @@ def inner_splits(train: Effects, seed: int) -> dict[Asked, tuple[Split, ...]]:
         splits["perturbation"] = unseen_perturbations(train, num_folds=min(num_parts, NUM_FOLDS), seed=seed)
     if pairs := unseen_pairs(train, seed=seed):
         splits["combination"] = pairs
-    if len(train.context_names) > 1:
+    if len(np.unique(train.context)) > 1:  # a context may have control cells only
         splits["context"] = unseen_contexts(train)
     return splits

@@ -31,15 +31,6 @@ from xtrimogene.tasks.perturbation.predictor import Asked, Method, Predictor, li
 
 FORMAT = "xtrimogene-perturbation-1"
 CARD, ARRAYS = "perturbation.json", "arrays.safetensors"
-MALFORMED = (  # what reading an altered file may end in; a RuntimeError is torch's, of weights of another shape
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    OverflowError,
-    RuntimeError,
-    SafetensorError,
-)
 NUMBERS = ("context", "change", "num_cells", "control", "halves", "num_controls", "variance")
 
 
@@ -116,7 +107,8 @@ def load_predictor(folder: str | os.PathLike[str]) -> SavedPredictor:
     Raises
     ------
     CheckpointError
-        No such folder, a file missing, altered or of another kind.
+        No such folder; a file is missing, or of another kind; the arrays are not those that were saved. What
+        perturbation.json says is checked for sense only: its own figures have no checksum.
     """
     place = Path(folder)
     try:
@@ -226,6 +218,10 @@ def _check(saved: SavedPredictor) -> None:
         raise ValueError("genes")
     if saved.knowledge.graph is not None and saved.knowledge.graph.shape[0] != len(states):
         raise ValueError("graph")
+    sources = {"own", "states"} | ({"graph"} if saved.knowledge.graph is not None else set())
+    for choice in saved.choices.values():
+        if not set(choice.kernel.weights) <= sources:
+            raise ValueError("kernel")
     for name in ("model", "perturbation_key", "control", "held_out", "gene_symbols"):
         saved.card[name]
     if len(saved.card["gene_symbols"]) != num_genes:
