@@ -26,6 +26,10 @@ pbmc3k and baron_h1, on which choices were made, and on none of the test sets.
 
 "factors", "covariation" (within types of cells, their mean), "context" and "attention" are `xt.tl.gene_network`'s;
 "gene table" is the cosine of rows of the model's gene table, which no cell changes.
+
+Not all methods read as many cells. Pearson, Spearman and mean expression read all of a set; "covariation" 200 of them,
+"context" and "attention" 80; "trees" were fitted to 400, so what is said of them holds for trees of 400 cells, which
+more cells may make better.
 """
 
 
@@ -76,7 +80,8 @@ def module_tables(sets: Sequence[Mapping[str, Any]]) -> list[str]:
         "## Modules\n",
         "About 20 modules of each; the share of gene sets that a module holds more of than by chance, the share of",
         "modules that hold one, and the adjusted Rand index of two halves of the cells (of two seeds, for vectors that",
-        "are of no cells).\n",
+        "are of no cells). Intervals draw sets as if each were its own; pathway sets share genes, so those intervals",
+        "are narrower than the sets' evidence.\n",
     ]
     for one in sets:
         lines += [f"**{one['name']}** ({one['role']})\n",

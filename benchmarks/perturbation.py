@@ -51,7 +51,7 @@ from xtrimogene.tasks.perturbation.gene_graph import coexpression_graph, edge_gr
 from xtrimogene.tasks.perturbation.gene_knowledge import GeneKnowledge
 from xtrimogene.tasks.perturbation.graph_network import GraphConfig
 from xtrimogene.tasks.perturbation.metrics import METRICS, energy_distance
-from xtrimogene.tasks.perturbation.part_features import PartFeatures, unit_rows
+from xtrimogene.tasks.perturbation.part_features import PartFeatures
 from xtrimogene.tasks.perturbation.predictor import (
     Asked,
     Predictor,
@@ -62,6 +62,7 @@ from xtrimogene.tasks.perturbation.predictor import (
 )
 from xtrimogene.tasks.perturbation.simulation import simulate_pairs
 from xtrimogene.tasks.perturbation.splits import unseen_combinations, unseen_contexts, unseen_perturbations
+from xtrimogene.tasks.unit_rows import unit_rows
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PATHWAYS = DATA / "tables" / "msigdb_c2cp_v7.5.1.gmt"

@@ -36,12 +36,12 @@ cells.obs["cell_type"].value_counts().loc[kinds]
 # ## A network for each type of cell
 #
 # Edges from some transcription factors to the 2,000 most variable genes. `method="covariation"`, the default with
-# `groupby`, is how genes vary together in all that the model was trained on, with more weight on how the cells of the
+# `group_key`, is how genes vary together in all that the model was trained on, with more weight on how the cells of the
 # type vary. At most 60 cells of a type are read here; a gene that less than a tenth of them express is left out.
 
 # %%
 factors = ["TBX21", "EOMES", "SPI1", "CEBPB", "CEBPD", "PAX5", "EBF1", "TCF4", "LEF1", "TCF7", "STAT1", "IRF7"]
-edges = xt.tl.gene_network(cells, groupby="cell_type", transcription_factors=factors, max_cells=60)
+edges = xt.tl.gene_network(cells, group_key="cell_type", transcription_factors=factors, max_cells=60)
 edges.groupby("group").head(4)
 
 # %% [markdown]
@@ -54,7 +54,7 @@ xt.pl.network(edges, ["CEBPB"], group="Monocytes", top=25)
 # %% [markdown]
 # ## The heaviest edges of all
 #
-# Without factors every pair is asked. `method="factors"` is the default without `groupby`: how genes vary together in
+# Without factors every pair is asked. `method="factors"` is the default without `group_key`: how genes vary together in
 # all that the model was trained on. The cells at hand only choose the genes. `genes=[...]` names them. Weights
 # are for comparison with each other; no weight is a probability.
 
@@ -102,7 +102,7 @@ sets = {
         "CENPF",
     ],
 }
-modules = xt.tl.gene_modules(cells, groupby="cell_type", gene_sets=sets, max_cells=60, max_p=0.01)
+modules = xt.tl.gene_modules(cells, group_key="cell_type", gene_sets=sets, max_cells=60, max_p=0.01)
 modules.enrichment[["module", "gene_set", "overlap", "module_size", "set_size", "fold", "adjusted_p"]].round(4)
 
 # %%
@@ -118,5 +118,5 @@ scores.set_index(scores.index + " (" + named.to_numpy() + ")").round(2)
 # %% [markdown]
 # ## Your own
 #
-# `xt.tl.gene_modules(adata, gene_sets="h.all.v2024.1.Hs.symbols.gmt", groupby="cell_type")` takes any .gmt. The path
+# `xt.tl.gene_modules(adata, gene_sets="h.all.v2024.1.Hs.symbols.gmt", group_key="cell_type")` takes any .gmt. The path
 # of an .h5ad or .zarr may stand in place of `adata`.

@@ -59,6 +59,13 @@ def test_seeds_deal_anew_and_units_keep_their_number() -> None:
     np.testing.assert_array_equal(*of_row)
 
 
+def test_a_drug_of_every_pair_is_not_left_out() -> None:
+    drugs = np.array([[0, other] for other in range(1, 7) for _ in range(4)])
+    found = split_pairs(drugs, np.tile(np.arange(4), 6), "drug", num_folds=3)
+    assert len(found.splits) == 2 and all(len(one.train) for one in found.splits)
+    assert not (np.concatenate(found.units) == 0).any()
+
+
 def test_refused() -> None:
     drugs, lines = table()
     with pytest.raises(ConfigError, match="needs the tissue of each"):

@@ -34,17 +34,17 @@ def silence(cells: AnnData, rows: np.ndarray, gene: str) -> None:
 def test_edges_of_each_group_are_returned_and_kept(make_cells: MakeCells, few: dict[str, Any], tmp_path: Path) -> None:
     cells = make_cells(24, density=0.5)
     before = cells.X.copy()
-    edges = gene_network(cells, groupby="cell_type", top=30, **few)
+    edges = gene_network(cells, group_key="cell_type", top=30, **few)
     assert list(edges.columns) == ["source", "target", "weight", "group"]
     assert edges["group"].value_counts().to_dict() == {"type 0": 30, "type 1": 30, "type 2": 30}
     assert (edges.groupby("group")["weight"].diff().dropna() <= 0).all() and (edges["source"] != edges["target"]).all()
     np.testing.assert_array_equal(cells.X.toarray(), before.toarray())
     kept = cells.uns["xtrimogene_network"]
-    assert kept["method"] == "covariation" and kept["model"] == "tiny" and kept["options"]["groupby"] == "cell_type"
+    assert kept["method"] == "covariation" and kept["model"] == "tiny" and kept["options"]["group_key"] == "cell_type"
     cells.write_h5ad(tmp_path / "cells.h5ad")
     read = anndata.read_h5ad(tmp_path / "cells.h5ad").uns["xtrimogene_network"]["edges"]
     pd.testing.assert_frame_equal(read.reset_index(drop=True), edges, check_dtype=False)
-    from_file = gene_network(tmp_path / "cells.h5ad", groupby="cell_type", top=30, **few)
+    from_file = gene_network(tmp_path / "cells.h5ad", group_key="cell_type", top=30, **few)
     pd.testing.assert_frame_equal(from_file, edges, check_exact=False, rtol=1e-4)
 
 
@@ -99,7 +99,7 @@ def test_modules_their_sets_and_their_scores(
     first = plain.genes.loc[plain.genes["module"] == 0, "gene"].tolist()
     sets = tmp_path / "sets.gmt"
     sets.write_text("\t".join(["FIRST", "of module 0", *first]) + "\nOTHER\t\tTP53\n")
-    found = gene_modules(cells, groupby="cell_type", gene_sets=sets, min_size=5, **few)
+    found = gene_modules(cells, group_key="cell_type", gene_sets=sets, min_size=5, **few)
     pd.testing.assert_frame_equal(found.genes, plain.genes)
     assert found.enrichment[["module", "gene_set", "overlap"]].values.tolist() == [[0, "FIRST", len(first)]]
     assert found.enrichment["genes"][0].split(", ") == first
@@ -121,15 +121,15 @@ def test_refused(make_cells: MakeCells, few: dict[str, Any]) -> None:
     with pytest.raises(GeneMatchError, match="1 gene has no edge"):
         gene_network(cells, genes=[cells.var_names[0]] * 2, **few)
     with pytest.raises(FieldError, match="no 'kind'"):
-        gene_network(cells, groupby="kind", **few)
+        gene_network(cells, group_key="kind", **few)
     with pytest.raises(CountsError, match=r"'type 0' \(8\), 'type 1' \(8\), 'type 2' \(8\) of obs\['cell_type'\]"):
-        gene_network(cells, groupby="cell_type", **few | {"min_cells": 9})
+        gene_network(cells, group_key="cell_type", **few | {"min_cells": 9})
     with pytest.raises(ConfigError, match="min_cells=3 and max_cells=2"):
         gene_network(cells, max_cells=2, **few)
     with pytest.raises(ConfigError, match="no edge is as heavy as min_weight"):
         gene_network(cells, min_weight=1e9, **few)
     with pytest.raises(ConfigError, match="is the same in all cells"):
-        gene_network(cells, method="factors", groupby="cell_type", **few)
+        gene_network(cells, method="factors", group_key="cell_type", **few)
     with pytest.raises(ConfigError, match="none of the 1 gene sets has 5 genes"):
         gene_modules(cells, gene_sets={"one": ["TP53"]}, min_size=5, **few)
 
@@ -140,6 +140,6 @@ def test_a_group_without_an_edge_is_named(make_cells: MakeCells, few: dict[str, 
     silence(cells, (cells.obs["cell_type"] == "type 2").to_numpy(), name)
     with pytest.warns(UserWarning, match="type 2: no edge there"):
         edges = gene_network(
-            cells, groupby="cell_type", genes=list(cells.var_names[1:9]), transcription_factors=[name], **few
+            cells, group_key="cell_type", genes=list(cells.var_names[1:9]), transcription_factors=[name], **few
         )
     assert set(edges["group"]) == {"type 0", "type 1"}

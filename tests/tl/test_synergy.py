@@ -21,6 +21,7 @@ from xtrimogene.errors import (
 )
 from xtrimogene.tasks.synergy.learned import ResponseConfig
 from xtrimogene.tasks.synergy.predictor import ResponsePredictor
+from xtrimogene.tl.drug_tables import read_table
 from xtrimogene.tl.response import fit_response, response
 from xtrimogene.tl.synergy import fit_synergy, synergy
 
@@ -74,8 +75,8 @@ def test_a_table_in_and_probabilities_out(
 ) -> None:
     before = lines.copy()
     kept = fit(tiny_model, lines, pairs(), folder=tmp_path / "synergy", tissue_key="tissue")
-    assert set(kept.held_out) == {"measurement", "pair", "drug", "cell_line", "tissue"}
-    assert set(fitted.held_out) == {"measurement", "pair", "drug", "cell_line"}
+    assert set(kept.held_out) == {"measurement", "pair", "drug", "drugs", "cell_line", "tissue"}
+    assert set(fitted.held_out) == {"measurement", "pair", "drug", "drugs", "cell_line"}
     asked = pd.DataFrame(
         {
             "drug1": ["aspirin", "glycerol", "ethanol"],
@@ -122,7 +123,7 @@ def test_a_new_line_is_named_new(tiny_model: PretrainedModel, fitted: ResponsePr
 
 def test_scores_come_with_how_far_they_were_off(tiny_model: PretrainedModel, lines: AnnData) -> None:
     kept = fit(tiny_model, lines, pairs(), label_key=None, score_key="score")
-    found = synergy(pairs(), lines, kept, drugs=DRUGS, model=tiny_model)
+    found = synergy(pairs().drop(columns="score"), lines, kept, drugs=DRUGS, model=tiny_model)
     assert list(found.columns[-5:]) == ["score", "spread", "novelty", "held_out_pearson", "error_90"]
 
 
@@ -217,3 +218,40 @@ def test_a_gene_order_of_its_own_changes_nothing(
     wanted = synergy(pairs(), lines, fitted, drugs=DRUGS, model=tiny_model)["probability"]
     found = synergy(pairs(), turned, fitted, drugs=DRUGS, model=tiny_model)["probability"]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_column_of_the_user_is_not_replaced(
+    tiny_model: PretrainedModel, lines: AnnData, fitted: ResponsePredictor
+) -> None:
+    for name in ("probability", "spread", "novelty", "held_out_auroc"):
+        with pytest.raises(FieldError, match=f"has a column '{name}', which the answer would replace"):
+            synergy(pairs().assign(**{name: 1}), lines, fitted, drugs=DRUGS, model=tiny_model)
+
+
+def test_a_salt_of_a_drug_is_that_drug(tiny_model: PretrainedModel, lines: AnnData, fitted: ResponsePredictor) -> None:
+    salt = DRUGS | {"aspirin": "CC(=O)Oc1ccccc1C(=O)[O-].[Na+]"}
+    wanted = synergy(pairs(), lines, fitted, drugs=DRUGS, model=tiny_model)
+    found = synergy(pairs(), lines, fitted, drugs=salt, model=tiny_model)
+    pd.testing.assert_frame_equal(found, wanted)
+    both = salt | {"aspirin (acid)": DRUGS["aspirin"]}
+    named = pairs()
+    named.loc[::2, "drug1"] = named["drug1"][::2].replace("aspirin", "aspirin (acid)")
+    kept = fit(tiny_model, lines, named, drugs=both)
+    assert len(kept.smiles) == 6 and kept.held_out["drug"] == fitted.held_out["drug"]
+    with pytest.raises(DrugError, match="salts and stereoisomers count as one"):
+        fit(tiny_model, lines, named.assign(drug1="aspirin", drug2="aspirin (acid)"), drugs=both)
+
+
+def test_not_two_columns_of_drugs() -> None:
+    for keys in (("drug1",), ("drug1", "drug2", "drug2")):
+        with pytest.raises(ConfigError, match="the names of 2 columns are needed"):
+            read_table(pairs(), drug_keys=keys, num_drugs=2, cell_line_key="cell_line", drugs=DRUGS)
+
+
+def test_a_known_name_with_another_profile_is_told(
+    tiny_model: PretrainedModel, lines: AnnData, fitted: ResponsePredictor
+) -> None:
+    turned = lines.copy()
+    turned.X[0] = turned.X[0, ::-1]
+    with pytest.warns(UserWarning, match="cell line 'L0': another profile"):
+        synergy(pairs(), turned, fitted, drugs=DRUGS, model=tiny_model)

@@ -50,7 +50,8 @@ def split_pairs(
     left_out
         "measurement": repeats of a combination on a line stay together, and both are known from other rows. "pair":
         a combination is left out on all lines. "drug": test rows hold a left-out drug, one or both, and training rows
-        none. "cell_line", "tissue": all rows of them.
+        none; a fold without training rows is left out, as that of a drug which is in every pair, and there may be no
+        fold. "cell_line", "tissue": all rows of them.
     tissues
         The tissue of each row's line, for "tissue".
 
@@ -89,6 +90,8 @@ def _leave_drugs(drugs: Int[np.ndarray, "N K"], num_folds: int, seed: int) -> Pa
     for one in range(fold.max() + 1):
         out = fold[drug] == one  # (N, K)
         test = np.flatnonzero(out.any(axis=1))
+        if len(test) == len(drug):
+            continue
         splits.append(_split("drug", one, np.flatnonzero(~out.any(axis=1)), test))
         units.append(-np.sort(-np.where(out, drug, NONE)[test], axis=1))  # the left-out first
     return PairSplits(left_out="drug", splits=tuple(splits), units=tuple(units))

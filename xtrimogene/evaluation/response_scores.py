@@ -56,6 +56,7 @@ def weighted(
     total = weights.sum(axis=1)
     if metric == "rmse":
         return np.asarray(np.sqrt(weights @ (true - predicted) ** 2 / total))
+    total = np.where(total > 0, total, np.nan)  # a resample without any of the rows says nothing
     t, p = true - true.mean(), predicted - predicted.mean()
     mean_t, mean_p = weights @ t / total, weights @ p / total
     both = weights @ (t * p) / total - mean_t * mean_p
@@ -92,7 +93,7 @@ def resampled(
 
 
 def interval(scores: Float64[np.ndarray, "R S"]) -> Interval:
-    """Return the mean over seeds and its interval over units and seeds; resamples without both labels are left out."""
+    """Return the mean over seeds and its interval over units and seeds; resamples without a metric are left out."""
     kept = np.isfinite(scores).all(axis=1)
     kept[0] = True
     return summarize(scores[kept])

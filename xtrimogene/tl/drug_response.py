@@ -1,7 +1,8 @@
 """From a table and cell lines to a predictor, and from a predictor to answers: what one drug and two share."""
 
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from jaxtyping import Float32
 
 from xtrimogene.checkpoint import PretrainedModel, load
 from xtrimogene.config import Pool
 from xtrimogene.data.counts import SampleKind
-from xtrimogene.errors import ConfigError
+from xtrimogene.errors import ConfigError, FieldError
 from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.synergy.learned import ResponseConfig
+from xtrimogene.tasks.synergy.molecules import one_of_each, skeleton
 from xtrimogene.tasks.synergy.predictor import ResponsePredictor
 from xtrimogene.tasks.synergy.predictor_folder import load_predictor
 from xtrimogene.tasks.synergy.response_table import DrugSet, ResponseRows
@@ -24,6 +27,7 @@ from xtrimogene.tl.drug_tables import DrugTable
 from xtrimogene.tl.embedding import require_model
 
 MINIMUM_FOLDS = 2
+SAME_PROFILE = 0.01  # of its length a vector may move: devices and number formats differ by less
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +69,7 @@ def learn_table(
         min_genes=reading.min_genes,
         progress=reading.progress,
     )
-    drugs = DrugSet(tuple(sorted({one for row in table.smiles for one in row})))
+    drugs = DrugSet(one_of_each(one for row in table.smiles for one in row))
     rows = ResponseRows(drugs=table.places(drugs.smiles), lines=table.line_places(lines.names), target=table.target)
     ways = 3 + (rows.drugs.shape[1] > 1) + (tissue_key is not None)
     networks = config.num_networks * (ways * num_folds + 1)
@@ -99,7 +103,18 @@ def answer_table(
     ------
     CheckpointError
         The predictor was fitted with another model.
+    FieldError
+        The table has a column of a name that the answer writes.
+
+    Warns
+    -----
+    UserWarning
+        A line has the name of one that was learned, and another profile.
     """
+    labels = predictor.learned.labels
+    extra = ("held_out_auroc",) if labels else ("held_out_pearson", "error_90")
+    if taken := [name for name in (called, "spread", "novelty", *extra) if name in table.frame.columns]:
+        raise FieldError(f"the table has a column {taken[0]!r}, which the answer would replace; rename or drop it.")
     model, made = load(reading.model), predictor.card["model"]
     require_model(made, model, "the predictor was fitted on", "fit again")
     lines = read_cell_lines(
@@ -115,13 +130,15 @@ def answer_table(
     names = (*predictor.lines, *(name for name in lines.names if name not in predictor.lines))
     cells = np.zeros((len(names), lines.vectors.shape[1]), np.float32)
     cells[[names.index(name) for name in lines.names]] = lines.vectors
-    known = set(predictor.smiles)
-    drugs = DrugSet((*predictor.smiles, *sorted({one for row in table.smiles for one in row} - known)))
+    _warn_of_other_profiles(lines.names, lines.vectors, predictor)
+    known = set(map(skeleton, predictor.smiles))
+    asked = one_of_each(one for row in table.smiles for one in row)
+    drugs = DrugSet((*predictor.smiles, *(one for one in asked if skeleton(one) not in known)))
     number = len(table.lines)
     rows = ResponseRows(
         drugs=table.places(drugs.smiles), lines=table.line_places(names), target=np.full(number, np.nan, np.float32)
     )
-    answers, labels = predictor.predict(rows, drugs, cells), predictor.learned.labels
+    answers = predictor.predict(rows, drugs, cells)
     columns: dict[str, Any] = {
         called: answers.value,
         "spread": answers.spread,
@@ -131,6 +148,24 @@ def answer_table(
     if not labels:
         columns["error_90"] = answers.error_90
     return table.frame.assign(**columns)
+
+
+def _warn_of_other_profiles(
+    names: Sequence[str], vectors: Float32[np.ndarray, "L C"], predictor: ResponsePredictor
+) -> None:
+    learned = dict(zip(predictor.lines, predictor.cells, strict=True))
+    other = [
+        name
+        for name, own in zip(names, vectors, strict=True)
+        if name in learned and np.linalg.norm(own - learned[name]) > SAME_PROFILE * np.linalg.norm(learned[name])
+    ]
+    if other:
+        warnings.warn(
+            f"cell line {other[0]!r}{f' and {len(other) - 1} others' if other[1:] else ''}: another profile than that "
+            "learned under this name; what is known of that line is taken to hold. Rename it if it is another line.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def read_predictor(predictor: ResponsePredictor | str | os.PathLike[str], num_drugs: int) -> ResponsePredictor:

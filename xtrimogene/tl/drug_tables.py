@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int64
 
-from xtrimogene.errors import DrugError, FieldError, FileFormatError
-from xtrimogene.tasks.synergy.molecules import canonical_smiles
+from xtrimogene.errors import ConfigError, DrugError, FieldError, FileFormatError
+from xtrimogene.tasks.synergy.molecules import canonical_smiles, skeleton
 
 Table = pd.DataFrame | str | os.PathLike[str]
 
@@ -24,9 +24,10 @@ class DrugTable:
     target: Float32[np.ndarray, " N"] | None
 
     def places(self, smiles: Sequence[str]) -> Int64[np.ndarray, "N K"]:
-        """Return each row's drugs as places in this list."""
-        place = {one: number for number, one in enumerate(smiles)}
-        return np.array([[place[one] for one in row] for row in self.smiles], dtype=np.int64)
+        """Return each row's drugs as places in this list, where any salt or stereoisomer of a drug stands for it."""
+        place = {skeleton(one): number for number, one in enumerate(smiles)}
+        own = {one: place[skeleton(one)] for one in {one for row in self.smiles for one in row}}
+        return np.array([[own[one] for one in row] for row in self.smiles], dtype=np.int64)
 
     def line_places(self, lines: Sequence[str]) -> Int64[np.ndarray, " N"]:
         place = {one: number for number, one in enumerate(lines)}
@@ -37,6 +38,7 @@ def read_table(
     table: Table,
     *,
     drug_keys: Sequence[str],
+    num_drugs: int,
     cell_line_key: str,
     drugs: Mapping[str, str] | None,
     target_key: str | None = None,
@@ -51,6 +53,8 @@ def read_table(
 
     Raises
     ------
+    ConfigError
+        Not ``num_drugs`` columns of drugs.
     FieldError
         A column that is missing; a value that is missing, no number, or no label 0 or 1.
     DrugError
@@ -58,6 +62,8 @@ def read_table(
     FileFormatError
         No such file, or no CSV.
     """
+    if isinstance(drug_keys, str) or len(drug_keys) != num_drugs:
+        raise ConfigError(f"drug_keys={drug_keys!r}: the names of {num_drugs} columns are needed.")
     frame = _read_frame(table)
     wanted = [*drug_keys, cell_line_key, *([] if target_key is None else [target_key])]
     if missing := [name for name in wanted if name not in frame.columns]:
@@ -68,14 +74,19 @@ def read_table(
         if (bad := frame[name].isna().to_numpy()).any():
             raise FieldError(f"column {name!r} has no value in row {int(bad.argmax())}; fill it in or drop the row.")
     found: dict[str, str] = {}
+    bare: dict[str, str] = {}  # skeleton of each SMILES
     rows: list[tuple[str, ...]] = []
     for number, given in enumerate(frame[list(drug_keys)].astype(str).itertuples(index=False, name=None)):
         for drug in given:
             if drug not in found:
                 found[drug] = _smiles(drug, drugs, f"row {number}")
+                bare[found[drug]] = skeleton(found[drug])
         own = tuple(found[drug] for drug in given)
-        if len(set(own)) < len(own):
-            raise DrugError(f"row {number} has the same drug twice, {' and '.join(given)}; give two drugs.")
+        if len({bare[one] for one in own}) < len(own):
+            raise DrugError(
+                f"row {number} has the same drug twice, {' and '.join(given)} (salts and stereoisomers count as one); "
+                "give two drugs."
+            )
         rows.append(own)
     return DrugTable(
         frame=frame,

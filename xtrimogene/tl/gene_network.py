@@ -33,7 +33,7 @@ def gene_network(
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     *,
     genes: Sequence[str] | None = None,
-    groupby: str | None = None,
+    group_key: str | None = None,
     transcription_factors: Sequence[str] | None = None,
     method: NetworkMethod | None = None,
     top: int = 1000,
@@ -61,7 +61,7 @@ def gene_network(
         As in `embed`.
     genes
         Symbols or Ensembl ids. Default: the 2,000 most variable in the cells read.
-    groupby
+    group_key
         Column of ``obs``, such as the cell type, with a network for each of its names. Cells without one are left out.
     transcription_factors
         Symbols or Ensembl ids: edges go from these alone, to all genes. Those without a count here are left out.
@@ -70,7 +70,8 @@ def gene_network(
         genes. "covariation": that, with more weight on how the cells of a group vary. These two found known targets
         best, and need a model with a latent cell vector. "context": how alike the decoder's embeddings of the
         genes are in these cells. "attention": how much more than evenly the encoder attends to the source when it reads
-        the target. Default: "covariation" with ``groupby``; without, "factors", or "context" where the model has none.
+        the target. Default: "covariation" with ``group_key``; without, "factors", or "context" where the model has
+        none.
     top
         Edges of each group, the heaviest.
     min_weight
@@ -85,15 +86,15 @@ def gene_network(
     Returns
     -------
     A row for each edge, the heaviest of each group first: source, target (symbols), weight, group ("all" without
-    ``groupby``). An edge has a direction where it starts from a transcription factor, or by "attention"; else each pair
-    is there once. An AnnData also gets it, with how it was made, in ``uns[key_added]``.
+    ``group_key``). An edge has a direction where it starts from a transcription factor, or by "attention"; else each
+    pair is there once. An AnnData also gets it, with how it was made, in ``uns[key_added]``.
 
     Raises
     ------
     GeneMatchError
         A name in ``genes`` is none of the model's; no transcription factor has a count; or as in `embed`.
     FieldError
-        There is no column ``groupby``, or none of names.
+        There is no column ``group_key``, or none of names.
     CountsError
         A group has too few cells that can be read; or as in `embed`.
     ConfigError
@@ -105,11 +106,11 @@ def gene_network(
         A group has no edge.
     """
     key, loaded = record_key(key_added), load(model)
-    chosen = _method(method, loaded, groupby)
+    chosen = _method(method, loaded, group_key)
     cells = read_groups(
         adata,
         loaded,
-        groupby,
+        group_key,
         layer=layer,
         input_kind=input_kind,
         min_genes=min_genes,
@@ -160,7 +161,7 @@ def gene_modules(
     model: PretrainedModel | str | os.PathLike[str] = "demo",
     *,
     genes: Sequence[str] | None = None,
-    groupby: str | None = None,
+    group_key: str | None = None,
     gene_sets: str | os.PathLike[str] | GeneSets | None = None,
     method: VectorMethod | None = None,
     resolution: float = 1.0,
@@ -188,8 +189,8 @@ def gene_modules(
         As in `embed`.
     genes, min_cells, max_cells, seed
         As in `gene_network`; ``seed`` is Leiden's too.
-    groupby
-        Column of ``obs``: score the modules in each of its groups of cells.
+    group_key
+        Column of ``obs``: score the modules in each of its groups of cells. Cells without one are left out.
     gene_sets
         A .gmt file, or a dictionary of lists: test each module for each set of 5 to 500 of the genes asked
         (hypergeometric, Benjamini and Hochberg's correction). The background is the genes asked, not the genome.
@@ -207,8 +208,8 @@ def gene_modules(
     Returns
     -------
     Three tables (`GeneModules`), which an AnnData also gets, with how they were made, in ``uns[key_added]``. Modules
-    are numbered from 0, the largest; a gene of none has -1. Without ``groupby`` the scores have no column, and without
-    ``gene_sets`` nothing is enriched.
+    are numbered from 0, the largest; a gene of none has -1. Without ``group_key`` the scores have no column, and
+    without ``gene_sets`` nothing is enriched.
 
     Raises
     ------
@@ -230,7 +231,7 @@ def gene_modules(
     cells = read_groups(
         adata,
         loaded,
-        groupby,
+        group_key,
         layer=layer,
         input_kind=input_kind,
         min_genes=min_genes,
@@ -255,7 +256,7 @@ def gene_modules(
     found = GeneModules(
         genes=pd.DataFrame({"gene": np.array(loaded.genes.symbols)[asked], "module": modules}),
         enrichment=enrichment_table(modules, asked, loaded.genes, sets, max_p),
-        scores=module_scores(modules, asked, cells, scored=groupby is not None),
+        scores=module_scores(modules, asked, cells, scored=group_key is not None),
     )
     if isinstance(adata, AnnData):
         tables = {"genes": found.genes, "enrichment": found.enrichment, "scores": found.scores}
@@ -263,15 +264,15 @@ def gene_modules(
     return found
 
 
-def _method(method: NetworkMethod | None, model: PretrainedModel, groupby: str | None) -> NetworkMethod:
+def _method(method: NetworkMethod | None, model: PretrainedModel, group_key: str | None) -> NetworkMethod:
     if method is None:
         if model.config.latent_dim is None or model.config.pool != "latent":
             return "context"
-        return "factors" if groupby is None else "covariation"
+        return "factors" if group_key is None else "covariation"
     if method not in get_args(NetworkMethod):
         raise ConfigError(f"method={method!r} is not one of {', '.join(get_args(NetworkMethod))}.")
-    if method == "factors" and groupby is not None:
-        raise ConfigError("method='factors' is the same in all cells; leave groupby out, or take 'covariation'.")
+    if method == "factors" and group_key is not None:
+        raise ConfigError("method='factors' is the same in all cells; leave group_key out, or take 'covariation'.")
     return method
 
 

@@ -36,7 +36,7 @@ class GroupedCounts:
 def read_groups(
     adata: AnnData | str | os.PathLike[str],
     model: PretrainedModel,
-    groupby: str | None,
+    group_key: str | None,
     *,
     layer: str | None,
     input_kind: InputKind,
@@ -59,7 +59,7 @@ def read_groups(
     if not 2 <= min_cells <= max_cells:
         raise ConfigError(f"min_cells={min_cells} and max_cells={max_cells}: at least 2, and no more than max_cells.")
     with open_cells(adata) as cells:
-        text, given = _grouped(cells.obs, groupby, cells.num_cells)
+        text, given = _grouped(cells.obs, group_key, cells.num_cells)
         matched = MatchedCounts.find(cells, model.genes, layer=layer, input_kind=input_kind)
         matched.require(min_genes=min_genes, all_rows=isinstance(adata, AnnData))
         drawn = _draw(text, given, max_cells, seed)
@@ -70,8 +70,8 @@ def read_groups(
             rows.append(start + np.flatnonzero(kept))
         report = matched.report()
     names, groups = np.unique(text[np.concatenate(rows)], return_inverse=True)
-    _require_cells(text[given], names, np.bincount(groups, minlength=len(names)), min_cells, groupby)
-    options = {"layer": matched.choice.matrix, "groupby": groupby or "", "max_cells": max_cells, "seed": seed}
+    _require_cells(text[given], names, np.bincount(groups, minlength=len(names)), min_cells, group_key)
+    options = {"layer": matched.choice.matrix, "group_key": group_key or "", "max_cells": max_cells, "seed": seed}
     return GroupedCounts(
         counts=vstack(parts, format="csr"),
         groups=groups.astype(np.int64),
@@ -88,10 +88,10 @@ def read_groups(
     )
 
 
-def _grouped(obs: Any, groupby: str | None, num_cells: int) -> tuple[np.ndarray, Bool[np.ndarray, " N"]]:
-    if groupby is None:
+def _grouped(obs: Any, group_key: str | None, num_cells: int) -> tuple[np.ndarray, Bool[np.ndarray, " N"]]:
+    if group_key is None:
         return np.full(num_cells, ALL), np.ones(num_cells, dtype=bool)
-    return text_column(obs, groupby, "the data")
+    return text_column(obs, group_key, "the data")
 
 
 def _draw(text: np.ndarray, given: Bool[np.ndarray, " N"], max_cells: int, seed: int) -> Bool[np.ndarray, " N"]:
@@ -103,12 +103,12 @@ def _draw(text: np.ndarray, given: Bool[np.ndarray, " N"], max_cells: int, seed:
 
 
 def _require_cells(
-    asked: np.ndarray, names: np.ndarray, numbers: np.ndarray, min_cells: int, groupby: str | None
+    asked: np.ndarray, names: np.ndarray, numbers: np.ndarray, min_cells: int, group_key: str | None
 ) -> None:
     found = dict(zip(names.tolist(), numbers.tolist(), strict=True))
     few = [f"{name!r} ({found.get(name, 0)})" for name in np.unique(asked).tolist() if found.get(name, 0) < min_cells]
     if few or not found:
-        where = "the data" if groupby is None else f"obs[{groupby!r}]"
+        where = "the data" if group_key is None else f"obs[{group_key!r}]"
         raise CountsError(
             f"{', '.join(few) or 'no group'} of {where}: at least {min_cells} cells with counts are needed in each "
             "group (min_cells); leave the group out."

@@ -62,7 +62,9 @@ def fit_response(
     """
     if folder is not None:
         require_new_folder(Path(folder))
-    table = read_table(responses, drug_keys=(drug_key,), cell_line_key=cell_line_key, drugs=drugs, target_key=value_key)
+    table = read_table(
+        responses, drug_keys=(drug_key,), num_drugs=1, cell_line_key=cell_line_key, drugs=drugs, target_key=value_key
+    )
     predictor = learn_table(
         table,
         cell_lines,
@@ -97,7 +99,8 @@ def response(
     Parameters
     ----------
     responses, cell_lines, drugs, drug_key, cell_line_key
-        As in `fit_response`; drugs and lines may be new, and no value is needed.
+        As in `fit_response`; drugs and lines may be new, and no value is needed. The table may have no column of a name
+        that is written here.
     predictor
         What `fit_response` returned, or its folder.
     model
@@ -114,6 +117,6 @@ def response(
         As in `synergy`.
     """
     read = read_predictor(predictor, num_drugs=1)
-    table = read_table(responses, drug_keys=(drug_key,), cell_line_key=cell_line_key, drugs=drugs)
+    table = read_table(responses, drug_keys=(drug_key,), num_drugs=1, cell_line_key=cell_line_key, drugs=drugs)
     reading = Reading(model=model, kind="bulk", pool=None, device=device, min_genes=min_genes, progress=progress)
     return answer_table(table, cell_lines, read, reading, called="predicted")

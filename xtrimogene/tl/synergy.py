@@ -53,7 +53,8 @@ def fit_synergy(
     folder
         Where to keep what was learned, for `synergy`; must not exist yet, or be empty. Default: it is only returned.
     drugs
-        The SMILES of each name. Default: the drug columns hold SMILES.
+        The SMILES of each name. Default: the drug columns hold SMILES. Salts and stereoisomers of a drug are that drug:
+        of those in the table, the one with the shortest SMILES is read for all.
     label_key, score_key
         The column of labels, 1 for synergy and 0 for none, or that of scores; one of the two.
     tissue_key
@@ -72,8 +73,9 @@ def fit_synergy(
 
     Returns
     -------
-    What `synergy` asks; ``held_out`` says, for each split, the metrics, their interval by what was left out, those of
-    additive effects of drugs and line, and the gain over them.
+    What `synergy` asks; ``held_out`` says, for rows with a measurement, pair, drug, two drugs ("drugs"), cell_line or
+    tissue left out and all else known, the metrics, their interval by what was left out, those of additive effects of
+    drugs and line, and the gain over them. What the table cannot test is not there.
 
     Raises
     ------
@@ -82,11 +84,17 @@ def fit_synergy(
     DrugError
         A name that ``drugs`` lacks, a SMILES that is no molecule, the same drug twice in a row.
     ConfigError
-        Both or neither of label_key and score_key; too few rows, drugs or lines to leave any out.
+        Both or neither of label_key and score_key; too few rows, drugs or lines to leave any out; drugs that cannot be
+        told apart; not two drug_keys.
     MissingExtraError
         RDKit is not installed.
     CheckpointError, CountsError, GeneMatchError, FileFormatError
         As in `embed`; ``folder`` exists and holds something.
+
+    Warns
+    -----
+    UserWarning
+        Nothing could be measured with drugs left out, say, where two drugs are in every pair between them.
     """
     if (label_key is None) == (score_key is None):
         raise ConfigError("fit_synergy needs label_key= or score_key=, one of the two.")
@@ -96,6 +104,7 @@ def fit_synergy(
     table = read_table(
         pairs,
         drug_keys=drug_keys,
+        num_drugs=2,
         cell_line_key=cell_line_key,
         drugs=drugs,
         target_key=target_key,
@@ -135,7 +144,7 @@ def synergy(
     Parameters
     ----------
     pairs, cell_lines, drugs, drug_keys, cell_line_key
-        As in `fit_synergy`; drugs and lines may be new.
+        As in `fit_synergy`; drugs and lines may be new. The table may have no column of a name that is written here.
     predictor
         What `fit_synergy` returned, or its folder.
     model
@@ -144,10 +153,12 @@ def synergy(
     Returns
     -------
     The rows of ``pairs``, with: ``probability`` of synergy, or ``score``; ``spread``, the standard deviation of that
-    over networks; ``novelty``: "measured", "known pair", "new pair", "new drug", "new cell line", or two of these;
-    ``held_out_auroc`` (for scores ``held_out_pearson``), measured on held-out rows as new as this one, NaN for
-    "measured" and for two novelties at once, which nothing measured. Probabilities are calibrated on held-out rows of
-    the same novelty. For scores, ``error_90``: nine in ten held-out rows of this novelty were off by less.
+    over networks; ``novelty``: "measured", "known pair", "new pair", "new drug" (one), "new drugs" (both), "new cell
+    line", or a line and one of the others; ``held_out_auroc`` (for scores ``held_out_pearson``), measured on held-out
+    rows as new as this one and no others. It is NaN for "measured", for a new line with a pair or drug that is new too,
+    and where the table had too few such rows. Probabilities are calibrated on held-out rows of the same novelty, or the
+    nearest that could be held out; without any they are not. For scores, ``error_90``: nine in ten held-out rows of
+    this novelty were off by less.
 
     Raises
     ------
@@ -156,9 +167,14 @@ def synergy(
     CheckpointError
         No such predictor, or one fitted with another model.
     ConfigError
-        A predictor of single drugs.
+        A predictor of single drugs; not two drug_keys.
+
+    Warns
+    -----
+    UserWarning
+        A line has the name of one that was learned, and another profile.
     """
     read = read_predictor(predictor, num_drugs=2)
-    table = read_table(pairs, drug_keys=drug_keys, cell_line_key=cell_line_key, drugs=drugs)
+    table = read_table(pairs, drug_keys=drug_keys, num_drugs=2, cell_line_key=cell_line_key, drugs=drugs)
     reading = Reading(model=model, kind="bulk", pool=None, device=device, min_genes=min_genes, progress=progress)
     return answer_table(table, cell_lines, read, reading, called="probability" if read.learned.labels else "score")

@@ -8,8 +8,9 @@ from xtrimogene.tasks.perturbation.baselines import training_mean
 from xtrimogene.tasks.perturbation.choice import choose
 from xtrimogene.tasks.perturbation.effects import Effects
 from xtrimogene.tasks.perturbation.linear import Kernel, KernelRidge, candidate_kernels, likeness, quiet
-from xtrimogene.tasks.perturbation.part_features import PartFeatures, unit_rows
+from xtrimogene.tasks.perturbation.part_features import PartFeatures
 from xtrimogene.tasks.perturbation.splits import unseen_perturbations
+from xtrimogene.tasks.unit_rows import unit_rows
 
 KERNEL = Kernel(weights={"own": 0.5, "states": 0.5}, shared=0.5, pairs=0.3, near=0.5)
 

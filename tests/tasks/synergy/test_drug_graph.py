@@ -1,13 +1,22 @@
 """Drugs as graphs and fingerprints."""
 
+import sys
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
-from xtrimogene.errors import DrugError
+from xtrimogene.errors import DrugError, MissingExtraError
 from xtrimogene.tasks.synergy.drug_encoder import DrugEncoder
 from xtrimogene.tasks.synergy.drug_graph import ATOM_FEATURES, BONDS, drug_graphs
-from xtrimogene.tasks.synergy.molecules import canonical_smiles, morgan_fingerprints, read_molecule
+from xtrimogene.tasks.synergy.molecules import (
+    canonical_smiles,
+    morgan_fingerprints,
+    one_of_each,
+    read_molecule,
+    skeleton,
+)
 
 
 def test_a_graph_by_hand() -> None:
@@ -41,3 +50,20 @@ def test_the_vector_of_a_drug_is_its_own_and_knows_no_order_of_atoms() -> None:
 def test_what_is_no_molecule_is_named_with_its_place(smiles: str) -> None:
     with pytest.raises(DrugError, match=r"row 7\) is no molecule"):
         read_molecule(smiles, "row 7")
+
+
+@pytest.mark.parametrize("call", [canonical_smiles, skeleton, read_molecule])
+def test_without_rdkit_the_extra_is_named(call: Callable[[str], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'xtrimogene\[drug\]'"):
+        call("CCO")
+    with pytest.raises(MissingExtraError):
+        morgan_fingerprints(["CCO"])
+
+
+def test_salts_and_stereoisomers_are_one_drug() -> None:
+    acid, salt, hydrate = "CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Oc1ccccc1C(=O)[O-].[Na+]", "O.CC(=O)Oc1ccccc1C(=O)O"
+    assert skeleton(acid) == skeleton(salt) == skeleton(hydrate)
+    assert skeleton("C[C@H](N)C(=O)O") == skeleton("C[C@@H](N)C(=O)O") == skeleton("CC(N)C(=O)O.Cl")
+    assert skeleton("F/C=C/F") == skeleton("F/C=C\\F") != skeleton("FCCF")
+    assert one_of_each(["CCO", salt, acid, hydrate]) == (acid, "CCO")

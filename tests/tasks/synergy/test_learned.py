@@ -45,6 +45,13 @@ def test_the_order_of_drugs_the_batch_and_the_place_of_a_drug_say_nothing(screen
     np.testing.assert_allclose(learned.predict(rows, more, cells), wanted, atol=1e-5)
 
 
+def test_rows_are_answered_in_blocks(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = Learned.fit(screen.rows, screen.drugs, screen.cells, replace(QUICK, num_epochs=2), labels=True)
+    wanted = learned.predict(screen.rows, screen.drugs, screen.cells)
+    monkeypatch.setattr("xtrimogene.tasks.synergy.learned.BLOCK", 50)
+    np.testing.assert_allclose(learned.predict(screen.rows, screen.drugs, screen.cells), wanted, atol=1e-5)
+
+
 def test_a_seed_gives_one_answer_and_leaves_the_generator_alone(screen: Screen) -> None:
     torch.manual_seed(3)
     before = torch.rand(1)
@@ -114,3 +121,10 @@ def test_boosting_learns(screen: Screen, labels: bool) -> None:
 def test_a_setting_that_cannot_be_is_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
         ResponseConfig(**{name: value})
+
+
+def test_a_view_that_is_none_is_refused() -> None:
+    config = ResponseConfig()
+    object.__setattr__(config, "drug_view", "morgan")  # as from a caller whose types nobody checks
+    with pytest.raises(ConfigError, match="drug_view='morgan' is none of fingerprint, graph, both"):
+        config.__post_init__()

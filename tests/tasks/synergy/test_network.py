@@ -44,6 +44,14 @@ def test_a_row_is_answered_by_its_own_drugs_and_line(num_drugs: int) -> None:
     np.testing.assert_array_equal(moved.numpy(), [False, True, False])
 
 
+def test_a_row_costs_no_table_of_all_drugs_and_lines() -> None:
+    """30,000 x 30,000 of width 8 would take 29 GB."""
+    network, bits, cells = build(), torch.rand(30_000, 20), torch.randn(30_000, 5)
+    drugs, lines = torch.tensor([[0, 29_999], [5, 7]]), torch.tensor([29_999, 3])
+    alone = network(torch.tensor([[0, 1]]), torch.tensor([0]), bits[[0, 29_999]], None, cells[[29_999]])
+    torch.testing.assert_close(network(drugs, lines, bits, None, cells)[:1], alone)
+
+
 def test_without_a_line_all_lines_are_alike() -> None:
     network, drugs = build(cell_dim=0), torch.tensor([[0, 1], [0, 1]])
     answers = network(drugs, torch.tensor([0, 3]), torch.rand(3, 20), None, torch.zeros(4, 0))

@@ -19,6 +19,7 @@ from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.gene_states import mean_gene_embeddings
+from xtrimogene.tasks.unit_rows import unit_rows
 
 VectorMethod = Literal["factors", "covariation", "context"]
 SHRINKAGE = 10.0  # of the identity, beside a covariance of mean variance 1: chosen on pbmc3k and baron_h1
@@ -41,7 +42,7 @@ def gene_vectors(
         states = mean_gene_embeddings(
             inference, counts, groups=groups, genes=genes, measured=measured, normalized=normalized, progress=progress
         )
-        return _unit(states - states.mean(axis=1, keepdims=True))
+        return unit_rows(states - states.mean(axis=1, keepdims=True))
     expression = LatentExpression.of(inference.network)
     if expression is None:
         raise ConfigError(f"method={method!r} needs a model with a latent cell vector; 'context' does without.")
@@ -51,11 +52,6 @@ def gene_vectors(
     latent = inference.cell_embeddings(counts, pool="latent", normalized=normalized, progress=progress)
     cells = expression.mix(latent)
     return np.stack([factors @ _root_of_covariance(cells[groups == group]) for group in range(num_groups)])
-
-
-def _unit(vectors: Float32[np.ndarray, "*shape W"]) -> Float32[np.ndarray, "*shape W"]:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
 
 
 def _root_of_covariance(cells: Float[np.ndarray, "n P"]) -> Float32[np.ndarray, "P P"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from xtrimogene.errors import ConfigError, MissingExtraError
+from xtrimogene.tasks.unit_rows import unit_rows
 
 _BLOCK = 1 << 22  # cosines looked at at once
 
@@ -81,8 +82,7 @@ def _neighbors(
     vectors: Float32[np.ndarray, "A W"], k: int
 ) -> tuple[Int64[np.ndarray, "e 2"], Float32[np.ndarray, " e"]]:
     """Return pairs of which one is among the other's nearest, each once, and their cosines; those above 0."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    unit = unit_rows(vectors)
     pairs, cosines = [], []
     step = max(1, _BLOCK // len(unit))
     for first in range(0, len(unit), step):

@@ -12,7 +12,8 @@ from scipy.sparse import csr_matrix
 
 from xtrimogene.tasks.perturbation.gene_graph import neighborhoods, smooth
 from xtrimogene.tasks.perturbation.graph_network import GraphInputs
-from xtrimogene.tasks.perturbation.part_features import PartFeatures, unit_rows
+from xtrimogene.tasks.perturbation.part_features import PartFeatures
+from xtrimogene.tasks.unit_rows import unit_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -41,12 +41,6 @@ class PartFeatures:
         return found
 
 
-def unit_rows(vectors: Float[np.ndarray, "P D"], *, center: bool = False) -> Float[np.ndarray, "P D"]:
-    """Bring each row to length 1, counted from the mean row if asked for; zeros stay."""
-    moved = vectors - vectors.mean(axis=0) if center else vectors
-    return moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
-
-
 def _members(names: Sequence[str], place: Mapping[str, int]) -> csr_matrix:
     split = [parts_of(name) for name in names]
     rows = np.repeat(np.arange(len(split)), [len(one) for one in split])

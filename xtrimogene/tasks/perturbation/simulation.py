@@ -12,7 +12,8 @@ from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.tasks.perturbation.effects import Effects
 from xtrimogene.tasks.perturbation.names import JOIN
-from xtrimogene.tasks.perturbation.part_features import PartFeatures, unit_rows
+from xtrimogene.tasks.perturbation.part_features import PartFeatures
+from xtrimogene.tasks.unit_rows import unit_rows
 
 LATENT = 6
 

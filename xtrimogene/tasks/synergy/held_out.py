@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from sklearn.linear_model import LogisticRegression
 
 from xtrimogene.evaluation.bootstrap import Interval
@@ -15,18 +15,27 @@ from xtrimogene.evaluation.pair_splits import LeftOut, PairSplits, split_pairs
 from xtrimogene.evaluation.response_scores import Metric, interval, label_scores, resampled, value_scores
 from xtrimogene.tasks.synergy.baselines import Effects
 from xtrimogene.tasks.synergy.learned import Learned, Progress, ResponseConfig
+from xtrimogene.tasks.synergy.novelty import NOVELTY_OF, Way, novelty_of, sorted_rows
 from xtrimogene.tasks.synergy.response_table import DrugSet, ResponseRows
 
+MINIMUM_TESTED = 10  # rows, to say anything of them
+RANKED = ("auroc", "auprc")  # metrics of the order alone
 Answer = Callable[[Int64[np.ndarray, " A"], Int64[np.ndarray, " B"]], Float32[np.ndarray, " B"]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Tested:
-    """Answers to all tested rows of one seed's splits, with the units each row was tested for."""
+    """Answers to all tested rows of one seed's splits, with the fold and the units each row was tested for."""
 
     rows: Int64[np.ndarray, " B"]
+    folds: Int64[np.ndarray, " B"]
     units: Int64[np.ndarray, "B _"]
     predicted: Float32[np.ndarray, " B"]
+
+    def at(self, kept: Bool[np.ndarray, " B"]) -> "Tested":
+        return Tested(
+            rows=self.rows[kept], folds=self.folds[kept], units=self.units[kept], predicted=self.predicted[kept]
+        )
 
 
 def answer_splits(splits: PairSplits, answer: Answer) -> Tested:
@@ -34,6 +43,7 @@ def answer_splits(splits: PairSplits, answer: Answer) -> Tested:
     said = [answer(one.train.astype(np.int64), one.test.astype(np.int64)) for one in splits.splits]
     return Tested(
         rows=np.concatenate([one.test for one in splits.splits]).astype(np.int64),
+        folds=np.repeat(np.arange(len(said)), [len(one) for one in said]),
         units=np.concatenate(splits.units),
         predicted=np.concatenate(said),
     )
@@ -43,9 +53,12 @@ def answer_splits(splits: PairSplits, answer: Answer) -> Tested:
 class HeldOut:
     """How rows left out in one way were answered.
 
-    ``scores`` are all metrics; ``interval`` is that of AUROC for labels and of Pearson's correlation for values;
-    ``gain`` is its difference to additive effects. ``slope`` and ``shift`` turn log odds into probabilities that held
-    there; ``error_90`` is the absolute error that 90 % of values stayed below (0 for labels).
+    Rows count only where they are as new as the way says: of "cell_line", those whose combination is known of another
+    line. ``scores`` are all metrics; ``interval`` is that of AUROC for labels and of Pearson's correlation for values;
+    ``gain`` is its difference to additive effects. AUROC and AUPRC rank the log odds as they are; the metrics at a
+    probability of 1/2 are of log odds calibrated, for either side, on the other folds. ``slope`` and ``shift``, for
+    rows to come, turn log odds into probabilities that held in all folds; ``error_90`` is the absolute error that 90 %
+    of values stayed below (0 for labels).
     """
 
     num_rows: int
@@ -77,8 +90,14 @@ def measure(
     num_folds: int = 5,
     seed: int = 0,
     progress: Progress | None = None,
-) -> HeldOut:
-    """Learn without what is left out, fold by fold, and compare with what was measured."""
+) -> dict[Way, HeldOut]:
+    """Learn without what is left out, fold by fold, and compare with what was measured.
+
+    Returns
+    -------
+    What ``left_out`` tests: itself, and "drugs" beside "drug" for rows with two left-out drugs. A way is missing where
+    fewer than 10 rows can be tested, or labels of one kind only.
+    """
     splits = split_pairs(rows.drugs, rows.lines, left_out, tissues=tissues, num_folds=num_folds, seed=seed)
 
     def ours(train: Int64[np.ndarray, " A"], test: Int64[np.ndarray, " B"]) -> Float32[np.ndarray, " B"]:
@@ -89,7 +108,19 @@ def measure(
         learned = Effects.fit(rows.at(train), num_drugs=len(drugs.smiles), num_lines=len(cells), labels=labels)
         return learned.predict(rows.at(test))
 
-    return summarize_held_out(rows.target, answer_splits(splits, ours), answer_splits(splits, additive), labels=labels)
+    if not splits.splits:
+        return {}
+    tested = answer_splits(splits, ours), answer_splits(splits, additive)
+    parts = [(rows.at(one.test), sorted_rows(rows.at(one.train))) for one in splits.splits]
+    novelty = np.concatenate([novelty_of(*one) for one in parts])
+    found: dict[Way, HeldOut] = {}
+    ways: tuple[Way, ...] = ("drug", "drugs") if left_out == "drug" else (left_out,)
+    for way in ways:
+        kept = np.isin(novelty, NOVELTY_OF[way])
+        target = rows.target[tested[0].rows[kept]]
+        if len(target) >= MINIMUM_TESTED and np.ptp(target) > 0:
+            found[way] = summarize_held_out(rows.target, *(one.at(kept) for one in tested), labels=labels)
+    return found
 
 
 def summarize_held_out(target: Float32[np.ndarray, " N"], ours: Tested, additive: Tested, *, labels: bool) -> HeldOut:
@@ -100,14 +131,27 @@ def summarize_held_out(target: Float32[np.ndarray, " N"], ours: Tested, additive
     errors = np.abs(true - ours.predicted)
     return HeldOut(
         num_rows=len(true),
-        scores=scores(true, slope * ours.predicted + shift, labels=labels),
+        scores=_scores_by_fold(true, ours, labels=labels),
         interval=interval(spreads[0]),
-        additive=scores(true, additive.predicted, labels=labels),
+        additive=_scores_by_fold(true, additive, labels=labels),
         gain=interval(spreads[0] - spreads[1]),
         slope=slope,
         shift=shift,
         error_90=0.0 if labels else float(np.quantile(errors, 0.9)),
     )
+
+
+def _scores_by_fold(true: Float[np.ndarray, " B"], tested: Tested, *, labels: bool) -> dict[str, float]:
+    """Return every metric; those at a probability of 1/2 of log odds calibrated on the other folds."""
+    raw = scores(true, tested.predicted, labels=labels)
+    if not labels:
+        return raw
+    calibrated = tested.predicted.astype(np.float64)
+    for fold in np.unique(tested.folds):
+        own = tested.folds == fold
+        slope, shift = _calibrate(true[~own], tested.predicted[~own])
+        calibrated[own] = slope * calibrated[own] + shift
+    return scores(true, calibrated, labels=True) | {name: raw[name] for name in RANKED}
 
 
 def scores(true: Float[np.ndarray, " B"], predicted: Float[np.ndarray, " B"], *, labels: bool) -> dict[str, float]:
@@ -120,6 +164,8 @@ def probabilities(log_odds: Float[np.ndarray, " B"]) -> Float[np.ndarray, " B"]:
 
 
 def _calibrate(true: Float[np.ndarray, " B"], log_odds: Float32[np.ndarray, " B"]) -> tuple[float, float]:
-    """Return slope and shift of log odds that make probabilities hold on these rows (Platt 1999)."""
+    """Return slope and shift of log odds that make probabilities hold here (Platt 1999); of one label, 1 and 0."""
+    if not len(true) or np.ptp(true) == 0:
+        return 1.0, 0.0
     fitted = LogisticRegression(C=1e6).fit(log_odds[:, None], true)
     return max(float(fitted.coef_[0, 0]), 0.0), float(fitted.intercept_[0])

@@ -6,6 +6,7 @@ the networks carry over what is alike. Letters: N rows; D drugs; F bits; L lines
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from xtrimogene.tasks.synergy.baselines import Effects
 from xtrimogene.tasks.synergy.network import DrugView, ResponseNetwork
 from xtrimogene.tasks.synergy.response_table import DrugSet, ResponseRows
 
+BLOCK = 1 << 16  # rows answered at once
 Progress = Callable[[int], None]  # called with the number of networks just trained
 
 
@@ -36,6 +38,8 @@ class ResponseConfig:
     effects: bool = True
 
     def __post_init__(self) -> None:
+        if self.drug_view not in get_args(DrugView):
+            raise ConfigError(f"drug_view={self.drug_view!r} is none of {', '.join(get_args(DrugView))}.")
         for name in ("width", "graph_layers", "num_epochs", "batch_size", "num_networks"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1.")
@@ -115,8 +119,9 @@ class Learned:
         """Return what each network says, without effects."""
         inputs = self._inputs(drugs, cells)
         drug, line = torch.from_numpy(rows.drugs), torch.from_numpy(rows.lines)
+        blocks = list(zip(torch.split(drug, BLOCK), torch.split(line, BLOCK), strict=True))
         with torch.inference_mode():
-            said = [network(drug, line, *inputs).numpy() for network in self.networks]
+            said = [torch.cat([network(*own, *inputs) for own in blocks]).numpy() for network in self.networks]
         return np.stack(said) * np.float32(self.target_scale) + np.float32(self.target_mean)
 
     def _with_effects(self, said: Float32[np.ndarray, " N"], rows: ResponseRows) -> Float32[np.ndarray, " N"]:

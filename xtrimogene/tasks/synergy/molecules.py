@@ -1,6 +1,6 @@
 """SMILES to molecules by RDKit, the one place that needs it (extra `drug`)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,31 @@ def read_molecule(smiles: str, where: str = "") -> Any:
 
 def canonical_smiles(smiles: str, where: str = "") -> str:
     """Return the one SMILES of a molecule, however it was written."""
+    molecule = read_molecule(smiles, where)
     from rdkit import Chem
 
-    return str(Chem.MolToSmiles(read_molecule(smiles, where)))
+    return str(Chem.MolToSmiles(molecule))
+
+
+def skeleton(smiles: str) -> str:
+    """Return what salts and stereoisomers of a drug share: its largest fragment, uncharged and without stereo."""
+    molecule = read_molecule(smiles)
+    from rdkit import Chem, rdBase
+    from rdkit.Chem.MolStandardize import rdMolStandardize
+
+    with rdBase.BlockLogs():
+        largest = rdMolStandardize.LargestFragmentChooser().choose(molecule)
+        kept = rdMolStandardize.Uncharger().uncharge(largest)
+    Chem.RemoveStereochemistry(kept)
+    return canonical_smiles(Chem.MolToSmiles(kept))
+
+
+def one_of_each(smiles: Iterable[str]) -> tuple[str, ...]:
+    """Return one form of each drug, the shortest SMILES, in alphabetic order: salts and stereoisomers are one drug."""
+    chosen: dict[str, str] = {}
+    for one in sorted(set(smiles), key=lambda one: (len(one), one)):
+        chosen.setdefault(skeleton(one), one)
+    return tuple(sorted(chosen.values()))
 
 
 def morgan_fingerprints(smiles: Sequence[str]) -> Float32[np.ndarray, "D F"]:

@@ -2,7 +2,8 @@
 
 Each drug meets the line by itself; mean and product over the drugs of a row are all that the head reads of them.
 
-Letters: R rows; K drugs of a row; D drugs; F bits of a fingerprint; L lines; C width of a line's vector; W width.
+Letters: R rows; K drugs of a row; D drugs; U drugs on a line; F bits of a fingerprint; L lines; C width of a line's
+vector; W width.
 """
 
 from functools import reduce
@@ -25,7 +26,7 @@ class ResponseNetwork(nn.Module):
     Parameters
     ----------
     num_bits
-        Of a fingerprint that are read; 0: the drug's graph alone.
+        Of a fingerprint that are read; 0: the drug's graph alone, if any.
     graph_layers
         Convolutions over bonds; 0: the fingerprint alone.
     cell_dim
@@ -52,9 +53,11 @@ class ResponseNetwork(nn.Module):
         cells: Float[Tensor, "L C"],
     ) -> Float[Tensor, " R"]:
         drug, cell = self._drugs(bits, graphs), self._cells(cells)  # (D, W), (L, W)
-        met = (self.drug_meets(drug)[:, None] + self.cell_meets(cell)).relu()  # (D, L, W)
         place = drugs * len(cells) + lines[:, None]  # (R, K), in the table of all drugs and lines
-        each = functional.embedding(place, met.flatten(0, 1)).unbind(dim=1)  # K of (R, W)
+        asked, at = torch.unique(place, return_inverse=True)  # (U,), (R, K): what meets in these rows, once
+        drug_part = functional.embedding(asked // len(cells), self.drug_meets(drug))
+        met = (drug_part + functional.embedding(asked % len(cells), self.cell_meets(cell))).relu()  # (U, W)
+        each = functional.embedding(at, met).unbind(dim=1)  # K of (R, W)
         own = functional.embedding(lines, cell)  # its gradient is several times faster than that of indexing
         read = torch.cat([reduce(torch.add, each) / len(each), reduce(torch.mul, each), own], dim=1)  # (R, 3 W)
         return self.head(read).squeeze(-1)
@@ -64,6 +67,7 @@ class ResponseNetwork(nn.Module):
         if self.from_graph is not None:
             assert graphs is not None
             parts.append(self.from_graph(graphs))
+        parts = parts or [bits.new_zeros(len(bits), self.drug_meets.in_features)]  # in these rows all drugs are alike
         return self.dropout(self.drug_norm(torch.stack(parts).sum(dim=0)).relu())
 
     def _cells(self, cells: Float[Tensor, "L C"]) -> Float[Tensor, "L W"]:

@@ -3,42 +3,19 @@
 Letters: N rows; K drugs of a row, 1 or 2; D drugs; L lines; C width of a line's vector; U rows that were learned.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation.pair_splits import LeftOut
 from xtrimogene.tasks.synergy.held_out import HeldOut, measure, probabilities, ways_to_leave_out
 from xtrimogene.tasks.synergy.learned import Learned, Progress, ResponseConfig
+from xtrimogene.tasks.synergy.novelty import CALIBRATED_BY, TESTED_BY, Novelty, Way, novelty_of, sorted_rows
 from xtrimogene.tasks.synergy.response_table import DrugSet, ResponseRows
-
-Novelty = Literal[
-    "measured",
-    "known drug",
-    "known pair",
-    "new pair",
-    "new drug",
-    "new cell line",
-    "new pair, new cell line",
-    "new drug, new cell line",
-]
-TESTED_BY: Mapping[str, LeftOut] = {  # which held-out rows are like such a row; none are for two novelties at once
-    "known drug": "measurement",
-    "known pair": "measurement",
-    "new pair": "pair",
-    "new drug": "drug",
-    "new cell line": "cell_line",
-}
-CALIBRATED_BY: Mapping[str, LeftOut] = {
-    **TESTED_BY,
-    "measured": "measurement",
-    "new pair, new cell line": "cell_line",
-    "new drug, new cell line": "drug",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -60,15 +37,16 @@ class Answers:
 class ResponsePredictor:
     """What was learned, of which drugs (canonical SMILES) and lines, and what it is worth.
 
-    ``seen`` are the rows learned: the drugs of each in ascending order, then the line. ``card["model"]`` says whose
-    vectors of cell lines are read, and how they were made.
+    ``cells`` are the vectors of the lines. ``seen`` are the rows learned: the drugs of each in ascending order, then
+    the line. ``card["model"]`` says whose vectors of cell lines are read, and how they were made.
     """
 
     learned: Learned
     smiles: tuple[str, ...]
     lines: tuple[str, ...]
+    cells: Float32[np.ndarray, "L C"]
     seen: Int64[np.ndarray, "U _"]
-    held_out: Mapping[LeftOut, HeldOut]
+    held_out: Mapping[Way, HeldOut]
     card: Mapping[str, Any]
 
     @property
@@ -97,12 +75,20 @@ class ResponsePredictor:
         Raises
         ------
         ConfigError
-            Too few rows, drugs or lines to leave any out, or labels of one kind only.
+            Too few rows, drugs or lines to leave any out, labels of one kind only, or drugs that all look the same.
+
+        Warns
+        -----
+        UserWarning
+            What this table cannot test: answers as new as that come without a held-out figure.
         """
         _check_rows(rows, labels)
+        if config.drug_view == "fingerprint" and not drugs.fingerprints[np.unique(rows.drugs)].std(axis=0).any():
+            raise ConfigError("all drugs of the table have the same fingerprint and cannot be told apart; add others.")
         of_rows = None if tissues is None else tissues[rows.lines]
-        held_out = {
-            way: measure(
+        held_out: dict[Way, HeldOut] = {}
+        for way in ways_to_leave_out(rows, of_rows):
+            found = measure(
                 rows,
                 drugs,
                 cells,
@@ -114,14 +100,20 @@ class ResponsePredictor:
                 seed=seed,
                 progress=progress,
             )
-            for way in ways_to_leave_out(rows, of_rows)
-        }
+            if not found:
+                warnings.warn(
+                    f"nothing could be measured with {way}s left out: too few rows are left to learn from, or to test.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            held_out |= found
         learned = Learned.fit(rows, drugs, cells, config, labels=labels, seed=seed, progress=progress)
         return cls(
             learned=learned,
             smiles=drugs.smiles,
             lines=tuple(lines),
-            seen=np.unique(_sorted(rows), axis=0),
+            cells=cells,
+            seen=np.unique(sorted_rows(rows), axis=0),
             held_out=held_out,
             card=card or {},
         )
@@ -129,44 +121,31 @@ class ResponsePredictor:
     def predict(self, rows: ResponseRows, drugs: DrugSet, cells: Float32[np.ndarray, "L C"]) -> Answers:
         """Answer rows; drugs and lines begin with those learned from, in their order, and may go on with new ones."""
         assert drugs.smiles[: len(self.smiles)] == self.smiles
-        novelty = self.novelty(rows)
+        novelty = novelty_of(rows, self.seen)
         answer = self.learned.predict(rows, drugs, cells)
         spread = self.learned.network_answers(rows, drugs, cells).std(axis=0)
         if self.learned.effects is not None:
             spread = spread / 2
         value = answer
         if self.learned.labels:
-            tested = [self.held_out[CALIBRATED_BY[one]] for one in novelty.tolist()]
-            slope = np.array([one.slope for one in tested], np.float32)
-            value = probabilities(slope * answer + np.array([one.shift for one in tested], np.float32))
+            lines_of = {one: self._calibration(one) for one in np.unique(novelty).tolist()}
+            slope, shift = np.array([lines_of[one] for one in novelty.tolist()], np.float32).T
+            value = probabilities(slope * answer + shift)
             spread = slope * spread * value * (1 - value)
-        metric, like = "auroc" if self.learned.labels else "pearson", [TESTED_BY.get(one) for one in novelty.tolist()]
+        metric = "auroc" if self.learned.labels else "pearson"
+        like = [self.held_out.get(TESTED_BY[one]) if one in TESTED_BY else None for one in novelty.tolist()]
         return Answers(
             value=value.astype(np.float32),
             spread=spread.astype(np.float32),
             novelty=novelty,
-            held_out=np.array([self.held_out[one].scores[metric] if one else np.nan for one in like], np.float32),
-            error_90=np.array([self.held_out[one].error_90 if one else np.nan for one in like], np.float32),
+            held_out=np.array([one.scores[metric] if one else np.nan for one in like], np.float32),
+            error_90=np.array([one.error_90 if one else np.nan for one in like], np.float32),
         )
 
-    def novelty(self, rows: ResponseRows) -> Shaped[np.ndarray, " N"]:
-        """Say what of each row was not learned from."""
-        measured = set(map(tuple, self.seen.tolist()))
-        combinations = {one[:-1] for one in measured}
-        drugs, lines = {drug for one in combinations for drug in one}, {one[-1] for one in measured}
-        kind = "pair" if self.num_drugs > 1 else "drug"
-
-        def name(one: tuple[int, ...]) -> str:
-            if one in measured:
-                return "measured"
-            new = [] if one[:-1] in combinations else ["new pair" if drugs.issuperset(one[:-1]) else "new drug"]
-            return ", ".join([*new, *([] if one[-1] in lines else ["new cell line"])]) or f"known {kind}"
-
-        return np.array([name(tuple(one)) for one in _sorted(rows).tolist()], dtype=np.str_)
-
-
-def _sorted(rows: ResponseRows) -> Int64[np.ndarray, "N _"]:
-    return np.concatenate([np.sort(rows.drugs, axis=1), rows.lines[:, None]], axis=1)
+    def _calibration(self, novelty: Novelty) -> tuple[float, float]:
+        """Return slope and shift of the held-out rows nearest to this novelty; 1 and 0 where none could be held out."""
+        tested = [self.held_out[way] for way in CALIBRATED_BY[novelty] if way in self.held_out]
+        return (tested[0].slope, tested[0].shift) if tested else (1.0, 0.0)
 
 
 def _check_rows(rows: ResponseRows, labels: bool) -> None:

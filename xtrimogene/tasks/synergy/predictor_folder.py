@@ -26,7 +26,7 @@ from xtrimogene.tasks.synergy.held_out import HeldOut
 from xtrimogene.tasks.synergy.learned import Learned, ResponseConfig
 from xtrimogene.tasks.synergy.predictor import ResponsePredictor
 
-FORMAT = "xtrimogene-response-1"
+FORMAT = "xtrimogene-response-2"
 CARD, ARRAYS = "predictor.json", "arrays.safetensors"
 
 
@@ -43,7 +43,7 @@ def save_predictor(predictor: ResponsePredictor, folder: str | os.PathLike[str])
     target, learned = Path(folder), predictor.learned
     require_new_folder(target)
     arrays: dict[str, np.ndarray] = {name: getattr(learned, name) for name in ("bits", "cell_mean", "cell_scale")}
-    arrays["seen"] = predictor.seen
+    arrays |= {"seen": predictor.seen, "cells": predictor.cells}
     for number, network in enumerate(learned.networks):
         arrays |= {f"network.{number}.{name}": tensor.numpy() for name, tensor in network.state_dict().items()}
     effects = None
@@ -139,12 +139,15 @@ def _read(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Respons
     seen, num_drugs = arrays["seen"], len(facts["smiles"])
     if seen.ndim != 2 or seen.min() < 0 or seen[:, :-1].max() >= num_drugs or seen[:, -1].max() >= len(facts["lines"]):
         raise ValueError("seen")
+    if arrays["cells"].shape != (len(facts["lines"]), len(learned.cell_mean)):
+        raise ValueError("cells")
     if missing := {"sha256", "model", "options"} - set(facts["card"]["model"]):
         raise KeyError(min(missing))
     return ResponsePredictor(
         learned=replace(learned, networks=tuple(networks)),
         smiles=tuple(facts["smiles"]),
         lines=tuple(facts["lines"]),
+        cells=arrays["cells"],
         seen=seen,
         held_out=held_out,
         card=facts["card"],

@@ -1,0 +1,27 @@
+"""What is published is what the scripts write from the JSON."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+
+
+@pytest.mark.parametrize(
+    ("script", "sources", "written"),
+    [
+        ("synergy_report", ["synergy.json"], "synergy.md"),
+        ("gene_network_note", ["gene_network.json", "gene_modules.json"], "gene_network.md"),
+    ],
+)
+def test_the_note_is_what_the_script_writes(
+    script: str, sources: list[str], written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(RESULTS.parent))
+    module = importlib.import_module(script)
+    for source in sources:
+        (tmp_path / source).write_text((RESULTS / source).read_text())
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    module.main()
+    assert (tmp_path / written).read_text() == (RESULTS / written).read_text()
