@@ -54,7 +54,6 @@ shallow.uns["xtrimogene_denoised"]["options"], shallow.uns["xtrimogene_denoised"
 
 # %%
 figure = xt.pl.denoised(shallow, ["CD79A", "GNLY", "S100A8"], "cell_type")
-figure
 
 # %% [markdown]
 # ## Does it tell the molecules that were removed?

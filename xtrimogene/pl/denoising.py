@@ -52,12 +52,13 @@ def denoised(adata: AnnData, genes: Sequence[str], label_key: str, *, key: str =
             f" and 1 to {MOST_LABELS} labels."
         )
     before, after = _before(adata, genes), _after(adata, genes, key)
-    from matplotlib.figure import Figure
+    import matplotlib.pyplot as plt
 
     width = min(3, len(genes))
     height = -(-len(genes) // width)
-    figure = Figure(figsize=((1.2 + 0.5 * len(names)) * width, 2.6 * height + 0.8), layout="constrained")
-    panels = figure.subplots(height, width, squeeze=False, sharex=True).ravel()
+    size = ((1.2 + 0.5 * len(names)) * width, 2.6 * height + 0.8)
+    figure, grid = plt.subplots(height, width, squeeze=False, sharex=True, figsize=size, layout="constrained")
+    panels = grid.ravel()
     rows = [np.flatnonzero((labels.astype(str) == name).to_numpy() & labels.notna().to_numpy()) for name in names]
     for number, (gene, ax) in enumerate(zip(genes, panels, strict=False)):
         for values, colour, shift in ((before, GREY, -0.2), (after, FEW_COLOURS[0], 0.2)):

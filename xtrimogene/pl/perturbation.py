@@ -63,8 +63,14 @@ def perturbation(
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
     ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     ax.scatter(theirs, ours, s=9, color=FEW_COLOURS[0], alpha=0.6, linewidths=0)
+    put: list[tuple[float, float]] = []
     for gene in named:
         place = shared.get_loc(gene)
+        at = float(theirs[place]), float(ours[place])
+        near = any(abs(at[0] - x) < 0.4 * reach and abs(at[1] - y) < 0.06 * reach for x, y in put)
+        if near and genes is None:  # two names on one spot are none
+            continue
+        put.append(at)
         left = theirs[place] > 0.5 * reach  # the name stays inside
         ax.annotate(str(gene), (theirs[place], ours[place]), xytext=(-4 if left else 4, 3), fontsize=8,
                     textcoords="offset points", ha="right" if left else "left")  # fmt: skip
