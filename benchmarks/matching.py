@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import scanpy
 from anndata import AnnData
-from annotation import prepare, read_options, write
+from annotation import prepare, read_options
 from jaxtyping import Float, Int, Shaped
-from novelty import means
+from novelty import means, write
 from sklearn.metrics import f1_score, roc_auc_score
 
 from xtrimogene.checkpoint import PretrainedModel

@@ -10,15 +10,18 @@ distance to the 15 nearest reference cells in the embedding. And how many of eit
 Means over the labels of a task (at least five test cells), then seeds; intervals by a bootstrap over labels.
 """
 
+import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from annotation import fit, prepare, read_options, write
+from annotation import fit, prepare, read_options, write_report
 from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.evaluation.baselines import log_normalize
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
@@ -39,6 +42,13 @@ def main() -> None:
         print(task.name, len(by_label), *(f"\n  {name:<12}{text}" for name, text in shown.items()), flush=True)
     if options.out is not None:
         write(options, model, tables, time.perf_counter() - began)
+
+
+def write(
+    options: argparse.Namespace, model: PretrainedModel, tables: Sequence[Mapping[str, Any]], seconds: float
+) -> None:
+    facts = {"sha256": model.sha256, "sets": "test" if options.test else "validation", "seconds": round(seconds, 1)}
+    write_report(options, {**facts, "tasks": tables})
 
 
 def measure(
