@@ -28,7 +28,7 @@ from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.demo import sample_cells
 from xtrimogene.errors import XTrimoGeneError
-from xtrimogene.serving.child import Child, ChildDied
+from xtrimogene.serving.child import Child, ChildDied, ChildHung
 from xtrimogene.serving.limits import Limits
 from xtrimogene.serving.reader import Unread, build_reader
 from xtrimogene.serving.wire import ARROW, WireCells, write_cells
@@ -115,8 +115,10 @@ def outcome(read: Callable[[], Any]) -> str:
         read()
     except XTrimoGeneError:
         return "refused"
-    except ChildDied as death:
-        return "hung" if "within" in str(death) else "process ended"
+    except ChildHung:
+        return "hung"
+    except ChildDied:
+        return "process ended"
     return "read"
 
 

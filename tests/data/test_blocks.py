@@ -325,3 +325,11 @@ def test_real_files_read_as_anndata_reads_them(shared: Path) -> None:
             pd.testing.assert_frame_equal(cells.obs, expected.obs, check_column_type=False)
             assert list(cells.gene_columns("X")["var_names"]) == list(expected.var_names)
         assert (sp.vstack(blocks, format="csr") != expected.X).nnz == 0
+
+
+def test_an_encoding_that_nobody_knows_is_told_in_a_sentence(write_cells: Callable[..., str], tmp_path: Path) -> None:
+    path = write_cells(tmp_path / "cells.h5ad")
+    with h5py.File(path, "r+") as file:
+        file["obs/donor/categories"].attrs["encoding-type"] = "String-array"
+    with open_cells(path) as cells, pytest.raises(FileFormatError, match="obs cannot be read"):
+        _ = cells.obs

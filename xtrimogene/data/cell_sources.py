@@ -4,6 +4,8 @@ Matrices are named as in an AnnData: ``X``, ``layers/NAME``, ``raw/X``; tables: 
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,21 +73,29 @@ class StoredCells:
 
     def __init__(self, name: str, root: Any) -> None:
         self.name, self.root = name, root
+        with decodable(name):
+            self._look(root)
+
+    def _look(self, root: Any) -> None:
         raw = (
             {"raw/X": "raw/X", "raw/var": "raw/var"} if "raw" in root else {"raw/X": "raw.X", "raw/var": "raw.var"}
         )  # before 0.7
         self.paths = {"X": "X", "obs": "obs", "var": "var", **raw}
         if "layers" in root and not _is_group(root["layers"]):
-            raise damaged(name, "holds an array where its layers belong")
+            raise damaged(self.name, "holds an array where its layers belong")
         layers = sorted(root["layers"].keys()) if "layers" in root else []
         self.paths |= {f"layers/{layer}": f"layers/{layer}" for layer in layers}
         candidates = ["X", *(f"layers/{layer}" for layer in layers), "raw/X"]
         self.matrices = tuple(
             matrix for matrix in candidates if self.paths[matrix] in root and not _is_null(root[self.paths[matrix]])
         )
-        self.num_cells = table_length(root["obs"], f"{name} obs")
+        self.num_cells = table_length(root["obs"], f"{self.name} obs")
 
     def reader(self, matrix: str) -> MatrixReader:
+        with decodable(f"{self.name} {matrix}"):
+            return self._reader(matrix)
+
+    def _reader(self, matrix: str) -> MatrixReader:
         reader = stored_reader(f"{self.name} {matrix}", self.root[self.paths[matrix]])
         var = "raw/var" if matrix == "raw/X" else "var"
         if self.paths[var] not in self.root:
@@ -100,14 +110,12 @@ class StoredCells:
         from anndata import OldFormatWarning
         from anndata.io import read_elem
 
-        node = self.root[self.paths[table]]
         where = f"{self.name} {table}"
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", OldFormatWarning)  # not the reader's fault, and read correctly
-                frame = read_elem(node) if _is_group(node) else _structured_table(node)
-        except DECODING_ERRORS as error:
-            raise damaged(where, f"cannot be read ({first_line(error)})") from error
+        with decodable(where):
+            node = self.root[self.paths[table]]
+        with decodable(where), warnings.catch_warnings():
+            warnings.simplefilter("ignore", OldFormatWarning)  # not the reader's fault, and read correctly
+            frame = read_elem(node) if _is_group(node) else _structured_table(node)
         if not isinstance(frame, pd.DataFrame):
             raise damaged(where, f"holds a {type(frame).__name__} and a table is needed")
         return frame
@@ -118,6 +126,27 @@ class StoredCells:
 
 
 CellSource = MemoryCells | StoredCells
+
+
+@contextmanager
+def decodable(where: str) -> Iterator[None]:
+    """Say in a sentence that what is read inside cannot be decoded.
+
+    Raises
+    ------
+    FileFormatError
+        It cannot.
+    """
+    try:
+        yield
+    except FileFormatError:
+        raise
+    except DECODING_ERRORS as error:
+        raise damaged(where, f"cannot be read ({first_line(error)})") from error
+    except Exception as error:  # what anndata raises of an encoding that it does not know is not public
+        if type(error).__name__ != "IORegistryError":
+            raise
+        raise damaged(where, f"cannot be read ({first_line(error)})") from error
 
 
 def stored_reader(where: str, node: Any) -> MatrixReader:
