@@ -12,6 +12,7 @@ from anndata import AnnData
 from xtrimogene.atlas import EmbedWork, run, run_on_ray
 from xtrimogene.atlas.on_ray import _start
 from xtrimogene.atlas.work import Table
+from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import ConfigError
 
 psutil = pytest.importorskip("psutil", reason="comes with Ray")
@@ -39,7 +40,7 @@ def shards(make_cells: Callable[..., AnnData], tmp_path: Path) -> list[Path]:
 class Odd(EmbedWork):
     """Dies, or fails, of some shards; once, where it finds nothing of the last time."""
 
-    def prepare(self, device: str | None) -> Callable[[Path], Table]:
+    def prepare(self, model: PretrainedModel, device: str | None) -> Callable[[Path], Table]:
         def do(source: Path) -> Table:
             if source.stem == "shard0":
                 os._exit(1)
@@ -57,14 +58,14 @@ class Odd(EmbedWork):
 class Dead(EmbedWork):
     """Never starts."""
 
-    def prepare(self, device: str | None) -> Callable[[Path], Table]:
+    def prepare(self, model: PretrainedModel, device: str | None) -> Callable[[Path], Table]:
         os._exit(1)
 
 
 class Unwilling(EmbedWork):
     """Raises at once."""
 
-    def prepare(self, device: str | None) -> Callable[[Path], Table]:
+    def prepare(self, model: PretrainedModel, device: str | None) -> Callable[[Path], Table]:
         raise ZeroDivisionError("by zero")
 
 

@@ -10,6 +10,7 @@ from xtrimogene.atlas.report import Report
 from xtrimogene.atlas.runs import part_done
 from xtrimogene.atlas.shards import Shard, plan_shards, sweep
 from xtrimogene.atlas.work import Work
+from xtrimogene.checkpoint import load
 from xtrimogene.errors import ConfigError, MissingExtraError, XTrimoGeneError
 from xtrimogene.long_work import progress_bar
 
@@ -26,7 +27,7 @@ class _Worker:
     def prepare(self) -> str | None:
         """Load the model; return why it cannot be."""
         try:
-            self._do = self._work.prepare(self._device)
+            self._do = self._work.prepare(load(self._work.model), self._device)
         except XTrimoGeneError as error:
             return str(error)
         return None
@@ -78,7 +79,7 @@ def run_on_ray(
         raise MissingExtraError("Ray is needed: pip install 'xtrimogene[distributed]'.") from None
     if num_workers < 1:
         raise ConfigError(f"num_workers={num_workers} must be at least 1.")
-    shards = plan_shards([source.absolute() for source in sources], folder.absolute(), work.facts())
+    shards = plan_shards([source.absolute() for source in sources], folder.absolute(), work.facts(load(work.model)))
     failures: dict[str, str] = {}
     began, now = time.perf_counter(), []
     before, left = part_done(shards, failures)

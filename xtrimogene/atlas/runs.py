@@ -8,6 +8,7 @@ from typing import Any
 from xtrimogene.atlas.report import Report
 from xtrimogene.atlas.shards import Shard, plan_shards, sweep
 from xtrimogene.atlas.work import Work
+from xtrimogene.checkpoint import load
 from xtrimogene.errors import ConfigError, XTrimoGeneError
 from xtrimogene.long_work import progress_bar
 
@@ -45,13 +46,14 @@ def run(
     """
     if not 0 <= task < num_tasks:
         raise ConfigError(f"task={task} is none of {num_tasks}; tasks count from 0.")
-    all_shards = plan_shards(sources, folder, work.facts())
+    model = load(work.model)
+    all_shards = plan_shards(sources, folder, work.facts(model))
     shards = all_shards[task::num_tasks]
     failures: dict[str, str] = {}
     began, now = time.perf_counter(), []
     before, left = part_done(shards, failures)
     if left:
-        do = work.prepare(device)
+        do = work.prepare(model, device)
         with progress_bar("Shards", len(left), shown=progress) as advance:
             for shard in left:
                 try:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from xtrimogene.checkpoint import load
+from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import Pool, require
 from xtrimogene.data.file_hashes import content_sha256
 from xtrimogene.errors import ConfigError, MissingExtraError
@@ -38,13 +38,12 @@ class EmbedWork:
     def __post_init__(self) -> None:
         require(self.precision in ("float16", "float32"), f"precision={self.precision!r} is no float16 or float32.")
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, model: PretrainedModel) -> dict[str, Any]:
         """Return what an output depends on: options, and the model's weights."""
-        return {"work": "embed", **asdict(self), "model": load(self.model).sha256}
+        return {"work": "embed", **asdict(self), "model": model.sha256}
 
-    def prepare(self, device: str | None) -> Callable[[Path], Table]:
-        """Load the model once; return what does a shard."""
-        model = load(self.model)
+    def prepare(self, model: PretrainedModel, device: str | None) -> Callable[[Path], Table]:
+        """Return what does a shard with this model, which is ``self.model`` loaded."""
         inference = Inference(model, device=device)
 
         def embed(source: Path) -> Table:
@@ -76,19 +75,18 @@ class AnnotateWork:
     novelty_rate: float = 0.05
     min_genes: int = 200
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, model: PretrainedModel) -> dict[str, Any]:
         """Return what an output depends on: options, the model's weights, and the annotator."""
         load_annotator(self.annotator)
         return {
             "work": "annotate",
             **asdict(self),
             "annotator": content_sha256(Path(self.annotator)),
-            "model": load(self.model).sha256,
+            "model": model.sha256,
         }
 
-    def prepare(self, device: str | None) -> Callable[[Path], Table]:
-        """Load the model once; return what does a shard."""
-        model = load(self.model)
+    def prepare(self, model: PretrainedModel, device: str | None) -> Callable[[Path], Table]:
+        """Return what does a shard with this model, which is ``self.model`` loaded."""
 
         def label(source: Path) -> Table:
             cells = annotate(

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any, Literal
 
@@ -171,6 +171,7 @@ def build_model(served: ServedModel) -> Handler[Any, Any]:
     """Load a model and return what computes with it; runs in a `Child`."""
     model = load(served.place)
     inference = Inference(model, device=served.device, token_budget=served.token_budget)
+    placed = replace(model, network=inference.network)  # on the device: `annotate` would copy it there at each request
     for name, folder in served.annotators.items():
         require_model(load_annotator(folder).card["model"], model, f"annotator {name!r} was fitted on", "fit again")
     facts = ModelFacts(
@@ -214,7 +215,7 @@ def build_model(served: ServedModel) -> Handler[Any, Any]:
             cells = tl.annotate(
                 asked.cells,
                 annotator=served.annotators[asked.annotator],
-                model=model,
+                model=placed,
                 device=served.device,
                 token_budget=served.token_budget,
                 progress=False,
