@@ -236,3 +236,16 @@ def test_long_answers_are_no_json(running: Running, make_cells: MakeCells, tiny_
         running.service.limits = before
     assert response.status_code == 413
     assert "100 numbers in JSON" in response.json()["error"]["message"]
+
+
+def test_memory_that_requests_held_is_given_back_and_no_more_is_there_to_hold(
+    running: Running, make_cells: MakeCells
+) -> None:
+    body, service = wire(make_cells(3)), running.service
+    ask(running, "/v1/embed", body)
+    refused(running, 422, b"nonsense")
+    assert service._waiting_bytes == 0
+    with service.room() as hold:
+        hold(service.limits.max_waiting_bytes)
+        assert "Too much waits already" in refused(running, 429, body)
+    ask(running, "/v1/embed", body)
