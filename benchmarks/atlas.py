@@ -76,16 +76,33 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.stem: json.loads(path.read_text())["sha256"] for path in folder.glob("shard*.json")}
 
 
-def workers() -> list[int]:
-    """Return the processes that Ray calls after their actor."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if (entry / "cmdline").read_text().startswith("ray::_Worker"):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+def descendants(pid: int) -> list[int]:
+    """Return the processes that this one has started, and theirs."""
+    try:
+        found = [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in _words(task / "children")]
+    except OSError:  # it has just ended
+        return []
+    return found + [other for one in found for other in descendants(one)]
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []
+
+
+def is_actor(pid: int) -> bool:
+    """Say whether Ray calls this process after our worker."""
+    return any(word.startswith("ray::_Worker") for word in _words(Path(f"/proc/{pid}/cmdline")))
+
+
+def kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def kills(place: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -98,16 +115,17 @@ def kills(place: Path, options: argparse.Namespace) -> dict[str, Any]:
         while sum(killed.values()) < 10 and len(digests(out)) < options.shards:
             process = embed(shards, out, *extra)
             time.sleep(random.uniform(3, 12))
-            actors = workers()
+            actors = [one for one in descendants(process.pid) if is_actor(one)]
             if actors and random.random() < 0.5:
-                os.kill(int(random.choice(actors)), signal.SIGKILL)
-                killed["worker"] += 1
+                killed["worker"] += kill(int(random.choice(actors)))
                 time.sleep(random.uniform(1, 4))
+            started = descendants(process.pid)  # which outlive it
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 killed["driver"] += 1
             process.wait()
-            subprocess.run(["pkill", "-9", "raylet"], check=False)
+            for one in started:
+                kill(one)
         assert embed(shards, out, *extra).wait() == 0
         again = subprocess.run(
             [Path(sys.executable).parent / "xtrimogene", "atlas", "embed", *map(str, shards), str(out), *extra],

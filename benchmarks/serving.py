@@ -2,7 +2,7 @@
 
 python benchmarks/serving.py --part clients       # 128 clients for a minute, each answer compared with offline
 python benchmarks/serving.py --part throughput    # large requests, Arrow and JSON, beside offline
-python benchmarks/serving.py --part overload      # four times what it can do, through a short queue
+python benchmarks/serving.py --part overload      # four times what it can do, until its queue is full
 python benchmarks/serving.py --part disconnects   # 100 clients that leave
 python benchmarks/serving.py --part kill          # the model's process is killed under load
 

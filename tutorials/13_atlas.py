@@ -69,3 +69,14 @@ table = pq.read_table(place / "vectors" / "shard0.parquet")
 print(table.schema)
 vectors = np.stack(table["vector"].to_numpy())
 vectors.shape
+
+# %% [markdown]
+# ## Search it
+#
+# An index for cell search comes from these vectors; no cell is embedded again. On a command line:
+# `xtrimogene atlas index shards/*.h5ad atlas-index --vectors vectors --column cell_type`.
+
+# %%
+index = xt.atlas.index_vectors(shards, place / "vectors", place / "index", columns=["cell_type"])
+found = xt.tl.search(cells[:100].copy(), index, k=5, progress=False)
+found.head()

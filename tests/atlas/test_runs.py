@@ -127,8 +127,27 @@ def test_only_what_a_killed_process_left_of_ours_is_swept(shards: list[Path], wo
         os.utime(out / name, (0, 0))
     (out / kept[-1] / "shard3.parquet").touch()  # another process writes it now
     os.utime(out / kept[-1], (0, 0))
+    (out / "shard2.json").unlink()
     run([long, *shards[1:]], out, work, task=1, num_tasks=2, device="cpu")
     assert sorted(path.name for path in out.glob(".*")) == sorted(kept)
+    run([long, *shards[1:]], out, work, device="cpu")  # now all are done, so what it writes is for nothing
+    assert sorted(path.name for path in out.glob(".*")) == sorted(kept[:-1])
+
+
+def test_what_another_process_did_meanwhile_is_done(shards: list[Path], tmp_path: Path) -> None:
+    (shard,) = plan_shards(shards[:1], tmp_path / "out", {})
+
+    def overtaken(source: Path) -> Table:
+        shard.do(lambda _: ({"cell": ["first"]}, 0))
+        raise FileFormatError("what was written is gone")
+
+    assert shard.attempt(overtaken) == shard.done() is not None
+    shard.record.unlink()
+
+    def in_vain(source: Path) -> Table:
+        raise FileFormatError("damaged")
+
+    assert shard.attempt(in_vain) == "damaged"
 
 
 def test_a_folder_of_hidden_things_is_not_ours(shards: list[Path], work: EmbedWork, tmp_path: Path) -> None:
@@ -228,8 +247,6 @@ def test_killed_at_any_moment_it_ends_with_the_same(shards: list[Path], work: Em
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    for left in sorted(out.glob(".*/*")) + sorted(out.glob(".*")):  # an hour later, say
-        os.utime(left, (0, 0))
     run(shards, out, work, device="cpu")
     assert digests(out) == digests(tmp_path / "whole")
     assert not list(out.glob(".*"))

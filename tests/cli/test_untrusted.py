@@ -3,13 +3,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from xtrimogene.cli.app import main
-from xtrimogene.cli.untrusted import run_limited
+from xtrimogene.cli.untrusted import _stands_still, run_limited
 
 
 def run(*arguments: str) -> int:
@@ -77,6 +78,47 @@ def test_who_ends_it_ends_its_child(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         patch.setattr("xtrimogene.cli.untrusted.subprocess.Popen", _and_then(end))
         assert run_limited(["check"]) == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+def test_what_stands_still_is_ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    holding_the_lock = "import ctypes, sys; from xtrimogene.cli import untrusted; a = sys.modules['xtrimogene.cli.app']"
+    holding_the_lock += "; a.main = lambda _: ctypes.PyDLL(None).sleep(300); untrusted.run_watched()"
+    monkeypatch.setattr("xtrimogene.cli.untrusted._CODE", holding_the_lock)
+    monkeypatch.setattr("xtrimogene.cli.untrusted._GRACE", 0.1)
+    assert run_limited(["check"], standstill=6.0) == 2
+    assert "stood still for 6 s; the file is damaged or hostile" in capfd.readouterr().err
+
+
+def test_what_is_heard_now_and_then_does_not_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, pulse = os.pipe()
+
+    def beat() -> None:
+        for _ in range(8):
+            os.write(pulse, b".")
+            time.sleep(0.1)
+        os.close(pulse)
+
+    threading.Thread(target=beat).start()
+    assert not _stands_still(heard, 0.4)
+    os.close(heard)
+    heard, pulse = os.pipe()
+    monkeypatch.setattr("xtrimogene.cli.untrusted._GRACE", 0.1)
+    assert _stands_still(heard, 0.1)
+    os.close(heard)
+    os.close(pulse)
+
+
+@pytest.mark.slow
+def test_without_its_parent_a_child_ends(tmp_path: Path) -> None:
+    heard, pulse = os.pipe()
+    sleeping = "import sys, time; from xtrimogene.cli import untrusted; a = sys.modules['xtrimogene.cli.app']"
+    sleeping += "; a.main = lambda _: time.sleep(60); untrusted.run_watched()"
+    child = subprocess.Popen([sys.executable, "-c", sleeping, str(pulse)], pass_fds=[pulse])
+    os.close(pulse)
+    os.read(heard, 1)
+    os.close(heard)
+    assert child.wait(30) == -signal.SIGTERM
 
 
 def _and_then(end: Callable[[], None]) -> Callable[..., subprocess.Popen[bytes]]:

@@ -24,7 +24,7 @@ def drain(batcher: MicroBatcher) -> list[list[Job]]:
 
 
 def batcher(max_tokens: int = 30, max_waiting: int = 10_000, patience: float = 0.0) -> MicroBatcher:
-    return MicroBatcher(max_tokens=max_tokens, max_waiting=max_waiting, patience=patience)
+    return MicroBatcher(max_tokens=max_tokens, max_waiting=max_waiting, max_seconds=60.0, patience=patience)
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 50), min_size=1, max_size=8)), max_size=8))
@@ -70,6 +70,18 @@ def test_it_says_how_long_what_waits_will_take() -> None:
     with pytest.raises(QueueFull) as refused:
         queue.submit("a", cells([9]))
     assert refused.value.seconds == 10
+
+
+def test_nothing_is_taken_behind_a_minute_of_work() -> None:
+    queue = batcher()
+    queue.done(tokens=1, seconds=1.0)
+    queue.submit("a", cells([40, 18]))
+    queue.submit("a", cells([9]))  # a minute stands before it
+    with pytest.raises(QueueFull) as refused:
+        queue.submit("a", cells([9]))
+    assert refused.value.seconds == 60
+    assert queue.take(0.0)
+    queue.submit("a", cells([9]))
 
 
 def test_what_was_cancelled_is_not_computed_and_gives_its_place_back() -> None:

@@ -6,10 +6,11 @@ _HOMES = {
     "AnnotateWork": "xtrimogene.atlas.work",
     "EmbedWork": "xtrimogene.atlas.work",
     "Report": "xtrimogene.atlas.report",
+    "index_vectors": "xtrimogene.atlas.indexing",
     "run": "xtrimogene.atlas.runs",
     "run_on_ray": "xtrimogene.atlas.on_ray",
 }
 
-__all__ = ["AnnotateWork", "EmbedWork", "Report", "run", "run_on_ray"]
+__all__ = ["AnnotateWork", "EmbedWork", "Report", "index_vectors", "run", "run_on_ray"]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -34,10 +34,7 @@ class _Worker:
 
     def do(self, shard: Shard) -> dict[str, Any] | str:
         """Return the record, or why there is none."""
-        try:
-            return shard.done() or shard.do(self._do)
-        except XTrimoGeneError as error:
-            return str(error)
+        return shard.attempt(self._do)
 
 
 def run_on_ray(

@@ -56,10 +56,11 @@ def run(
         do = work.prepare(model, device)
         with progress_bar("Shards", len(left), shown=progress) as advance:
             for shard in left:
-                try:
-                    now.append(shard.do(do))
-                except XTrimoGeneError as error:
-                    failures[shard.name] = str(error)
+                found = shard.attempt(do)
+                if isinstance(found, str):
+                    failures[shard.name] = found
+                else:
+                    now.append(found)
                 advance(1)
     sweep(all_shards)
     return Report.of(before, now, failures, time.perf_counter() - began, price)

@@ -18,7 +18,7 @@ from typing import Any
 
 from xtrimogene.atlas.work import Table, write_table
 from xtrimogene.data.file_hashes import content_sha256, file_sha256, files_in
-from xtrimogene.errors import ConfigError, FileFormatError
+from xtrimogene.errors import ConfigError, FileFormatError, XTrimoGeneError
 from xtrimogene.long_work import temporary_folder, temporary_prefix, whole_file
 
 RUN = "run.json"
@@ -63,6 +63,17 @@ class Shard:
             return None
         younger = table.st_mtime_ns > self.record.stat().st_mtime_ns
         return None if younger and record["sha256"] != file_sha256(self.table) else record
+
+    def attempt(self, work: Callable[[Path], Table]) -> dict[str, Any] | str:
+        """Do the work if it is not done; return the record, or a sentence that says why there is none."""
+        try:
+            return self.done() or self.do(work)
+        except XTrimoGeneError as error:
+            reason = str(error)
+        try:  # another process may have been first, and swept away what this one was writing
+            return self.done() or reason
+        except XTrimoGeneError:
+            return reason
 
     def _read_record(self) -> dict[str, Any] | None:
         try:
@@ -159,12 +170,23 @@ def _claim(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def sweep(shards: Sequence[Shard]) -> None:
-    """Remove what killed processes left under our temporary names, where nothing was written for an hour."""
+    """Remove what killed processes left under our temporary names: all of it once every shard is done.
+
+    Before that, only where nothing was written for an hour: others may be at work.
+    """
+    age = 0.0 if _all_done(shards) else _DEAD
     ours = {temporary_prefix(path) for shard in shards for path in (shard.table, shard.record, shard.folder / RUN)}
     for folder in {shard.folder for shard in shards}:
         for left in folder.glob(".*"):
-            if left.name[:-_RANDOM] in ours and left.is_dir() and time.time() - _last_written(left) > _DEAD:
+            if left.name[:-_RANDOM] in ours and left.is_dir() and time.time() - _last_written(left) >= age:
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def _all_done(shards: Sequence[Shard]) -> bool:
+    try:
+        return all(shard.done() is not None for shard in shards)
+    except XTrimoGeneError:
+        return False
 
 
 def _last_written(folder: Path) -> float:

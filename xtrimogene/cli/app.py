@@ -71,7 +71,7 @@ def options(
     ] = False,
     untrusted: Annotated[
         bool,
-        typer.Option(FLAG, help="Before a command: read files of strangers in a process of limited memory."),
+        typer.Option(FLAG, help="Before a command: read files of strangers in a limited process."),
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""

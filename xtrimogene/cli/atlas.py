@@ -1,4 +1,4 @@
-"""Many files at once: atlas embed, atlas annotate."""
+"""Many files at once: atlas embed, atlas annotate, atlas index."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,13 +7,15 @@ import typer
 
 from xtrimogene.cli.app import app
 from xtrimogene.cli.arguments import Device, MinGenes, Model
+from xtrimogene.cli.search import Columns, Expression, IndexPrecision, describe_index
 from xtrimogene.errors import ConfigError
 
 if TYPE_CHECKING:
     from xtrimogene.atlas.work import Work
 
 commands = typer.Typer(
-    help="Embed or annotate many files: each gives one Parquet; what is done is not done again.", no_args_is_help=True
+    help="Embed, annotate or index many files: each gives one Parquet; what is done is not done again.",
+    no_args_is_help=True,
 )
 app.add_typer(commands, name="atlas")
 
@@ -76,6 +78,25 @@ def annotate(
         annotator=annotator, model=model, error_rate=error_rate, novelty_rate=novelty_rate, min_genes=min_genes
     )
     _run(sources, out, work, task, ray, gpus, address, price, device)
+
+
+@commands.command(epilog="Example:  xtrimogene atlas index shards/*.h5ad atlas-index --vectors vectors --column donor")
+def index(
+    sources: Sources,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make, for `xtrimogene search`.")],
+    vectors: Annotated[Path, typer.Option(metavar="FOLDER", help="What `atlas embed` wrote of these shards.")],
+    model: Model = "demo",
+    column: Columns = None,
+    expression: Expression = True,
+    precision: IndexPrecision = "float16",
+) -> None:
+    """Make an index for cell search from vectors that are there."""
+    from xtrimogene import atlas
+
+    made = atlas.index_vectors(
+        sources, vectors, out, columns=column, expression=expression, precision=precision, model=model
+    )
+    typer.echo(describe_index(out, made))
 
 
 def _run(

@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,22 +10,29 @@ from xtrimogene.cli.app import app
 from xtrimogene.cli.arguments import Device, MinGenes, Model, columns_and_texts
 from xtrimogene.cli.outputs import check_target
 
+if TYPE_CHECKING:
+    from xtrimogene.tasks.cell_search.cell_index import CellIndex
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(help="A column of obs to keep, to show and filter by; may be repeated. Default: those of text."),
+]
+Expression = Annotated[
+    bool, typer.Option(help="Compare cells by HVG + PCA of expression too, with half of the weight.")
+]
+IndexPrecision = Annotated[
+    Literal["float16", "float32", "int8"], typer.Option(help="Of the vectors kept: what they weigh.")
+]
+
 
 @app.command(epilog="Example:  xtrimogene index blood.h5ad lung.h5ad atlas-index --column cell_type --column donor")
 def index(
     sources: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Cells: .h5ad files, .zarr directories.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
     model: Model = "demo",
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="A column of obs to keep, to show and filter by; may be repeated. Default: those of text."),
-    ] = None,
-    expression: Annotated[
-        bool, typer.Option(help="Compare cells by HVG + PCA of expression too, with half of the weight.")
-    ] = True,
-    precision: Annotated[
-        Literal["float16", "float32", "int8"], typer.Option(help="Of the vectors kept: what they weigh.")
-    ] = "float16",
+    column: Columns = None,
+    expression: Expression = True,
+    precision: IndexPrecision = "float16",
     device: Device = None,
     min_genes: MinGenes = 200,
 ) -> None:
@@ -42,8 +49,13 @@ def index(
         device=device,
         min_genes=min_genes,
     )
-    size = sum(file.stat().st_size for file in out.iterdir())
-    typer.echo(f"{out}: {len(made.vectors):,} cells, {size / 2**20:,.1f} MiB, with {', '.join(made.cells.columns)}")
+    typer.echo(describe_index(out, made))
+
+
+def describe_index(folder: Path, made: "CellIndex") -> str:
+    """Return a line: how many cells, how large, and what is known of them."""
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return f"{folder}: {len(made.vectors):,} cells, {size / 2**20:,.1f} MiB, with {', '.join(made.cells.columns)}"
 
 
 @app.command(epilog="Example:  xtrimogene search cells.h5ad atlas-index hits.csv --where tissue=blood")

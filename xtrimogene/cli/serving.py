@@ -31,6 +31,7 @@ def serve(
     drain: Annotated[int, typer.Option(min=0, help="Seconds for open requests after SIGTERM.")] = 60,
     max_body: Annotated[int, typer.Option(min=1, help="MiB that one request may send.")] = 64,
     max_cells: Annotated[int, typer.Option(min=1, help="Cells that one request may hold.")] = 20_000,
+    max_wait: Annotated[int, typer.Option(min=1, help="Seconds of work that a request may find before it.")] = 60,
 ) -> None:
     """Host models for others: vectors, labels and expression over HTTP.
 
@@ -47,7 +48,7 @@ def serve(
     served = [
         ServedModel(name=name, place=place, annotators=of_model[name], device=device) for name, place in named.items()
     ]
-    limits = Limits(max_body_bytes=max_body << 20, max_cells=max_cells)
+    limits = Limits(max_body_bytes=max_body << 20, max_cells=max_cells, max_waiting_seconds=float(max_wait))
     run(served, host=host, port=port, tokens=tokens, limits=limits, num_readers=readers, drain_seconds=drain)
 
 

@@ -50,12 +50,15 @@ class MicroBatcher:
         Expressed genes of a batch.
     max_waiting
         Expressed genes that may wait.
+    max_seconds
+        How long those that wait may take, when more come; by the speed that `done` was told of.
     patience
         Seconds that a job may wait for others to fill its batch.
     """
 
-    def __init__(self, *, max_tokens: int, max_waiting: int, patience: float) -> None:
-        self.max_tokens, self.max_waiting, self.patience = max_tokens, max_waiting, patience
+    def __init__(self, *, max_tokens: int, max_waiting: int, max_seconds: float, patience: float) -> None:
+        self.max_tokens, self.max_waiting = max_tokens, max_waiting
+        self.max_seconds, self.patience = max_seconds, patience
         self._jobs: deque[Job] = deque()
         self._changed = Condition()
         self._waiting = 0
@@ -88,8 +91,8 @@ class MicroBatcher:
         jobs = [Job(key=key, counts=counts[start:stop], tokens_per_cell=tokens_per_cell) for start, stop in pieces]
         tokens = sum(job.num_tokens for job in jobs)
         with self._changed:
-            if self._closed or (self._waiting and self._waiting + tokens > self.max_waiting):
-                raise QueueFull(self._seconds_to_wait())
+            if self._closed or (self._waiting and self._is_full(tokens)):
+                raise QueueFull(min(60, max(1, round(self._seconds()))))
             self._jobs.extend(jobs)
             self._waiting += tokens
             self._changed.notify_all()
@@ -170,5 +173,9 @@ class MicroBatcher:
             start = stop
         return pieces
 
-    def _seconds_to_wait(self) -> int:
-        return min(60, max(1, round(self._waiting / self._tokens_a_second))) if self._tokens_a_second else 1
+    def _is_full(self, tokens: int) -> bool:
+        return self._waiting + tokens > self.max_waiting or self._seconds() > self.max_seconds
+
+    def _seconds(self) -> float:
+        """Return how long what waits will take."""
+        return self._waiting / self._tokens_a_second if self._tokens_a_second else 0.0

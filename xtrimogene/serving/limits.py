@@ -17,7 +17,8 @@ class Limits:
     max_nonzeros: int = 20_000_000
     max_json_numbers: int = 1_000_000  # of an answer in JSON
     max_waiting_bytes: int = 1 << 30  # of bodies and answers of the requests that are open
-    max_waiting_tokens: int = 20_000_000  # expressed genes of cells that wait for the model, all requests together
+    max_waiting_tokens: int = 20_000_000  # expressed genes of cells that wait for a model, all requests together
+    max_waiting_seconds: float = 60.0  # of work before it that a request may find, at the speed the model has had
     body_seconds: float = 60.0  # until a body that does not come is given up
     request_seconds: float = 600.0  # until a request is given up
     batch_seconds: float = 120.0  # until a batch is taken to hang, and its process is replaced

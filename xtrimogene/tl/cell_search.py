@@ -1,9 +1,9 @@
 """Cells like a cell: an index of many on disk, and what is nearest in it."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,11 @@ from xtrimogene.tasks.cell_search.cell_table import TextColumn
 from xtrimogene.tasks.cell_search.vector_index import VectorPrecision, check_precision, graph_class
 from xtrimogene.tasks.expression_space import ExpressionSpace
 from xtrimogene.tl.embedding import CellVectors, read_vectors, require_model, warn_of_unread
-from xtrimogene.tl.index_sources import SOURCE, look_at, names_of, text_column
-
-Cells: TypeAlias = AnnData | str | os.PathLike[str]
+from xtrimogene.tl.index_sources import SOURCE, Source, SourcesSeen, look_at, names_of, text_column
 
 
 def build_index(
-    cells: Cells | Sequence[Cells],
+    cells: Source | Sequence[Source],
     folder: str | os.PathLike[str],
     *,
     model: PretrainedModel | str | os.PathLike[str] = "demo",
@@ -91,39 +89,53 @@ def build_index(
     sources = [cells] if isinstance(cells, AnnData | str | os.PathLike) else list(cells)
     if isinstance(columns, str):
         raise ConfigError(f"columns={columns!r} is one text; a list is needed, such as [{columns!r}].")
-    names = names_of(sources)
+    names_of(sources)  # refuses none, and one twice, before long work
     target = Path(folder).resolve()
     require_new_folder(target)
     loaded = load(model)
     seen = look_at(sources, loaded, columns=columns, expression=expression, min_genes=min_genes)
     inference = Inference(loaded, device=device, token_budget=token_budget)
     options: dict[str, Any] = {"pool": pool or loaded.config.pool, "read_depth": read_depth or loaded.config.read_depth}
-
-    def parts() -> Iterator[IndexedCells]:
-        for source, name, number, has in zip(sources, names, seen.num_cells, seen.columns_of, strict=True):
-            found, rows = _read_rows(
-                source, inference, loaded, seen.expression, **options, min_genes=min_genes, progress=progress
-            )
-            if len(found.obs) != number or not has <= set(map(str, found.obs.columns)):
-                raise FileFormatError(f"{name} was changed while the index was built; build it again.")
-            warn_of_unread(found, " and are not in the index")
-            read = np.isfinite(found.embedding).all(axis=1)
-            obs = found.obs[read]
-            own = TextColumn(categories=(name,), codes=np.zeros(len(obs), dtype=np.int32))
-            kept = {column: text_column(obs, column) for column in sorted(has, key=seen.columns.index)}
-            yield IndexedCells(
-                rows=rows[read],
-                names=obs.index.astype(str).to_numpy(dtype=object),
-                columns={SOURCE: own, **kept},
-                source={"name": name, "cells": len(obs), "genes": found.record["genes"]},
-            )
-
+    reading = {**options, "min_genes": min_genes, "progress": progress}
+    parts = indexed_cells(seen, lambda source: _read_rows(source, inference, loaded, seen.expression, **reading))
     card = {"model": {"model": loaded.name, "sha256": loaded.sha256, "options": options}}
-    return write_index(target, parts(), expression=seen.expression, precision=precision, card=card, progress=progress)
+    return write_index(target, parts, expression=seen.expression, precision=precision, card=card, progress=progress)
+
+
+def indexed_cells(
+    seen: SourcesSeen, read: Callable[[Source], tuple[CellVectors, Float32[np.ndarray, "N W"]]]
+) -> Iterator[IndexedCells]:
+    """Yield the cells of each source, which ``read`` returns with where they lie: embedding, then axes.
+
+    Raises
+    ------
+    FileFormatError
+        A source was changed since it was looked at.
+
+    Warns
+    -----
+    UserWarning
+        Cells without counts in the model's genes are not among them.
+    """
+    for source, name, number, has in zip(seen.sources, seen.names, seen.num_cells, seen.columns_of, strict=True):
+        found, rows = read(source)
+        if len(found.obs) != number or not has <= set(map(str, found.obs.columns)):
+            raise FileFormatError(f"{name} was changed while the index was built; build it again.")
+        warn_of_unread(found, " and are not in the index")
+        there = np.isfinite(found.embedding).all(axis=1)
+        obs = found.obs[there]
+        own = TextColumn(categories=(name,), codes=np.zeros(len(obs), dtype=np.int32))
+        kept = {column: text_column(obs, column) for column in sorted(has, key=seen.columns.index)}
+        yield IndexedCells(
+            rows=rows[there],
+            names=obs.index.astype(str).to_numpy(dtype=object),
+            columns={SOURCE: own, **kept},
+            source={"name": name, "cells": len(obs), "genes": found.record["genes"]},
+        )
 
 
 def search(
-    query: Cells,
+    query: Source,
     index: CellIndex | str | os.PathLike[str],
     *,
     k: int = 10,
@@ -207,7 +219,7 @@ def search(
 
 
 def _read_rows(
-    cells: Cells,
+    cells: Source,
     inference: Inference,
     model: PretrainedModel,
     expression: ExpressionSpace | None,

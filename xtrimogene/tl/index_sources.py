@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -25,10 +26,15 @@ MANY_TEXTS = 1000  # of a column that is taken without being named
 AXES_CELLS, LEAST_FOR_AXES = 20_000, 3  # cells that axes of expression are fitted on
 
 
+Source: TypeAlias = AnnData | str | os.PathLike[str]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SourcesSeen:
     """The columns to keep and, of each source, which it has and how many cells; the axes of expression, if wanted."""
 
+    sources: tuple[Source, ...]
+    names: tuple[str, ...]
     columns: tuple[str, ...]
     columns_of: tuple[frozenset[str], ...]
     num_cells: tuple[int, ...]
@@ -36,7 +42,7 @@ class SourcesSeen:
 
 
 def look_at(
-    sources: Sequence[AnnData | str | os.PathLike[str]],
+    sources: Sequence[Source],
     model: PretrainedModel,
     *,
     columns: Sequence[str] | None,
@@ -82,6 +88,8 @@ def look_at(
     for name in kept:
         _require_storable(f"obs[{name!r}]", np.array(sorted(texts[name]), dtype=object))
     return SourcesSeen(
+        sources=tuple(sources),
+        names=tuple(names_of(sources)),
         columns=kept,
         columns_of=tuple(frozenset(own.intersection(kept)) for own in has),
         num_cells=tuple(numbers),
@@ -96,7 +104,7 @@ def text_column(obs: pd.DataFrame, name: str) -> TextColumn:
     return TextColumn(categories=tuple(coded.cat.categories), codes=coded.cat.codes.to_numpy(dtype=np.int32))
 
 
-def names_of(sources: Sequence[AnnData | str | os.PathLike[str]]) -> list[str]:
+def names_of(sources: Sequence[Source]) -> list[str]:
     """Return a name for each: the end of its path that tells it from the others; data in memory are numbered.
 
     Raises
@@ -156,7 +164,7 @@ def _require_storable(where: str, texts: Shaped[np.ndarray, " n"]) -> None:
 
 
 def _fit_axes(
-    sources: Sequence[AnnData | str | os.PathLike[str]],
+    sources: Sequence[Source],
     numbers: Sequence[int],
     model: PretrainedModel,
     min_genes: int,
