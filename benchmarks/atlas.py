@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 from embed import describe_machine
+from processes import descendants, words
 from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel, save
@@ -76,25 +77,9 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.stem: json.loads(path.read_text())["sha256"] for path in folder.glob("shard*.json")}
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the processes that this one has started, and theirs."""
-    try:
-        found = [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in _words(task / "children")]
-    except OSError:  # it has just ended
-        return []
-    return found + [other for one in found for other in descendants(one)]
-
-
-def _words(file: Path) -> list[str]:
-    try:
-        return file.read_text().split()
-    except OSError:
-        return []
-
-
 def is_actor(pid: int) -> bool:
     """Say whether Ray calls this process after our worker."""
-    return any(word.startswith("ray::_Worker") for word in _words(Path(f"/proc/{pid}/cmdline")))
+    return any(word.startswith("ray::_Worker") for word in words(Path(f"/proc/{pid}/cmdline")))
 
 
 def kill(pid: int) -> bool:

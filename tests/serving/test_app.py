@@ -16,7 +16,7 @@ import xtrimogene as xt
 from tests.serving.conftest import BEARER, Running
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import ConfigError
-from xtrimogene.serving.batching import Job
+from xtrimogene.serving.batching import Job, QueueFull
 from xtrimogene.serving.json_cells import JSON
 from xtrimogene.serving.served_model import Vectors
 from xtrimogene.serving.wire import ARROW, Answer, WireCells, read_answer, write_cells
@@ -236,6 +236,15 @@ def test_long_answers_are_no_json(running: Running, make_cells: MakeCells, tiny_
         running.service.limits = before
     assert response.status_code == 413
     assert "100 numbers in JSON" in response.json()["error"]["message"]
+
+
+def test_with_a_full_queue_no_body_is_read(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise QueueFull(7)
+
+    monkeypatch.setattr(running.service.hosts["small"].batcher, "require_room", full)
+    response = running.http.post("/v1/embed", content=b"no cells", headers={**BEARER, "Content-Type": ARROW})
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
 
 
 def test_memory_that_requests_held_is_given_back_and_no_more_is_there_to_hold(

@@ -80,7 +80,10 @@ def test_nothing_is_taken_behind_a_minute_of_work() -> None:
     with pytest.raises(QueueFull) as refused:
         queue.submit("a", cells([9]))
     assert refused.value.seconds == 60
+    with pytest.raises(QueueFull):
+        queue.require_room()
     assert queue.take(0.0)
+    queue.require_room()
     queue.submit("a", cells([9]))
 
 

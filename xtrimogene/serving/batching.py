@@ -91,12 +91,22 @@ class MicroBatcher:
         jobs = [Job(key=key, counts=counts[start:stop], tokens_per_cell=tokens_per_cell) for start, stop in pieces]
         tokens = sum(job.num_tokens for job in jobs)
         with self._changed:
-            if self._closed or (self._waiting and self._is_full(tokens)):
-                raise QueueFull(min(60, max(1, round(self._seconds()))))
+            self._require_room(tokens)
             self._jobs.extend(jobs)
             self._waiting += tokens
             self._changed.notify_all()
         return [job.result for job in jobs]
+
+    def require_room(self) -> None:
+        """Refuse what would find no place anyway, before anything is done for it.
+
+        Raises
+        ------
+        QueueFull
+            No cell would be taken now.
+        """
+        with self._changed:
+            self._require_room(1)
 
     def take(self, seconds: float) -> list[Job] | None:
         """Wait for the next batch, of one key: [] where no job came in time, None when closed and empty."""
@@ -173,9 +183,8 @@ class MicroBatcher:
             start = stop
         return pieces
 
-    def _is_full(self, tokens: int) -> bool:
-        return self._waiting + tokens > self.max_waiting or self._seconds() > self.max_seconds
-
-    def _seconds(self) -> float:
-        """Return how long what waits will take."""
-        return self._waiting / self._tokens_a_second if self._tokens_a_second else 0.0
+    def _require_room(self, tokens: int) -> None:
+        seconds = self._waiting / self._tokens_a_second if self._tokens_a_second else 0.0
+        is_full = self._waiting + tokens > self.max_waiting or seconds > self.max_seconds
+        if self._closed or (self._waiting and is_full):
+            raise QueueFull(min(60, max(1, round(seconds))))

@@ -68,6 +68,7 @@ def serve(
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=drain_seconds,
+        timeout_keep_alive=75,  # longer than clients keep a connection: who closes first may cut off a request
         h11_max_incomplete_event_size=64 << 10,
     )
     service.start()

@@ -193,6 +193,7 @@ class Service:
 
     async def _read(self, unread: Unread) -> Matched | AnnData:
         """Read a body when a reader is free; a body that nobody waits for any more is not kept."""
+        self.host(unread.model).batcher.require_room()
         await self._turn.acquire()
         reading = asyncio.get_running_loop().run_in_executor(self._threads, self._read_now, unread)
         reading.add_done_callback(self._next_turn)
