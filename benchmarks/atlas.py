@@ -2,11 +2,13 @@
 
 python benchmarks/atlas.py --part kills      # ten kills of the loop's process, and of Ray's actors and driver
 python benchmarks/atlas.py --part overhead   # sixteen shards in a loop and on Ray
-python benchmarks/atlas.py --part speed      # synthetic cells through the 3M preset, extrapolated
+python benchmarks/atlas.py --part speed      # thinned sample cells through the 3M preset, extrapolated
+python benchmarks/atlas.py --part million --shards 100 --cells 10000 --genes 50   # and a million synthetic ones
 
 Shards are drawn from the sample cells, the molecules of each thinned anew. "The same" is by the sha256 of every output.
-Of a hundred million cells the operations are counted and the hours follow from an assumed speed of a GPU, which has not
-been measured; reading and writing come on top.
+Synthetic cells express genes drawn at random. Core seconds are those of the whole command, so that other work on the
+machine does not count. Of a hundred million cells the operations are counted and the hours follow from an assumed speed
+of a GPU, which has not been measured; reading and writing come on top.
 """
 
 import argparse
@@ -18,13 +20,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from embed import describe_machine
 from processes import descendants, words
+from pyarrow.parquet import read_table
 from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel, save
@@ -44,6 +49,7 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--cells", type=int, default=200, help="of a shard")
     parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--genes", type=int, default=50, help="expressed by a synthetic cell")
     parser.add_argument("--out", type=Path, default=RESULTS / "atlas.json")
     options = parser.parse_args()
     with TemporaryDirectory() as place:
@@ -138,26 +144,57 @@ def overhead(place: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def speed(place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    expressed = int(np.diff(csr_matrix(sample_cells().X).indptr).mean())
+    return embed_with_3m(place, write_shards(place, options.shards, options.cells), options.cells, expressed)
+
+
+def million(place: Path, options: argparse.Namespace) -> dict[str, Any]:
+    symbols = GeneVocabulary.human().symbols
+    var, random = pd.DataFrame(index=list(symbols)), np.random.default_rng(0)
+    shards = []
+    for shard in range(options.shards):
+        indices = random.integers(0, len(symbols), options.cells * options.genes)
+        indptr = options.genes * np.arange(options.cells + 1)
+        counts = random.geometric(0.5, len(indices)).astype(np.float32)
+        matrix = csr_matrix((counts, indices, indptr), shape=(options.cells, len(symbols)))
+        matrix.sum_duplicates()
+        obs = pd.DataFrame(index=[f"{shard}-{row}" for row in range(options.cells)])
+        shards.append(place / f"shard{shard:04d}.h5ad")
+        AnnData(matrix, obs=obs, var=var).write_h5ad(shards[-1])
+    return embed_with_3m(place, shards, options.cells, options.genes)
+
+
+def embed_with_3m(place: Path, shards: list[Path], num_cells: int, expressed: int) -> dict[str, Any]:
+    """Embed shards in a loop, each cell with about so many genes; say what 100M cells of 1,000 genes would take."""
     genes = GeneVocabulary.human()
     network = XTrimoGene(model_config("3M", len(genes))).eval()
     save(PretrainedModel(network, genes, {"name": "3M, random weights"}), place / "model")
-    shards = write_shards(place, options.shards, options.cells)
-    began = time.perf_counter()
+    before, began = getrusage(RUSAGE_CHILDREN), time.perf_counter()
     assert embed(shards, place / "out", "--model", str(place / "model")).wait() == 0
-    seconds, number = time.perf_counter() - began, options.shards * options.cells
-    rate = number / seconds
-    expressed = int(np.diff(csr_matrix(sample_cells().X).indptr).mean())
-    total = 1e8 * cell_embedding_flops(network.config, expressed)
+    seconds, used = time.perf_counter() - began, getrusage(RUSAGE_CHILDREN)
+    core_seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    number = len(shards) * num_cells
+    rows = sum(json.loads(path.read_text())["cells"] for path in (place / "out").glob("shard*.json"))
+    names = {name for path in (place / "out").glob("*.parquet") for name in read_table(path)["cell"].to_pylist()}
+    rate = number * cell_embedding_flops(network.config, expressed) / core_seconds
+    total = 1e8 * cell_embedding_flops(network.config, 1000)
     return {
         "cells": number,
+        "expressed genes of a cell": expressed,
+        "shards": len(shards),
+        "rows written": rows,
+        "different cells among them": len(names),
         "seconds": round(seconds, 1),
-        "cells a second, one process": round(rate, 1),
-        "a million cells, core hours": round(1e6 / rate / 3600, 2),
-        "100M cells": {
+        "core seconds": round(core_seconds, 1),
+        "cells a core second": round(number / core_seconds, 1),
+        "operations a core second": round(rate),
+        "peak memory, MiB": round(used.ru_maxrss / 1024),
+        "output, bytes a cell": round(sum(path.stat().st_size for path in (place / "out").glob("*.parquet")) / number),
+        "100M cells of 1,000 genes": {
             "operations": total,
+            "core hours at the operations a second measured here": round(total / rate / 3600),
             "assumed operations a second of a GPU": GPU,
             "hours on 8 of them": round(total / (8 * GPU) / 3600, 2),
-            "hours on 8 cores as measured here": round(1e8 / (8 * rate) / 3600, 1),
         },
     }
 
@@ -166,6 +203,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "kills": kills,
     "overhead": overhead,
     "speed": speed,
+    "million": million,
 }
 
 if __name__ == "__main__":
