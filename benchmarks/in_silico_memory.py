@@ -31,8 +31,8 @@ from xtrimogene.inference import Inference
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.tasks.in_silico.edits import EditableCells, Level
 from xtrimogene.tasks.in_silico.named import named_edits
-from xtrimogene.tasks.in_silico.parts import PartsFolder
 from xtrimogene.tasks.in_silico.screen import Reading, UneditedCells, cut, sum_part
+from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 from xtrimogene.tl.edited_cells import Choice, ChosenCells, choose_cells
 
 RESULT = Path(__file__).parent / "results" / "in_silico.json"
@@ -135,7 +135,7 @@ def compare(cells: str, model: str, out: Path, asked: dict[str, list[str]]) -> d
         predicted=reading.predicted(inference, chosen.counts),
         directions=np.zeros((1, inference.embedding_dim(loaded.config.pool))),
     )
-    parts, folder = cut(edits, editable), PartsFolder(out, json.loads((out / "screen.json").read_text()))
+    parts, folder = cut(edits, editable), SweepFolder(out, json.loads((out / "screen.json").read_text()))
     compared = sorted({1, 2, len(parts) - 1})
     different = 0
     for number in compared:

@@ -107,9 +107,9 @@ def test_a_finished_screen_is_read_and_another_is_refused(
 ) -> None:
     options = FEW | {"knock_out": genes[:3], "out": tmp_path / "screen"}
     table = in_silico(cells, tiny_model, **options)
-    with pytest.raises(ConfigError, match="a screen with another level"):
+    with pytest.raises(ConfigError, match="another run, with level="):
         in_silico(cells, tiny_model, level="f10", **options)
-    with pytest.raises(ConfigError, match="a screen with another cells"):
+    with pytest.raises(ConfigError, match="another run, with cells="):
         in_silico(cells[:20].copy(), tiny_model, **options)
     monkeypatch.setattr("xtrimogene.tasks.in_silico.screen.sum_part", None)
     pd.testing.assert_frame_equal(in_silico(cells, tiny_model, **options), table)

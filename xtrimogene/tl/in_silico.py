@@ -24,8 +24,8 @@ from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.in_silico.edits import Edit, EditableCells, EditKind, Level
 from xtrimogene.tasks.in_silico.named import GeneNames, named_edits
 from xtrimogene.tasks.in_silico.null import LEAST, draw_like
-from xtrimogene.tasks.in_silico.parts import PartsFolder
 from xtrimogene.tasks.in_silico.screen import Reading, Shifts, UneditedCells, directions_between, screen
+from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 from xtrimogene.tl.edited_cells import Choice, ChosenCells, choose_cells
 from xtrimogene.tl.in_silico_table import shift_table
 
@@ -195,7 +195,7 @@ def in_silico(
     named: Sequence[str | None] = devices or [None]
     inferences = [Inference(loaded, device=one, token_budget=token_budget) for one in named]
     with _folder(out) as folder:
-        parts, every = PartsFolder(folder, plan), (*edits, *random_edits)
+        parts, every = SweepFolder(folder, plan), (*edits, *random_edits)
         shifts = _screen(inferences, chosen, cells, every, raising, reading, parts, progress)
     return shift_table(
         edits,
@@ -217,7 +217,7 @@ def _screen(
     edits: Sequence[Edit],
     level: Level,
     reading: Reading,
-    folder: PartsFolder,
+    folder: SweepFolder,
     progress: bool,
 ) -> Shifts:
     """Embed the cells as they are, find the way between states, and make the edits."""

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save
 from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.errors import ConfigError, FileFormatError
+from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.in_silico import screen as screens
 from xtrimogene.tasks.in_silico.edits import Edit, EditableCells, Level
-from xtrimogene.tasks.in_silico.parts import PartsFolder
 from xtrimogene.tasks.in_silico.screen import Reading, Shifts, UneditedCells, cut, directions_between, screen
+from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 
 LEVEL = Level.parse("q0.9")
 EDITS = (
@@ -52,7 +51,7 @@ def unedited(inference: Inference, reading: Reading, make_counts: Callable[..., 
 
 
 def run(inferences: list[Inference], unedited: UneditedCells, reading: Reading, folder: Path) -> Shifts:
-    parts = PartsFolder(folder, {"edits": len(EDITS)})
+    parts = SweepFolder(folder, {"edits": len(EDITS)})
     return screen(inferences, unedited, EDITS, level=LEVEL, reading=reading, folder=parts)
 
 
@@ -151,33 +150,3 @@ def test_parts_bound_what_is_held(make_counts: Callable[..., csr_matrix]) -> Non
             300 if edits[n].kind == "over-expression" else cells.num_expressing[edits[n].genes[0]] for n in part
         )
         assert changed <= screens.PART_CELLS
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    PartsFolder(tmp_path / "screen", {"level": "q0.95", "edits": [["knock-out", "A"]]})
-    PartsFolder(tmp_path / "screen", {"level": "q0.95", "edits": [["knock-out", "A"]]})
-    with pytest.raises(ConfigError, match=r"another level \(\"q0.95\", now \"f10\"\)"):
-        PartsFolder(tmp_path / "screen", {"level": "f10", "edits": [["knock-out", "A"]]})
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="holds 'notes.txt' and no screen"):
-        PartsFolder(tmp_path / "full", {})
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written"):
-        PartsFolder(tmp_path / "file", {})
-    folder = PartsFolder(tmp_path / "new", {})
-    folder.write(0, {"x": np.zeros(2)})
-    (tmp_path / "new" / "part-00000.safetensors").write_bytes(b"half")
-    with pytest.raises(FileFormatError, match="remove it"):
-        folder.read(0)
-    folder.write(0, {"x": np.zeros(2)})
-    np.testing.assert_array_equal(folder.read(0)["x"], np.zeros(2))
-    (tmp_path / "new" / "part-00000.safetensors").write_bytes(save({"x": np.ones(2)}))
-    with pytest.raises(FileFormatError, match="is not what was written there; remove it"):
-        folder.read(0)
-    (tmp_path / "new" / "screen.json").write_text("[]")
-    with pytest.raises(FileFormatError, match="is no JSON object"):
-        PartsFolder(tmp_path / "new", {})
-    (tmp_path / "new" / "screen.json").write_text("{")
-    with pytest.raises(FileFormatError, match="is no JSON"):
-        PartsFolder(tmp_path / "new", {})

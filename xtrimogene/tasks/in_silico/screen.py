@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix, vstack
 from xtrimogene.config import Pool
 from xtrimogene.inference import Inference, Progress
 from xtrimogene.tasks.in_silico.edits import Edit, EditableCells, Level
-from xtrimogene.tasks.in_silico.parts import PartsFolder
+from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 
 PART_CELLS = 1_024  # changed cells of a part: about 15 s of one core with a small model
 _PART_EDITS = 256
@@ -126,7 +126,7 @@ def screen(
     *,
     level: Level,
     reading: Reading,
-    folder: PartsFolder,
+    folder: SweepFolder,
     progress: Progress | None = None,
 ) -> Shifts:
     """Make every edit, embed the cells it changes, and sum how they shift; parts in ``folder`` are not made again.
