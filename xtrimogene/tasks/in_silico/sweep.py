@@ -2,7 +2,7 @@
 
 Edits are cut into parts of about a thousand changed cells each. A part's edited counts are sparse, and its vectors are
 one a cell, so memory grows neither with the number of edits nor as cells x genes x width; nothing of a part depends on
-the others, on the device count, or on where a stopped screen went on.
+the others, on the device count, or on where a stopped sweep went on.
 
 Letters: B cells; G genes of the model; P width of a cell's vector; E edits; K groups; A genes asked for.
 """
@@ -119,7 +119,7 @@ def cut(edits: Sequence[Edit], cells: EditableCells) -> tuple[range, ...]:
     return (*parts, range(start, len(edits)))
 
 
-def screen(
+def sweep(
     inferences: Sequence[Inference],
     unedited: UneditedCells,
     edits: Sequence[Edit],

@@ -1,4 +1,4 @@
-"""Screens: the sums are those of embedding each edited cell, whatever the parts, the workers and the interruptions."""
+"""Sweeps: the sums are those of embedding each edited cell, whatever the parts, the workers and the interruptions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.in_silico import screen as screens
+from xtrimogene.tasks.in_silico import sweep as sweeps
 from xtrimogene.tasks.in_silico.edits import Edit, EditableCells, Level
-from xtrimogene.tasks.in_silico.screen import Reading, Shifts, UneditedCells, cut, directions_between, screen
+from xtrimogene.tasks.in_silico.sweep import Reading, Shifts, UneditedCells, cut, directions_between, sweep
 from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 
 LEVEL = Level.parse("q0.9")
@@ -52,7 +52,7 @@ def unedited(inference: Inference, reading: Reading, make_counts: Callable[..., 
 
 def run(inferences: list[Inference], unedited: UneditedCells, reading: Reading, folder: Path) -> Shifts:
     parts = SweepFolder(folder, {"edits": len(EDITS)})
-    return screen(inferences, unedited, EDITS, level=LEVEL, reading=reading, folder=parts)
+    return sweep(inferences, unedited, EDITS, level=LEVEL, reading=reading, folder=parts)
 
 
 def test_sums_are_those_of_each_cell(
@@ -92,7 +92,7 @@ def test_workers_and_parts_change_nothing(
     inference: Inference, unedited: UneditedCells, reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run([inference], unedited, reading, tmp_path / "one")
-    monkeypatch.setattr(screens, "PART_CELLS", 5)
+    monkeypatch.setattr(sweeps, "PART_CELLS", 5)
     assert len(cut(EDITS, unedited.cells)) == 4
     split = run([inference], unedited, reading, tmp_path / "split")
     shared = run([inference, inference], unedited, reading, tmp_path / "two")
@@ -101,12 +101,12 @@ def test_workers_and_parts_change_nothing(
         np.testing.assert_allclose(getattr(split, name), getattr(whole, name), atol=1e-4)
 
 
-def test_a_stopped_screen_goes_on_where_it_was(
+def test_a_stopped_sweep_goes_on_where_it_was(
     inference: Inference, unedited: UneditedCells, reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(screens, "PART_CELLS", 5)
+    monkeypatch.setattr(sweeps, "PART_CELLS", 5)
     whole = run([inference], unedited, reading, tmp_path / "whole")
-    made, sum_part = [], screens.sum_part
+    made, sum_part = [], sweeps.sum_part
 
     def stopping(*arguments: object) -> dict[str, np.ndarray]:
         if len(made) == 2:
@@ -114,7 +114,7 @@ def test_a_stopped_screen_goes_on_where_it_was(
         made.append(arguments)
         return sum_part(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(screens, "sum_part", stopping)
+    monkeypatch.setattr(sweeps, "sum_part", stopping)
     with pytest.raises(KeyboardInterrupt):
         run([inference], unedited, reading, tmp_path / "stopped")
     assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
@@ -134,7 +134,7 @@ def test_an_error_in_one_worker_is_raised(
     def failing(*arguments: object) -> dict[str, np.ndarray]:
         raise ConfigError("no")
 
-    monkeypatch.setattr(screens, "sum_part", failing)
+    monkeypatch.setattr(sweeps, "sum_part", failing)
     with pytest.raises(ConfigError, match="no"):
         run([inference, inference], unedited, reading, tmp_path)
 
@@ -149,4 +149,4 @@ def test_parts_bound_what_is_held(make_counts: Callable[..., csr_matrix]) -> Non
         changed = sum(
             300 if edits[n].kind == "over-expression" else cells.num_expressing[edits[n].genes[0]] for n in part
         )
-        assert changed <= screens.PART_CELLS
+        assert changed <= sweeps.PART_CELLS
