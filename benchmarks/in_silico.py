@@ -4,7 +4,7 @@ python benchmarks/in_silico.py markers --validation   # pbmc3k, to try things on
 python benchmarks/in_silico.py markers                # Hao 2021
 python benchmarks/in_silico.py interferon             # Kang 2018
 python benchmarks/in_silico.py knock_outs             # Papalexi 2021
-python benchmarks/in_silico_memory.py                 # the screen of 1,000 edits
+python benchmarks/in_silico_memory.py                 # the sweep of 1,000 edits
 
 Each adds to results/in_silico.json; minutes of one core each. Three seeds draw the cells, the random genes and the
 random weights; intervals are over what is tested and seeds. "expression" is no model: a cell's vector is its log1p of

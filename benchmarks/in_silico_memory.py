@@ -1,12 +1,12 @@
-"""The memory and time of a screen of 1,000 edits x 500 cells, and whether one that was killed has the same numbers.
+"""The memory and time of a sweep of 1,000 edits x 500 cells, and whether one that was killed has the same numbers.
 
 python benchmarks/in_silico_memory.py --edits 60 --name screen_demo   # the demo model, minutes of one core
 python benchmarks/in_silico_memory.py --small                         # 1,000 edits, an encoder of 1 x 32
 
 Knock-outs, and over-expressions as 5 in 1,000, of genes drawn at random among those that any of 500 cells expresses.
-The screen runs in a process of its own, is killed (SIGKILL) after its second part and once more, and goes on each time.
+The sweep runs in a process of its own, is killed (SIGKILL) after its second part and once more, and goes on each time.
 Peak memory is the kernel's own (VmHWM), above a process that has loaded the model and read the cells. Three parts are
-then made anew, in this process, and compared bit by bit with those of the screen that was killed.
+then made anew, in this process, and compared bit by bit with those of the sweep that was killed.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from xtrimogene.inference import Inference
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.tasks.in_silico.edits import EditableCells, Level
 from xtrimogene.tasks.in_silico.named import named_edits
-from xtrimogene.tasks.in_silico.parts import PartsFolder
-from xtrimogene.tasks.in_silico.screen import Reading, UneditedCells, cut, sum_part
+from xtrimogene.tasks.in_silico.sweep import Reading, UneditedCells, cut, sum_part
+from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 from xtrimogene.tl.edited_cells import Choice, ChosenCells, choose_cells
 
 RESULT = Path(__file__).parent / "results" / "in_silico.json"
@@ -64,7 +64,7 @@ def main() -> None:
     cells = str(SHARED / "data" / f"{options.cells}.h5ad")
     with tempfile.TemporaryDirectory() as scratch:
         model = str(save_small(Path(scratch) / "small")) if options.small else "demo"
-        asked, out = Path(scratch) / "asked.json", Path(scratch) / "screen"
+        asked, out = Path(scratch) / "asked.json", Path(scratch) / "sweep"
         names = draw_genes(cells, model, options.edits)
         over = names[: max(1, round(options.edits / 200))]
         edits = {"knock_out": names[len(over) :], "over_express": over}
@@ -135,7 +135,7 @@ def compare(cells: str, model: str, out: Path, asked: dict[str, list[str]]) -> d
         predicted=reading.predicted(inference, chosen.counts),
         directions=np.zeros((1, inference.embedding_dim(loaded.config.pool))),
     )
-    parts, folder = cut(edits, editable), PartsFolder(out, json.loads((out / "screen.json").read_text()))
+    parts, folder = cut(edits, editable), SweepFolder(out, json.loads((out / "screen.json").read_text()))
     compared = sorted({1, 2, len(parts) - 1})
     different = 0
     for number in compared:
@@ -147,11 +147,11 @@ def compare(cells: str, model: str, out: Path, asked: dict[str, list[str]]) -> d
 
 
 def run_until_parts(asked: Path, out: Path, number: int) -> int:
-    """Kill the screen as soon as so many parts are there, and say how many were."""
+    """Kill the sweep as soon as so many parts are there, and say how many were."""
     with subprocess.Popen([sys.executable, "-c", RUN, asked, out], stdout=subprocess.DEVNULL) as process:
         while len(list(out.glob("part-*"))) < number:
             if process.poll() is not None:
-                raise SystemExit(f"the screen ended with {process.returncode} before part {number}")
+                raise SystemExit(f"the sweep ended with {process.returncode} before part {number}")
             time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
     return len(list(out.glob("part-*")))

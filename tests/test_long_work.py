@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from xtrimogene.errors import ConfigError
-from xtrimogene.long_work import progress_bar, whole_file
+from xtrimogene.errors import ConfigError, FileFormatError
+from xtrimogene.long_work import begin_run, progress_bar, whole_file
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -53,3 +53,23 @@ def test_progress_is_drawn_on_a_terminal_only(
     with progress_bar("Reading", 4, shown=False) as advance:
         advance(4)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_goes_on_as_it_began_and_no_other_does(tmp_path: Path) -> None:
+    record, run = tmp_path / "run.json", {"model": "demo", "edits": [("knock-out", "A")], "seed": 0}
+    for _ in range(2):
+        begin_run(record, run, remedy="name a new folder")
+    for other, words in (
+        ({"seed": 1}, "with seed=0 and not 1; name a new folder"),
+        ({"model": None}, 'with model="demo" and not null'),
+        ({"more": 2}, "with more=null and not 2"),
+        ({"edits": 20 * ["knock-out"]}, r'and not \["knock-out", .*\.\.\.; name'),
+    ):
+        with pytest.raises(ConfigError, match=f"{tmp_path} holds parts of another run, .*{words}"):
+            begin_run(record, run | other, remedy="name a new folder")
+    with pytest.raises(ConfigError, match="with seed=0 and not null"):
+        begin_run(record, {"model": "demo", "edits": [["knock-out", "A"]]}, remedy="name a new folder")
+    for text, words in (("[]", "is no JSON object; name a new folder"), ("{", "is no JSON .*; name a new folder")):
+        record.write_text(text)
+        with pytest.raises(FileFormatError, match=words):
+            begin_run(record, run, remedy="name a new folder")

@@ -51,7 +51,7 @@ query.obs[["cell_type", *columns]].head(8)
 # label. "beats" and "loses" mean that the interval of the difference excludes 0.
 
 # %%
-from xtrimogene.tasks.annotation.screen import held_out_lines
+from xtrimogene.tasks.annotation.held_out_text import held_out_lines
 
 record = query.uns["xtrimogene_annotation"]
 for line in held_out_lines(record["held_out"], held_out_by="lane"):

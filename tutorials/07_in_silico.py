@@ -14,7 +14,7 @@
 # # Edit genes in silico
 #
 # Which genes does a cell's vector rest on? Take a gene's counts away, or add some, embed the cells again, and see how
-# far and where they move, beside what random genes of like expression do. It asks the model, not the cell: a screen
+# far and where they move, beside what random genes of like expression do. It asks the model, not the cell: a sweep
 # finds what marks a state, and benchmarks/in_silico.py measures how much of it is cause. Real blood cells (Hao 2021),
 # in the package; the model never saw them.
 
@@ -59,11 +59,11 @@ lost[["genes", "cells", "changed", "shift", "toward", "toward_random", "toward_z
 #
 # Each gene is raised to a high quantile of what the cells that express it have; the cell is then normalised anew, so
 # its other genes lose a little. `level="f10"` would be tenfold, `level="c20"` 20 counts per 10,000. With `out=` a
-# screen of thousands of genes goes on where it was stopped.
+# sweep of thousands of genes goes on where it was stopped.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    asked = {"over_express": ["CD3E", "BCL11B"], "start": "B cells", "out": Path(folder) / "screen"}
+    asked = {"over_express": ["CD3E", "BCL11B"], "start": "B cells", "out": Path(folder) / "sweep"}
     gained = xt.tl.in_silico(cells, **asked, **options)
     again = xt.tl.in_silico(cells, **asked, **options)  # nothing is computed twice
 print("the same:", gained.equals(again))

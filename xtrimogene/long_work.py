@@ -1,13 +1,15 @@
-"""What long work owes its user: a progress bar on a terminal, and no half-written file."""
+"""What long work owes its user: a progress bar, no half-written file, and to go on as it began where it was stopped."""
 
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from xtrimogene.errors import ConfigError
+from xtrimogene.errors import ConfigError, FileFormatError
 
 
 @contextmanager
@@ -52,3 +54,43 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 def temporary_prefix(path: Path) -> str:
     """Return how the name of a temporary folder for ``path`` begins."""
     return f".{path.name[:32]}."
+
+
+def begin_run(record: Path, run: Mapping[str, Any], *, remedy: str) -> None:
+    """Write what parts beside ``record`` are made of and how, all of it JSON, or find that they are of this very run.
+
+    Parameters
+    ----------
+    remedy
+        What to do about another run's, such as "name a new folder".
+
+    Raises
+    ------
+    ConfigError
+        They are of another run; or the record cannot be written, or read.
+    FileFormatError
+        The record is no JSON object.
+    """
+    if not record.exists():
+        with whole_file(record) as whole:
+            whole.write_text(json.dumps(dict(run), indent=1) + "\n")
+    try:
+        begun = json.loads(record.read_text())
+    except OSError as error:
+        raise ConfigError(f"{record} cannot be read ({error.strerror or error}); {remedy}.") from error
+    except ValueError as error:
+        raise FileFormatError(f"{record} is no JSON ({error}); {remedy}.") from error
+    if not isinstance(begun, dict):
+        raise FileFormatError(f"{record} is no JSON object; {remedy}.")
+    now = json.loads(json.dumps(dict(run)))
+    for name in [*now, *begun]:
+        if begun.get(name) != now.get(name):
+            raise ConfigError(
+                f"{record.parent} holds parts of another run, with {name}={_short(begun.get(name))} and not "
+                f"{_short(now.get(name))}; {remedy}."
+            )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

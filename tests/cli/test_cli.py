@@ -20,7 +20,7 @@ import xtrimogene as xt
 from xtrimogene import tl
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import PretrainConfig
-from xtrimogene.tasks.annotation.screen import held_out_lines
+from xtrimogene.tasks.annotation.held_out_text import held_out_lines
 
 MakeCells = Callable[..., AnnData]
 Run = Callable[..., tuple[int, str, str]]

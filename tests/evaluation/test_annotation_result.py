@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xtrimogene.evaluation.annotation_result import AnnotationResult, judge_trials, result_as_dict
-from xtrimogene.evaluation.annotation_text import to_report, to_screen
+from xtrimogene.evaluation.annotation_text import to_report, to_summary
 from xtrimogene.evaluation.comparison import Method
 from xtrimogene.evaluation.metrics import calibration_bins
 from xtrimogene.evaluation.study import AnnotationStudy
@@ -74,11 +74,11 @@ def test_the_verdict_is_about_the_best_baseline(
     assert low <= mean <= high and {"beats": low > 0, "ties with": low <= 0 <= high, "loses to": high < 0}[words]
     expected = result.score_of(OURS).macro_f1.mean - result.score_of(STRONG).macro_f1.mean
     assert mean == pytest.approx(expected, abs=6e-4), "ours minus theirs"
-    report, screen = to_report(result, FIGURES), to_screen(result)
+    report, summary = to_report(result, FIGURES), to_summary(result)
     written = result.verdict.replace("*", "\\*")
     assert report.endswith(f"## Verdict\n\n{written} in macro-F1.\n")
-    assert re.sub(r"\s+", " ", screen).endswith(f"Verdict: {result.verdict} in macro-F1.")
-    assert max(map(len, screen.splitlines())) <= 80 and max(map(len, report.splitlines())) <= 100
+    assert re.sub(r"\s+", " ", summary).endswith(f"Verdict: {result.verdict} in macro-F1.")
+    assert max(map(len, summary.splitlines())) <= 80 and max(map(len, report.splitlines())) <= 100
 
 
 def test_the_numbers_are_of_the_tested_cells(make_result: Callable[..., AnnotationResult]) -> None:
@@ -110,7 +110,7 @@ def test_a_split_by_cell_is_labelled_so(make_result: Callable[..., AnnotationRes
     result = make_result(0, 6, split="cell")
     assert "Split by cell" not in to_report(result, FIGURES)
     by_cell = replace(result, scores=replace(result.scores, grouping="cell"))
-    for text in (to_report(by_cell, FIGURES), to_screen(by_cell)):
+    for text in (to_report(by_cell, FIGURES), to_summary(by_cell)):
         assert "Split by cell, as asked for" in text
 
 

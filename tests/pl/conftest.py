@@ -1,4 +1,4 @@
-"""Figures are drawn without a screen, and closed after each test."""
+"""Figures are drawn without a display, and closed after each test."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What is drawn of a screen."""
+"""What is drawn of a sweep of edits."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_edits_are_ranked_and_named_at_both_ends(table: pd.DataFrame, tmp_path: 
     assert [text.get_text() for text in ax.texts] == ["C, blood", "B, blood"]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["random genes ± 1.96 s.d.", "q > 0.05: 3", "q ≤ 0.05: 2"]
-    ax.figure.savefig(tmp_path / "screen.png")
+    ax.figure.savefig(tmp_path / "sweep.png")
 
 
 def test_kinds_are_told_apart(table: pd.DataFrame) -> None:

@@ -158,7 +158,7 @@ def test_a_run_that_was_stopped_goes_on(
     with pytest.raises(KeyboardInterrupt):
         denoise(cells, tiny_model, out=out)
     assert not out.exists()
-    with pytest.raises(ConfigError, match="parts of another run"):
+    with pytest.raises(ConfigError, match="parts of another run, with options=.*; remove it, or name another file"):
         denoise(cells, tiny_model, out=out, target_depth=1e6)
     written[:] = [-1, -1, -1]  # three more would be too many: two of the four are there
     denoise(cells, tiny_model, out=out)

@@ -102,16 +102,16 @@ def test_a_file_and_any_number_of_workers_give_the_same(
     pd.testing.assert_frame_equal(of_file, table)
 
 
-def test_a_finished_screen_is_read_and_another_is_refused(
+def test_a_finished_sweep_is_read_and_another_is_refused(
     cells: AnnData, genes: list[str], tiny_model: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = FEW | {"knock_out": genes[:3], "out": tmp_path / "screen"}
+    options = FEW | {"knock_out": genes[:3], "out": tmp_path / "sweep"}
     table = in_silico(cells, tiny_model, **options)
-    with pytest.raises(ConfigError, match="a screen with another level"):
+    with pytest.raises(ConfigError, match="another run, with level="):
         in_silico(cells, tiny_model, level="f10", **options)
-    with pytest.raises(ConfigError, match="a screen with another cells"):
+    with pytest.raises(ConfigError, match="another run, with cells="):
         in_silico(cells[:20].copy(), tiny_model, **options)
-    monkeypatch.setattr("xtrimogene.tasks.in_silico.screen.sum_part", None)
+    monkeypatch.setattr("xtrimogene.tasks.in_silico.sweep.sum_part", None)
     pd.testing.assert_frame_equal(in_silico(cells, tiny_model, **options), table)
 
 

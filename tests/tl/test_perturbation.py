@@ -201,11 +201,6 @@ def test_a_damaged_folder_is_refused(fit: Fit, screen: AnnData, tiny_model: Pret
     card, arrays = (folder / "perturbation.json").read_text(), (folder / "arrays.safetensors").read_bytes()
     with pytest.raises(CheckpointError, match="exists already"):
         fit()
-    with pytest.raises(CheckpointError, match="no predictor at"):
-        load_predictor(tmp_path / "nothing")
-    (folder / "arrays.safetensors").write_bytes(arrays[:-1] + b"x")
-    with pytest.raises(CheckpointError, match="is not the file this predictor was saved with"):
-        load_predictor(folder)
     for name, value in (
         ("train.context", np.full(9, 7)),
         ("train.change", np.full((9, 400), np.nan)),
@@ -218,9 +213,6 @@ def test_a_damaged_folder_is_refused(fit: Fit, screen: AnnData, tiny_model: Pret
         (folder / "perturbation.json").write_text(json.dumps(facts))
         with pytest.raises(CheckpointError, match="is no predictor of ours"):
             load_predictor(folder)
-    (folder / "perturbation.json").write_text(card.replace("perturbation-1", "perturbation-9"))
-    with pytest.raises(CheckpointError, match="has format"):
-        load_predictor(folder)
     kernel = {"weights": {"moon": 1.0}, "shared": 0.0, "pairs": 0.0, "near": 0.0}
     choice = {"kernel": kernel, "strength": 1.0, "denoise": 0.0, "error": 0.0, "error_of_mean": 0.0, "num_held_out": 9}
     (folder / "arrays.safetensors").write_bytes(arrays)

@@ -169,7 +169,7 @@ def annotate(
 
 def _say_labels(labels: "pd.Series[str]", record: Mapping[str, Any], written: str) -> None:
     """Say how many cells have each label, where they were written, and what labels are worth in held-out cells."""
-    from xtrimogene.tasks.annotation.screen import held_out_lines
+    from xtrimogene.tasks.annotation.held_out_text import held_out_lines
 
     for label, number in labels.value_counts().items():
         if number:

@@ -34,7 +34,7 @@ def evaluate_annotation(
 
     from xtrimogene import evaluation
     from xtrimogene.checkpoint import require_new_folder
-    from xtrimogene.evaluation.annotation_text import to_screen
+    from xtrimogene.evaluation.annotation_text import to_summary
 
     study = evaluation.read_study(config)
     study = replace(study, output=str(output or study.output), device=device or study.device)
@@ -42,4 +42,4 @@ def evaluate_annotation(
     result = evaluation.annotation(study)
     folder = evaluation.report(result, study.output)
     typer.echo(f"{folder / 'report.md'}: {result.scores.task}, {result.scores.num_tested:,} test cells")
-    typer.echo(to_screen(result))
+    typer.echo(to_summary(result))

@@ -1,4 +1,4 @@
-"""A study's result in words: a report in Markdown, and a summary for the screen."""
+"""A study's result in words: a report in Markdown, and a summary for a terminal."""
 
 import textwrap
 from collections import Counter
@@ -50,7 +50,7 @@ def to_report(result: AnnotationResult, figures: Mapping[str, str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def to_screen(result: AnnotationResult) -> str:
+def to_summary(result: AnnotationResult) -> str:
     """Return a table of at most 80 columns, with the verdict as its last line."""
     width = max(len(str(score.method)) for score in result.scores.scores)
     lines = [f"{'':<{width}}  macro-F1 [95 % interval]     accuracy"]

@@ -1,4 +1,4 @@
-"""A screen of in-silico edits: which stand out from those of random genes."""
+"""A sweep of in-silico edits: which stand out from those of random genes."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +24,7 @@ def screen(
     ax: "Axes | None" = None,
     title: str = "",
 ) -> "Axes":
-    """Draw edits ranked by how far they are from edits of random genes of like expression; grey is where those are.
+    """Draw a sweep: edits ranked by how far they lie from edits of random genes of like expression, which are grey.
 
     Parameters
     ----------

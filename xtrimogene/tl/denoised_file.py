@@ -3,7 +3,6 @@
 Parts outlive a stop. They lie beside the file to be, in ``.NAME.partial``, with a record of what they were made with.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.errors import ConfigError, FileFormatError
-from xtrimogene.long_work import temporary_folder, whole_file
+from xtrimogene.long_work import begin_run, temporary_folder, whole_file
 
 Block: TypeAlias = Float32[np.ndarray, "b A"] | csr_matrix
 Create = Callable[[Any, str, np.ndarray, tuple[int, ...]], Any]
@@ -87,13 +86,8 @@ class PartialMatrix:
     def __init__(self, out: Path, record: dict[str, Any], num_columns: int) -> None:
         self.out, self.num_columns = out, num_columns
         self.folder = out.parent / f".{out.name}.partial"
-        made_with = self.folder / "record.json"
-        text = json.dumps(record, sort_keys=True)
-        if made_with.exists() and made_with.read_text() != text:
-            raise ConfigError(f"{self.folder} holds parts of another run; remove it, or name another file.")
         self.folder.mkdir(exist_ok=True)
-        with whole_file(made_with) as place:
-            place.write_text(text)
+        begin_run(self.folder / "record.json", record, remedy="remove it, or name another file")
 
     def has(self, first_row: int) -> bool:
         return self._part(first_row).exists()

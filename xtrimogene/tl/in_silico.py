@@ -24,8 +24,8 @@ from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.in_silico.edits import Edit, EditableCells, EditKind, Level
 from xtrimogene.tasks.in_silico.named import GeneNames, named_edits
 from xtrimogene.tasks.in_silico.null import LEAST, draw_like
-from xtrimogene.tasks.in_silico.parts import PartsFolder
-from xtrimogene.tasks.in_silico.screen import Reading, Shifts, UneditedCells, directions_between, screen
+from xtrimogene.tasks.in_silico.sweep import Reading, Shifts, UneditedCells, directions_between, sweep
+from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 from xtrimogene.tl.edited_cells import Choice, ChosenCells, choose_cells
 from xtrimogene.tl.in_silico_table import shift_table
 
@@ -133,7 +133,7 @@ def in_silico(
     ------
     ConfigError
         No edits; one given twice; a gene that too few cells express; an option that cannot be; ``out`` holds something
-        else, or a screen with other options.
+        else, or a sweep with other options.
     GeneMatchError
         A gene that the model does not know, or that was not measured; or as in `embed`.
     FieldError
@@ -195,8 +195,8 @@ def in_silico(
     named: Sequence[str | None] = devices or [None]
     inferences = [Inference(loaded, device=one, token_budget=token_budget) for one in named]
     with _folder(out) as folder:
-        parts, every = PartsFolder(folder, plan), (*edits, *random_edits)
-        shifts = _screen(inferences, chosen, cells, every, raising, reading, parts, progress)
+        parts, every = SweepFolder(folder, plan), (*edits, *random_edits)
+        shifts = _sweep(inferences, chosen, cells, every, raising, reading, parts, progress)
     return shift_table(
         edits,
         random_edits,
@@ -210,14 +210,14 @@ def in_silico(
     )
 
 
-def _screen(
+def _sweep(
     inferences: Sequence[Inference],
     chosen: ChosenCells,
     cells: EditableCells,
     edits: Sequence[Edit],
     level: Level,
     reading: Reading,
-    folder: PartsFolder,
+    folder: SweepFolder,
     progress: bool,
 ) -> Shifts:
     """Embed the cells as they are, find the way between states, and make the edits."""
@@ -236,7 +236,7 @@ def _screen(
         directions=directions,
     )
     with progress_bar("Edits", len(edits), shown=progress) as advance:
-        return screen(inferences, unedited, edits, level=level, reading=reading, folder=folder, progress=advance)
+        return sweep(inferences, unedited, edits, level=level, reading=reading, folder=folder, progress=advance)
 
 
 def _all_edits(

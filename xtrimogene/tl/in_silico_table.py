@@ -10,7 +10,7 @@ from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.tasks.in_silico.edits import Edit
 from xtrimogene.tasks.in_silico.named import label
 from xtrimogene.tasks.in_silico.null import compare, false_discovery_rates
-from xtrimogene.tasks.in_silico.screen import Shifts
+from xtrimogene.tasks.in_silico.sweep import Shifts
 
 
 def shift_table(

@@ -5,7 +5,6 @@ written whole or not at all. Only one process has a folder open at a time.
 """
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.long_work import whole_file
+from xtrimogene.long_work import begin_run
 from xtrimogene.protein.embedding.embedding_file import ProteinVectors, join_as_hdf5, write_vectors
 from xtrimogene.protein.embedding.vector_parquet import join_as_parquet
 
@@ -39,13 +38,7 @@ class PartsFolder:
             Another process writes it, it belongs to another run, or it cannot be written.
         """
         with _locked(path):
-            begun = _begin(path, run)
-            other = [name for name in run if begun.get(name) != run[name]]
-            if other:
-                raise ConfigError(
-                    f"{path} holds parts of another run, with {other[0]}={begun.get(other[0])!r} and not "
-                    f"{run[other[0]]!r}; remove it to begin anew, or name another output."
-                )
+            begin_run(path / RUN, run, remedy="remove it to begin anew, or name another output")
             folder = cls(path, run)
             parts = folder.parts()
             folder.num_done = _range(parts[-1])[1] if parts else 0
@@ -110,18 +103,6 @@ def _locked(path: Path) -> Iterator[None]:
         except OSError as error:
             raise _unwritable(path, error) from None
         yield
-
-
-def _begin(path: Path, run: Mapping[str, str | int]) -> Mapping[str, str | int]:
-    """Return the run that the folder belongs to: this one, where it is new."""
-    try:
-        if not (path / RUN).exists():
-            with whole_file(path / RUN) as whole:
-                whole.write_text(json.dumps(dict(run), indent=1) + "\n")
-        begun: dict[str, str | int] = json.loads((path / RUN).read_text())
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    return begun
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:

@@ -1,10 +1,9 @@
-"""An annotator on disk: a folder of annotator.json and arrays.safetensors. Never a pickle.
+"""An annotator on disk: a folder of annotator.json and arrays.safetensors.
 
-annotator.json holds the sha256 of the arrays, and of the weights of the model whose vectors were learned from. Where
-some of these were tuned, tuned.safetensors holds what replaces them.
+annotator.json holds the sha256 of the weights of the model whose vectors were learned from. Where some of these were
+tuned, tuned.safetensors holds what replaces them.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,26 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as to_bytes
+import torch
 from torch import Tensor
 
-from xtrimogene.checkpoint import require_new_folder
-from xtrimogene.data.file_hashes import file_sha256
-from xtrimogene.errors import CheckpointError
 from xtrimogene.evaluation.classifiers import LinearClassifier, NeighborClassifier
-from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import BOTH, Learned
 from xtrimogene.tasks.annotation.matching import MarkerEvidence, PairScorer
 from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance, Strangeness
 from xtrimogene.tasks.expression_space import ExpressionSpace
+from xtrimogene.tasks.saved_folder import Arrays, Facts, SavedFolder
 
-FORMAT = "xtrimogene-annotator-2"
-CARD, ARRAYS, TUNED = "annotator.json", "arrays.safetensors", "tuned.safetensors"
+FOLDER = SavedFolder(
+    what="annotator",
+    format="xtrimogene-annotator-2",
+    json_name="annotator.json",
+    fitted_by="xtrimogene.tl.fit_annotator",
+    files=("arrays", "tuned"),
+)
 PARTS: Mapping[str, type] = {  # of what is learned, besides the classifier
     "by_expression": LinearClassifier,
     "space": ExpressionSpace,
@@ -61,17 +59,8 @@ class SavedAnnotator:
 
 
 def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Path:
-    """Write the folder; nothing half-written is ever seen under its name.
-
-    Raises
-    ------
-    CheckpointError
-        The folder exists and holds something.
-    ConfigError
-        It cannot be written.
-    """
-    target, annotator = Path(folder), saved.annotator
-    require_new_folder(target)
+    """Write the folder (`SavedFolder.write`)."""
+    annotator = saved.annotator
     arrays = {"of_right_labels": annotator.of_right_labels}
     arrays |= {f"strangeness.{name}": getattr(annotator.strangeness, name) for name in _arrays(Strangeness)}
     arrays["centers"] = annotator.learned.centers
@@ -83,79 +72,50 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
         arrays |= {f"scorer.{name}": getattr(scorer, name) for name in _arrays(PairScorer)}
         if evidence.expression is not None:
             arrays |= {f"expression.{name}": getattr(evidence.expression, name) for name in _arrays(LatentExpression)}
-    with temporary_folder(target) as scratch:
-        place = scratch / "annotator"
-        place.mkdir()
-        (place / ARRAYS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-        tuned = {}
-        if saved.tuned is not None:
-            (place / TUNED).write_bytes(to_bytes({name: tensor.contiguous() for name, tensor in saved.tuned.items()}))
-            tuned = {"tuned_sha256": file_sha256(place / TUNED)}
-        facts = {
-            "format": FORMAT,
-            "method": annotator.method,
-            "align": annotator.align,
-            "labels": annotator.learned.labels.tolist(),
-            "temperature": annotator.temperature,
-            "held_out": dict(annotator.held_out),
-            "sha256": file_sha256(place / ARRAYS),
-            **tuned,
-            "card": dict(saved.card),
-        }
-        (place / CARD).write_text(json.dumps(facts, indent=1) + "\n")
-        os.replace(place, target)
-    return target
+    files: dict[str, Arrays] = {"arrays": arrays}
+    if saved.tuned is not None:
+        files["tuned"] = {name: tensor.numpy(force=True) for name, tensor in saved.tuned.items()}
+    facts = {
+        "method": annotator.method,
+        "align": annotator.align,
+        "labels": annotator.learned.labels.tolist(),
+        "temperature": annotator.temperature,
+        "held_out": dict(annotator.held_out),
+        "card": dict(saved.card),
+    }
+    return FOLDER.write(folder, facts, files)
 
 
 def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:
-    """Read the folder.
-
-    Raises
-    ------
-    CheckpointError
-        No such folder, a file missing, altered or of another kind.
-    """
-    place = Path(folder)
-    try:
-        facts = json.loads((place / CARD).read_text())
-        if facts["format"] != FORMAT:
-            raise CheckpointError(f"{place / CARD} has format {facts['format']!r}; this version reads {FORMAT!r}.")
-        is_tuned = facts["method"] == "finetune"
-        for name, key in ((ARRAYS, "sha256"), (TUNED, "tuned_sha256"))[: 1 + is_tuned]:
-            if file_sha256(place / name) != facts[key]:
-                raise CheckpointError(f"{place / name} is not the file this annotator was saved with; fit it again.")
-        arrays = load((place / ARRAYS).read_bytes())
-        labels, parts = np.array(facts["labels"]), {}
-        for part, kind in {"classifier": CLASSIFIERS[facts["method"]], **PARTS}.items():
-            own = {name: arrays[f"{part}.{name}"] for name in _arrays(kind)}
-            parts[part] = kind(**own, **({"labels": labels} if kind in CLASSIFIERS.values() else {}))
-        if facts["method"] == "match":
-            parts |= _read_matching(arrays)
-        annotator = Annotator(
-            method=facts["method"],
-            align=bool(facts["align"]),
-            learned=Learned(**parts, both=facts["method"] in BOTH, centers=arrays["centers"]),
-            temperature=float(facts["temperature"]),
-            of_right_labels=arrays["of_right_labels"],
-            strangeness=Strangeness(**{name: arrays[f"strangeness.{name}"] for name in _arrays(Strangeness)}),
-            held_out=facts["held_out"],
-        )
-        tuned = load_tensors((place / TUNED).read_bytes()) if is_tuned else None
-        saved = SavedAnnotator(annotator=annotator, card=facts["card"], tuned=tuned)
-        _check(saved)
-        return saved
-    except OSError as error:
-        raise CheckpointError(
-            f"no annotator at {str(place)!r} ({error.strerror or error}): a folder with {CARD} and {ARRAYS} is needed, "
-            "as xtrimogene.tl.fit_annotator writes it."
-        ) from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, SafetensorError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{place} is no annotator of ours ({error!r}); fit it again.") from None
+    """Read the folder (`SavedFolder.read`)."""
+    return FOLDER.read(folder, _build)
 
 
-def _read_matching(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _build(facts: Facts, files: Mapping[str, Arrays]) -> SavedAnnotator:
+    arrays, labels, parts = files["arrays"], np.array(facts["labels"]), {}
+    for part, kind in {"classifier": CLASSIFIERS[facts["method"]], **PARTS}.items():
+        own = {name: arrays[f"{part}.{name}"] for name in _arrays(kind)}
+        parts[part] = kind(**own, **({"labels": labels} if kind in CLASSIFIERS.values() else {}))
+    if facts["method"] == "match":
+        parts |= _read_matching(arrays)
+    annotator = Annotator(
+        method=facts["method"],
+        align=bool(facts["align"]),
+        learned=Learned(**parts, both=facts["method"] in BOTH, centers=arrays["centers"]),
+        temperature=float(facts["temperature"]),
+        of_right_labels=arrays["of_right_labels"],
+        strangeness=Strangeness(**{name: arrays[f"strangeness.{name}"] for name in _arrays(Strangeness)}),
+        held_out=facts["held_out"],
+    )
+    tuned = None
+    if facts["method"] == "finetune":
+        tuned = {name: torch.from_numpy(array) for name, array in files["tuned"].items()}
+    saved = SavedAnnotator(annotator=annotator, card=facts["card"], tuned=tuned)
+    _check(saved)
+    return saved
+
+
+def _read_matching(arrays: Arrays) -> dict[str, Any]:
     expression = None
     if any(name.startswith("expression.") for name in arrays):
         expression = LatentExpression(**{name: arrays[f"expression.{name}"] for name in _arrays(LatentExpression)})

@@ -1,10 +1,9 @@
-"""A predictor on disk: a folder of perturbation.json and arrays.safetensors. Never a pickle.
+"""A predictor on disk: a folder of perturbation.json and arrays.safetensors.
 
 It holds the effects learned from, what is known of the model's genes, and the choices made; the closed form is solved
-again when it is read. perturbation.json holds the sha256 of the arrays.
+again when it is read.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,23 +13,22 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from jaxtyping import Int
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 from scipy.sparse import csr_matrix
 
-from xtrimogene.checkpoint import require_new_folder
-from xtrimogene.data.file_hashes import file_sha256
-from xtrimogene.errors import CheckpointError
-from xtrimogene.long_work import temporary_folder
 from xtrimogene.tasks.perturbation.choice import Choice
 from xtrimogene.tasks.perturbation.effects import Effects
 from xtrimogene.tasks.perturbation.gene_knowledge import GeneKnowledge
 from xtrimogene.tasks.perturbation.graph_network import EffectNetwork, GraphPredictor
 from xtrimogene.tasks.perturbation.linear import Kernel
 from xtrimogene.tasks.perturbation.predictor import Asked, Method, Predictor, linear_predictor
+from xtrimogene.tasks.saved_folder import Arrays, Facts, SavedFolder
 
-FORMAT = "xtrimogene-perturbation-1"
-CARD, ARRAYS = "perturbation.json", "arrays.safetensors"
+FOLDER = SavedFolder(
+    what="predictor",
+    format="xtrimogene-perturbation-1",
+    json_name="perturbation.json",
+    fitted_by="xtrimogene.tl.fit_perturbation",
+)
 NUMBERS = ("context", "change", "num_cells", "control", "halves", "num_controls", "variance")
 
 
@@ -64,17 +62,7 @@ class SavedPredictor:
 
 
 def save_predictor(saved: SavedPredictor, folder: str | os.PathLike[str]) -> Path:
-    """Write the folder; nothing half-written is ever seen under its name.
-
-    Raises
-    ------
-    CheckpointError
-        The folder exists and holds something.
-    ConfigError
-        It cannot be written.
-    """
-    target = Path(folder)
-    require_new_folder(target)
+    """Write the folder (`SavedFolder.write`)."""
     arrays = {f"train.{name}": getattr(saved.train, name) for name in NUMBERS}
     arrays |= {"genes": saved.genes, "states": saved.knowledge.states}
     for name, graph in (("graph", saved.knowledge.graph), ("coexpression", saved.coexpression)):
@@ -82,65 +70,24 @@ def save_predictor(saved: SavedPredictor, folder: str | os.PathLike[str]) -> Pat
             arrays |= {f"{name}.{part}": getattr(graph, part) for part in ("data", "indices", "indptr")}
     for asked, network in saved.networks.items():
         arrays |= {f"network.{asked}.{name}": tensor.numpy() for name, tensor in network.state_dict().items()}
-    with temporary_folder(target) as scratch:
-        place = scratch / "predictor"
-        place.mkdir()
-        (place / ARRAYS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-        facts = {
-            "format": FORMAT,
-            "method": saved.method,
-            "networks": {asked: network.width for asked, network in saved.networks.items()},
-            "sha256": file_sha256(place / ARRAYS),
-            "perturbations": saved.train.perturbation.tolist(),
-            "contexts": list(saved.train.context_names),
-            "choices": {asked: _choice_facts(choice) for asked, choice in saved.choices.items()},
-            "card": dict(saved.card),
-        }
-        (place / CARD).write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
-        os.replace(place, target)
-    return target
+    facts = {
+        "method": saved.method,
+        "networks": {asked: network.width for asked, network in saved.networks.items()},
+        "perturbations": saved.train.perturbation.tolist(),
+        "contexts": list(saved.train.context_names),
+        "choices": {asked: _choice_facts(choice) for asked, choice in saved.choices.items()},
+        "card": dict(saved.card),
+    }
+    return FOLDER.write(folder, facts, {"arrays": arrays})
 
 
 def load_predictor(folder: str | os.PathLike[str]) -> SavedPredictor:
-    """Read the folder.
-
-    Raises
-    ------
-    CheckpointError
-        No such folder; a file is missing, or of another kind; the arrays are not those that were saved. What
-        perturbation.json says is checked for sense only: its own figures have no checksum.
-    """
-    place = Path(folder)
-    try:
-        facts = json.loads((place / CARD).read_text())
-        if facts["format"] != FORMAT:
-            raise CheckpointError(f"{place / CARD} has format {facts['format']!r}; this version reads {FORMAT!r}.")
-        if file_sha256(place / ARRAYS) != facts["sha256"]:
-            raise CheckpointError(f"{place / ARRAYS} is not the file this predictor was saved with; fit it again.")
-        saved = _from(facts, load((place / ARRAYS).read_bytes()))
-        _check(saved)
-        return saved
-    except OSError as error:
-        raise CheckpointError(
-            f"no predictor at {str(place)!r} ({error.strerror or error}): a folder with {CARD} and {ARRAYS} is needed, "
-            "as xtrimogene.tl.fit_perturbation writes it."
-        ) from None
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        OverflowError,
-        RecursionError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{place} is no predictor of ours ({error!r}); fit it again.") from None
+    """Read the folder (`SavedFolder.read`)."""
+    return FOLDER.read(folder, _build)
 
 
-def _from(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> SavedPredictor:
+def _build(facts: Facts, files: Mapping[str, Arrays]) -> SavedPredictor:
+    arrays = files["arrays"]
     train = Effects(
         perturbation=np.array(facts["perturbations"], dtype=str),
         context_names=tuple(facts["contexts"]),
@@ -156,7 +103,7 @@ def _from(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> SavedPr
         networks[asked] = network.requires_grad_(False)
     if facts["method"] not in get_args(Method):
         raise ValueError("method")
-    return SavedPredictor(
+    saved = SavedPredictor(
         method=facts["method"],
         train=train,
         knowledge=GeneKnowledge(states=states, graph=_graph(arrays, "graph") if "graph.data" in arrays else None),
@@ -166,9 +113,11 @@ def _from(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> SavedPr
         networks=networks,
         card=facts["card"],
     )
+    _check(saved)
+    return saved
 
 
-def _graph(arrays: Mapping[str, np.ndarray], name: str) -> csr_matrix:
+def _graph(arrays: Arrays, name: str) -> csr_matrix:
     data, indices, indptr = (arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
     graph = csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, len(indptr) - 1))
     graph.check_format()
@@ -183,7 +132,7 @@ def _choice_facts(choice: Choice) -> dict[str, Any]:
     return {"kernel": choice.kernel.as_dict(), "strength": strength, "denoise": choice.denoise} | errors
 
 
-def _choice(facts: Mapping[str, Any]) -> Choice:
+def _choice(facts: Facts) -> Choice:
     strength = np.inf if facts["strength"] == "infinite" else float(facts["strength"])
     if not strength > 0:
         raise ValueError("strength")

@@ -2,7 +2,7 @@
 
 Edits are cut into parts of about a thousand changed cells each. A part's edited counts are sparse, and its vectors are
 one a cell, so memory grows neither with the number of edits nor as cells x genes x width; nothing of a part depends on
-the others, on the device count, or on where a stopped screen went on.
+the others, on the device count, or on where a stopped sweep went on.
 
 Letters: B cells; G genes of the model; P width of a cell's vector; E edits; K groups; A genes asked for.
 """
@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix, vstack
 from xtrimogene.config import Pool
 from xtrimogene.inference import Inference, Progress
 from xtrimogene.tasks.in_silico.edits import Edit, EditableCells, Level
-from xtrimogene.tasks.in_silico.parts import PartsFolder
+from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 
 PART_CELLS = 1_024  # changed cells of a part: about 15 s of one core with a small model
 _PART_EDITS = 256
@@ -119,14 +119,14 @@ def cut(edits: Sequence[Edit], cells: EditableCells) -> tuple[range, ...]:
     return (*parts, range(start, len(edits)))
 
 
-def screen(
+def sweep(
     inferences: Sequence[Inference],
     unedited: UneditedCells,
     edits: Sequence[Edit],
     *,
     level: Level,
     reading: Reading,
-    folder: PartsFolder,
+    folder: SweepFolder,
     progress: Progress | None = None,
 ) -> Shifts:
     """Make every edit, embed the cells it changes, and sum how they shift; parts in ``folder`` are not made again.

@@ -1,20 +1,19 @@
-"""Screens: the sums are those of embedding each edited cell, whatever the parts, the workers and the interruptions."""
+"""Sweeps: the sums are those of embedding each edited cell, whatever the parts, the workers and the interruptions."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save
 from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.errors import ConfigError, FileFormatError
+from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.in_silico import screen as screens
+from xtrimogene.tasks.in_silico import sweep as sweeps
 from xtrimogene.tasks.in_silico.edits import Edit, EditableCells, Level
-from xtrimogene.tasks.in_silico.parts import PartsFolder
-from xtrimogene.tasks.in_silico.screen import Reading, Shifts, UneditedCells, cut, directions_between, screen
+from xtrimogene.tasks.in_silico.sweep import Reading, Shifts, UneditedCells, cut, directions_between, sweep
+from xtrimogene.tasks.in_silico.sweep_folder import SweepFolder
 
 LEVEL = Level.parse("q0.9")
 EDITS = (
@@ -52,8 +51,8 @@ def unedited(inference: Inference, reading: Reading, make_counts: Callable[..., 
 
 
 def run(inferences: list[Inference], unedited: UneditedCells, reading: Reading, folder: Path) -> Shifts:
-    parts = PartsFolder(folder, {"edits": len(EDITS)})
-    return screen(inferences, unedited, EDITS, level=LEVEL, reading=reading, folder=parts)
+    parts = SweepFolder(folder, {"edits": len(EDITS)})
+    return sweep(inferences, unedited, EDITS, level=LEVEL, reading=reading, folder=parts)
 
 
 def test_sums_are_those_of_each_cell(
@@ -93,7 +92,7 @@ def test_workers_and_parts_change_nothing(
     inference: Inference, unedited: UneditedCells, reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run([inference], unedited, reading, tmp_path / "one")
-    monkeypatch.setattr(screens, "PART_CELLS", 5)
+    monkeypatch.setattr(sweeps, "PART_CELLS", 5)
     assert len(cut(EDITS, unedited.cells)) == 4
     split = run([inference], unedited, reading, tmp_path / "split")
     shared = run([inference, inference], unedited, reading, tmp_path / "two")
@@ -102,12 +101,12 @@ def test_workers_and_parts_change_nothing(
         np.testing.assert_allclose(getattr(split, name), getattr(whole, name), atol=1e-4)
 
 
-def test_a_stopped_screen_goes_on_where_it_was(
+def test_a_stopped_sweep_goes_on_where_it_was(
     inference: Inference, unedited: UneditedCells, reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(screens, "PART_CELLS", 5)
+    monkeypatch.setattr(sweeps, "PART_CELLS", 5)
     whole = run([inference], unedited, reading, tmp_path / "whole")
-    made, sum_part = [], screens.sum_part
+    made, sum_part = [], sweeps.sum_part
 
     def stopping(*arguments: object) -> dict[str, np.ndarray]:
         if len(made) == 2:
@@ -115,7 +114,7 @@ def test_a_stopped_screen_goes_on_where_it_was(
         made.append(arguments)
         return sum_part(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(screens, "sum_part", stopping)
+    monkeypatch.setattr(sweeps, "sum_part", stopping)
     with pytest.raises(KeyboardInterrupt):
         run([inference], unedited, reading, tmp_path / "stopped")
     assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
@@ -135,7 +134,7 @@ def test_an_error_in_one_worker_is_raised(
     def failing(*arguments: object) -> dict[str, np.ndarray]:
         raise ConfigError("no")
 
-    monkeypatch.setattr(screens, "sum_part", failing)
+    monkeypatch.setattr(sweeps, "sum_part", failing)
     with pytest.raises(ConfigError, match="no"):
         run([inference, inference], unedited, reading, tmp_path)
 
@@ -150,34 +149,4 @@ def test_parts_bound_what_is_held(make_counts: Callable[..., csr_matrix]) -> Non
         changed = sum(
             300 if edits[n].kind == "over-expression" else cells.num_expressing[edits[n].genes[0]] for n in part
         )
-        assert changed <= screens.PART_CELLS
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    PartsFolder(tmp_path / "screen", {"level": "q0.95", "edits": [["knock-out", "A"]]})
-    PartsFolder(tmp_path / "screen", {"level": "q0.95", "edits": [["knock-out", "A"]]})
-    with pytest.raises(ConfigError, match=r"another level \(\"q0.95\", now \"f10\"\)"):
-        PartsFolder(tmp_path / "screen", {"level": "f10", "edits": [["knock-out", "A"]]})
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="holds 'notes.txt' and no screen"):
-        PartsFolder(tmp_path / "full", {})
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written"):
-        PartsFolder(tmp_path / "file", {})
-    folder = PartsFolder(tmp_path / "new", {})
-    folder.write(0, {"x": np.zeros(2)})
-    (tmp_path / "new" / "part-00000.safetensors").write_bytes(b"half")
-    with pytest.raises(FileFormatError, match="remove it"):
-        folder.read(0)
-    folder.write(0, {"x": np.zeros(2)})
-    np.testing.assert_array_equal(folder.read(0)["x"], np.zeros(2))
-    (tmp_path / "new" / "part-00000.safetensors").write_bytes(save({"x": np.ones(2)}))
-    with pytest.raises(FileFormatError, match="is not what was written there; remove it"):
-        folder.read(0)
-    (tmp_path / "new" / "screen.json").write_text("[]")
-    with pytest.raises(FileFormatError, match="is no JSON object"):
-        PartsFolder(tmp_path / "new", {})
-    (tmp_path / "new" / "screen.json").write_text("{")
-    with pytest.raises(FileFormatError, match="is no JSON"):
-        PartsFolder(tmp_path / "new", {})
+        assert changed <= sweeps.PART_CELLS

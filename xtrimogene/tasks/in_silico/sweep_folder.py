@@ -1,7 +1,6 @@
-"""A folder of results that grows part by part, so that a screen that was stopped goes on where it was."""
+"""A folder of results that grows part by part, so that a sweep that was stopped goes on where it was."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from xtrimogene.errors import ConfigError, FileFormatError
-from xtrimogene.long_work import whole_file
+from xtrimogene.long_work import begin_run, whole_file
 
 PLAN = "screen.json"
 Arrays = dict[str, np.ndarray]
 
 
-class PartsFolder:
-    """``screen.json`` says what is screened, and how; ``part-00000.safetensors`` and so on hold what was found.
+class SweepFolder:
+    """``screen.json`` says what is edited, and how; ``part-00000.safetensors`` and so on hold what was found.
 
     A part has the sha256 of its arrays in its header.
 
     Parameters
     ----------
     folder
-        Must not exist yet, or be empty, or be that of the same screen.
+        Must not exist yet, or be empty, or be that of the same sweep.
     plan
         All that the results depend on, of texts, numbers and lists.
 
     Raises
     ------
     ConfigError
-        The folder holds something else, or a screen of another plan, or cannot be written.
+        The folder holds something else, or a sweep of another plan, or cannot be written.
     """
 
     def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
@@ -42,13 +41,9 @@ class PartsFolder:
             others = [path.name for path in folder.iterdir() if not path.name.startswith(f".{PLAN}")]
         except OSError as error:
             raise ConfigError(f"{folder} cannot be written ({error.strerror or error}); name another place.") from error
-        if PLAN in others:
-            self._require_same(plan)
-        elif others:
-            raise ConfigError(f"{folder} holds {sorted(others)[0]!r} and no screen; name a new folder.")
-        else:
-            with whole_file(folder / PLAN) as whole:
-                whole.write_text(json.dumps(dict(plan), indent=1) + "\n")
+        if others and PLAN not in others:
+            raise ConfigError(f"{folder} holds {sorted(others)[0]!r} and no sweep of edits; name a new folder.")
+        begin_run(folder / PLAN, plan, remedy="name a new folder, or ask as before")
 
     def has(self, number: int) -> bool:
         return self._path(number).exists()
@@ -71,31 +66,16 @@ class PartsFolder:
                 sha256 = (file.metadata() or {}).get("sha256")
         except (SafetensorError, OSError) as error:
             raise FileFormatError(
-                f"{self._path(number)} cannot be read ({error}); remove it, and the screen makes it again."
+                f"{self._path(number)} cannot be read ({error}); remove it, and the sweep makes it again."
             ) from error
         if sha256 != _sha256(arrays):
             raise FileFormatError(
-                f"{self._path(number)} is not what was written there; remove it, and the screen makes it again."
+                f"{self._path(number)} is not what was written there; remove it, and the sweep makes it again."
             )
         return arrays
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.safetensors"
-
-    def _require_same(self, plan: Mapping[str, Any]) -> None:
-        try:
-            before = json.loads((self.folder / PLAN).read_text())
-        except ValueError as error:
-            raise FileFormatError(f"{self.folder / PLAN} is no JSON ({error}); name a new folder.") from error
-        if not isinstance(before, dict):
-            raise FileFormatError(f"{self.folder / PLAN} is no JSON object; name a new folder.")
-        wanted = json.loads(json.dumps(dict(plan)))
-        for name in [*wanted, *before]:
-            if before.get(name) != wanted.get(name):
-                raise ConfigError(
-                    f"{self.folder} holds a screen with another {name} ({_short(before.get(name))}, "
-                    f"now {_short(wanted.get(name))}); name a new folder, or ask as before."
-                )
 
 
 def _sha256(arrays: Arrays) -> str:
@@ -104,8 +84,3 @@ def _sha256(arrays: Arrays) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-from xtrimogene.tasks.annotation.screen import held_out_lines
+from xtrimogene.tasks.annotation.held_out_text import held_out_lines
 
 FIGURES = {
     "macro_f1": 0.8761,
