@@ -8,16 +8,16 @@ Tasks: Papalexi 2021 (25 knock-outs, 258 genes of the model): perturbations, and
 genes): patients held out; and simulated pairs of genes, none, one or both of which were seen, that add up or interact.
 The real sets were looked at while the methods were made (denoising was added after Kang, and which sources of likeness
 are worth trying was seen on Papalexi): only kernels, strengths and epochs are chosen blindly, on nested folds.
-Everything is counted from one half of the control cells and judged by the other (`measure_apart`), whose noise would
-otherwise be in the prediction and in the truth. Three seeds deal the control cells, the folds and random vectors; there
-is one network of random weights. Every choice is made on folds inside the training part. Intervals are bootstraps over
-perturbations (contexts) and seeds, of simulated pairs over (seed, pair): each seed simulates others; with fewer than
-six units nothing is tested, and the figures only describe. A baseline, too, predicts no gene below no expression.
-"other half of the cells": the effects measured in half of the cells and control cells, scored against the other half;
-"noise of the truth": the mean squared error that a perfect prediction would have. Energy distance: 100 cells, the
-controls moved by the predicted change, against as many perturbed ones. Gene states are read once, in 120 control cells,
-and co-expression and PCA loadings in all of them: of both halves and of contexts held out, too, so that these are not
-blind to them. The graph is co-membership in MSigDB's canonical pathways (v7.5.1).
+Everything is counted from one half of the control cells and judged by the other (`EffectSums.apart`), whose noise would
+otherwise be in the prediction and in the truth. Gene states (of up to 120 cells), co-expression and PCA loadings are of
+the first half, too, and of no context that is held out. Three seeds deal the control cells, the folds and random
+vectors; there is one network of random weights. Every choice is made on folds inside the training part. Intervals are
+bootstraps over perturbations (contexts) and seeds, of simulated pairs over (seed, pair): each seed simulates others;
+with fewer than six units nothing is tested, and the figures only describe. A baseline, too, predicts no gene below no
+expression. "other half of the cells": the effects measured in half of the cells and control cells, scored against the
+other half; "noise of the truth": the mean squared error that a perfect prediction would have. Energy distance: 100
+cells, the controls moved by the predicted change, against as many perturbed ones. The graph is co-membership in
+MSigDB's canonical pathways (v7.5.1).
 A task that is in --out already is not run again.
 """
 
@@ -25,14 +25,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
 
@@ -45,10 +45,11 @@ from xtrimogene.long_work import whole_file
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.tasks.gene_states import mean_gene_embeddings
 from xtrimogene.tasks.perturbation.baselines import additive, no_change, own_mean, training_mean
-from xtrimogene.tasks.perturbation.effects import Effects, measure_apart, measure_halves
+from xtrimogene.tasks.perturbation.cell_groups import CellGroups
+from xtrimogene.tasks.perturbation.control_genes import ControlGenes
+from xtrimogene.tasks.perturbation.effects import Effects, measure_halves, sum_effects
 from xtrimogene.tasks.perturbation.evaluation import MEAN, Comparison, Predict, Trial, ceiling, compare
-from xtrimogene.tasks.perturbation.gene_graph import coexpression_graph, edge_graph
-from xtrimogene.tasks.perturbation.gene_knowledge import GeneKnowledge
+from xtrimogene.tasks.perturbation.gene_graph import edge_graph
 from xtrimogene.tasks.perturbation.graph_network import GraphConfig
 from xtrimogene.tasks.perturbation.metrics import METRICS, energy_distance
 from xtrimogene.tasks.perturbation.part_features import PartFeatures
@@ -98,15 +99,17 @@ TASKS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Cells:
-    """Counts over the measured genes, and what is known of all genes of the model, by source and seed."""
+    """Counts over the measured genes and over all genes of the model, and a graph of these."""
 
     counts: csr_matrix
+    all_counts: csr_matrix
     genes: Int[np.ndarray, " M"]
+    measured: Bool[np.ndarray, " G"]
     perturbation: Shaped[np.ndarray, " N"]
     context: Shaped[np.ndarray, " N"]
-    states: Mapping[str, Sequence[Float[np.ndarray, "G D"]]]
     graph: csr_matrix
     model: PretrainedModel
+    cache: Path
 
 
 def main() -> None:
@@ -132,13 +135,14 @@ def main() -> None:
         if name not in done["tasks"] and (options.only is None or options.only in name):
             began = time.perf_counter()
             done["tasks"][name] = run() | {"seconds": round(time.perf_counter() - began)}
+            done["tasks"] = {one: done["tasks"][one] for one in runs if one in done["tasks"]}
             with whole_file(options.out) as place:
                 place.write_text(json.dumps(done, indent=1) + "\n")
             print(to_text(name, done["tasks"][name]), flush=True)
 
 
 def read(task: RealTask, cache: Path) -> Cells:
-    """Read the cells; states are computed once, and kept in the cache."""
+    """Read the cells; gene states will be kept in the cache."""
     model = load("demo")
     adata = anndata.read_h5ad(DATA / f"{task.file}.h5ad")
     if task.min_guide_share is not None:
@@ -152,35 +156,48 @@ def read(task: RealTask, cache: Path) -> Cells:
     symbol = {
         name: model.genes.symbols[place] if place >= 0 else name for name, place in zip(names, places, strict=True)
     }
-    controls = np.flatnonzero(perturbation == task.control)
-    controls = np.random.default_rng(0).permutation(controls)[:NUM_CONTROLS]
-    place = cache / f"{task.file}.npz"
-    if not place.exists():
-        untrained = PretrainedModel(XTrimoGene(model.config, seed=1).eval().requires_grad_(False), model.genes)
-        read = {"demo": model, "random weights": untrained}
-        states = {name: state_of(one, counts[controls], found) for name, one in read.items()}
-        np.savez(place, **states)
-    kept = np.load(place)
-    vectors = [np.random.default_rng(seed).normal(size=kept["demo"].shape).astype(np.float32) for seed in SEEDS]
     return Cells(
         counts=counts[:, np.flatnonzero(found.match.measured)],
+        all_counts=counts,
         genes=np.flatnonzero(found.match.measured),
+        measured=found.match.measured,
         perturbation=np.array([symbol[name] if name != task.control else name for name in perturbation.tolist()]),
         context=np.full(len(perturbation), "all cells")
         if task.group_key is None
         else adata.obs[task.group_key].astype(str).to_numpy(str),
-        states={
-            "demo": [kept["demo"]] * len(SEEDS),
-            "random weights": [kept["random weights"]] * len(SEEDS),
-            "random vectors": vectors,
-        },
         graph=pathway_graph(model),
         model=model,
+        cache=cache,
     )
 
 
-def state_of(model: PretrainedModel, counts: csr_matrix, found: MatchedCounts) -> Float[np.ndarray, "G D"]:
-    return mean_gene_embeddings(Inference(model, device="cpu"), counts, measured=found.match.measured)[0]
+def read_controls(task: RealTask, cells: Cells, groups: CellGroups, seed: int) -> dict[str, ControlGenes]:
+    """Return what control cells of the half that is learned from say of genes, by where the states are from."""
+    rows, model = groups.draw_controls(NUM_CONTROLS, seed), cells.model
+    place = cells.cache / f"{task.name} {seed}.npz"
+    if not place.exists():
+        untrained = PretrainedModel(XTrimoGene(model.config, seed=1).eval().requires_grad_(False), model.genes)
+        read = {"demo": model, "random weights": untrained}
+        np.savez(place, **{name: states_of(one, cells, groups, rows) for name, one in read.items()})
+    kept = np.load(place)
+    vectors = np.random.default_rng(seed).normal(size=kept["demo"].shape[1:]).astype(np.float32)
+    states = {name: kept[name] for name in ("demo", "random weights")}
+    states["random vectors"] = np.broadcast_to(vectors, kept["demo"].shape)
+    half = np.flatnonzero((groups.quarter >= 0) & (groups.quarter % 2 == 0))
+    values = log_normalize(cells.counts[half])
+    return {
+        name: ControlGenes(
+            context_names=groups.context_names, states=one, values=values, context=groups.place[half], graph=None
+        )
+        for name, one in states.items()
+    }
+
+
+def states_of(
+    model: PretrainedModel, cells: Cells, groups: CellGroups, rows: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "C G D"]:
+    inference = Inference(model, device="cpu")
+    return mean_gene_embeddings(inference, cells.all_counts[rows], groups=groups.place[rows], measured=cells.measured)
 
 
 def pathway_graph(model: PretrainedModel) -> csr_matrix:
@@ -206,11 +223,13 @@ def run_real(task: RealTask, cells: Cells) -> dict[str, Any]:
     noise = []
     for seed in SEEDS:
         drawn = (cells.counts, cells.perturbation, cells.context, task.control)
-        trial = to_trial(*measure_apart(*drawn, seed=seed), task.asked, seed)
+        sums = sum_effects(*drawn, seed=seed)
+        trial = to_trial(*sums.apart(), task.asked, seed)
         repeat = to_trial(*measure_halves(*drawn, min_cells=5, seed=seed), task.asked, seed)
         noise.append(noise_of_truth(trial.effects))
         distance = EnergyDistance(cells, task.control, seed, energy)
-        found.append((compare([trial], methods_of(task, cells, seed), by=by, each=distance), ceiling([repeat], by=by)))
+        methods = methods_of(task, cells, read_controls(task, cells, sums.groups, seed), seed)
+        found.append((compare([trial], methods, by=by, each=distance), ceiling([repeat], by=by)))
     result, repeated = (joined([pair[place] for pair in found]) for place in (0, 1))
     table = to_table(result, task.asked, MEAN if task.asked == "perturbation" else ELSEWHERE) | {
         "noise of the truth": float(np.mean(noise))
@@ -232,24 +251,26 @@ def noise_of_truth(effects: Effects) -> float:
     return float(of_effects.mean() * effects.variance.mean())
 
 
-def methods_of(task: RealTask, cells: Cells, seed: int) -> dict[str, Predict]:
+def methods_of(task: RealTask, cells: Cells, known: Mapping[str, ControlGenes], seed: int) -> dict[str, Predict]:
     names = sorted(set(cells.perturbation.tolist()) - {task.control})
     places = cells.model.genes.match({"gene": names}).target
     if task.asked == "context" and len(names) == 1:
         places[:] = -1  # a drug or cytokine, whatever gene its name may resemble
-    coexpression = coexpression_graph(log_normalize(cells.counts[np.flatnonzero(cells.perturbation == task.control)]))
+    coexpression = cache(known["demo"].coexpression)
 
-    def linear(features: PartFeatures) -> Predict:
+    def linear(features_of: Callable[[tuple[str, ...]], PartFeatures]) -> Predict:
+        features_of = cache(features_of)
+
         def predict(train: Effects, asked: Sequence[str], there: np.ndarray) -> np.ndarray:
-            splits = only(train, task.asked, seed)
+            splits, features = only(train, task.asked, seed), features_of(train.context_names)
             return linear_predictor(train, features, choose_linear(train, features, splits)).predict(asked, there)
 
         return predict
 
-    def graph(knowledge: GeneKnowledge) -> Predict:
-        inputs = knowledge.inputs(names, places, cells.genes, coexpression)
-
+    def graph(controls: ControlGenes) -> Predict:
         def predict(train: Effects, asked: Sequence[str], there: np.ndarray) -> np.ndarray:
+            contexts = train.context_names
+            inputs = controls.knowledge(contexts).inputs(names, places, cells.genes, coexpression(contexts))
             fitted = fit_graph(train, inputs, only(train, task.asked, seed), GraphConfig(), seed=seed)
             return Predictor(train=train, fitted=fitted).predict(asked, there)
 
@@ -258,18 +279,28 @@ def methods_of(task: RealTask, cells: Cells, seed: int) -> dict[str, Predict]:
     methods = simple_methods()
     if task.asked == "context":
         methods[ELSEWHERE] = lambda train, asked, _: own_mean(train, asked)
-    known = {source: GeneKnowledge(states=states[seed]) for source, states in cells.states.items()}
     if (places >= 0).any():
-        methods["ridge, PCA gene embeddings"] = linear(pca_features(cells, names, places, task.control, seed))
-        for source, knowledge in known.items():
-            methods[f"linear, {source}"] = linear(knowledge.features(names, places))
-        joined_graph = GeneKnowledge(states=known["demo"].states, graph=cells.graph)
-        both = joined_graph.features(names, places)
-        methods["linear, pathways"] = linear(PartFeatures(parts=both.parts, sources={"graph": both.sources["graph"]}))
-        methods["linear, demo and pathways"] = linear(both)
+        joined_graph = replace(known["demo"], graph=cells.graph)
+
+        def of_both(contexts: tuple[str, ...]) -> PartFeatures:
+            return joined_graph.knowledge(contexts).features(names, places)
+
+        def of_graph(contexts: tuple[str, ...]) -> PartFeatures:
+            both = of_both(contexts)
+            return PartFeatures(parts=both.parts, sources={"graph": both.sources["graph"]})
+
+        methods["ridge, PCA gene embeddings"] = linear(
+            lambda contexts: pca_features(known["demo"].cells(contexts), cells.genes, names, places, seed)
+        )
+        for source, controls in known.items():
+            methods[f"linear, {source}"] = linear(
+                lambda contexts, controls=controls: controls.knowledge(contexts).features(names, places)
+            )
+        methods["linear, pathways"] = linear(of_graph)
+        methods["linear, demo and pathways"] = linear(of_both)
         methods["graph, demo and pathways"] = graph(joined_graph)
     else:
-        methods["linear"] = linear(PartFeatures(parts=(), sources={}))
+        methods["linear"] = linear(lambda contexts: PartFeatures(parts=(), sources={}))
     for source in task.networks:
         methods[f"graph, {source}"] = graph(known[source])
     return methods
@@ -287,12 +318,11 @@ def only(train: Effects, asked: Asked, seed: int) -> dict[Asked, Any]:
 
 
 def pca_features(
-    cells: Cells, names: Sequence[str], places: Int[np.ndarray, " P"], control: str, seed: int
+    values: csr_matrix, genes: Int[np.ndarray, " M"], names: Sequence[str], places: Int[np.ndarray, " P"], seed: int
 ) -> PartFeatures:
     """Embed measured genes by their loadings in control cells (Ahlmann-Eltze et al. 2025); others are all zeros."""
-    values = log_normalize(cells.counts[np.flatnonzero(cells.perturbation == control)])
     loadings = TruncatedSVD(10, random_state=seed).fit(values).components_.T
-    row = {place: number for number, place in enumerate(cells.genes.tolist())}
+    row = {place: number for number, place in enumerate(genes.tolist())}
     unit = unit_rows(loadings, center=True)
     vectors = [unit[row[place]] if place in row else np.zeros(unit.shape[1]) for place in places.tolist()]
     return PartFeatures(parts=tuple(names), sources={"pca": np.array(vectors)})

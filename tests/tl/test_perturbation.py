@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.sparse import csr_matrix, vstack
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_names import name_index
+from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import (
     CheckpointError,
     ConfigError,
@@ -24,6 +25,9 @@ from xtrimogene.errors import (
     XTrimoGeneError,
 )
 from xtrimogene.tasks.perturbation import held_out, predictor
+from xtrimogene.tasks.perturbation.cell_groups import deal_cells
+from xtrimogene.tasks.perturbation.control_genes import ControlGenes
+from xtrimogene.tasks.perturbation.gene_knowledge import GeneKnowledge
 from xtrimogene.tasks.perturbation.predictor_folder import load_predictor
 from xtrimogene.tasks.perturbation.simulation import simulate_cells
 from xtrimogene.tl.perturbation import fit_perturbation, perturb
@@ -225,10 +229,11 @@ def test_control_cells_without_a_group_are_no_context(screen: AnnData, tiny_mode
     batch = screen.obs["batch"].astype(object).to_numpy(copy=True)
     batch[:10], batch[10:20] = None, "unknown"
     screen.obs["batch"] = batch
-    options = {"control": "ctrl", "group_key": "batch", "reading": READING}
+    options = {"control": "ctrl", "group_key": "batch", "min_cells": 5, "seed": 0, "reading": READING}
     with pytest.warns(UserWarning, match="20 of 168 cells have no perturbation or group"):
         found = read_screen(screen, tiny_model, perturbation_key="gene", **options)  # type: ignore[arg-type]
-    assert set(found.context) == {"batch 0", "batch 1"} and (found.perturbation == "ctrl").sum() == 40
+    assert found.sums.groups.context_names == ("batch 0", "batch 1")
+    assert found.sums.effects().num_controls.sum() == 40
 
 
 def test_an_alias_is_no_gene(tiny_model: PretrainedModel) -> None:
@@ -255,3 +260,62 @@ def test_too_few_control_cells_to_judge_by_are_told(fit: Fit, screen: AnnData) -
     with pytest.warns(UserWarning, match="too few control cells to learn from one half"):
         folder = fit(adata=few, min_cells=2)
     assert json.loads((folder / "perturbation.json").read_text())["card"]["held_out"] == {}
+
+
+def test_control_cells_that_judge_say_nothing_of_genes(
+    fit: Fit, screen: AnnData, tiny_model: PretrainedModel, tmp_path: Path
+) -> None:
+    first, other, altered = load_predictor(fit(folder=tmp_path / "first")), screen.copy(), screen.X.tolil()
+    names = screen.obs["gene"].astype(str).to_numpy(str)
+    quarter = deal_cells(names, np.full(len(names), "all cells"), "ctrl", min_cells=5).quarter
+    judging = np.flatnonzero((quarter == 1) | (quarter == 3))
+    altered[judging] = screen.X[judging][:, ::-1]
+    other.X = csr_matrix(altered)
+    again = load_predictor(fit(adata=other, folder=tmp_path / "again"))
+    np.testing.assert_array_equal(first.knowledge.states, again.knowledge.states)
+    assert (first.coexpression != again.coexpression).nnz == 0
+    assert not np.allclose(first.train.control, again.train.control)
+
+
+@pytest.mark.parametrize("method", ["linear", "graph"])
+def test_nothing_is_known_of_a_context_that_is_held_out(
+    method: str, fit: Fit, screen: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.obs["gene"] = ["ctrl" if name == "ctrl" else "drug X" for name in screen.obs["gene"]]
+    screen.obs["batch"] = [f"batch {number % 3}" for number in range(screen.n_obs)]
+    asked: list[tuple[str, ...]] = []
+    knowledge = ControlGenes.knowledge
+
+    def recording(self: ControlGenes, contexts: tuple[str, ...]) -> GeneKnowledge:
+        asked.append(contexts)
+        return knowledge(self, contexts)
+
+    monkeypatch.setattr(ControlGenes, "knowledge", recording)
+    with pytest.warns(UserWarning, match="'drug X' name no gene"):
+        fit(group_key="batch", method=method)
+    names = tuple(np.unique(screen.obs["batch"]).tolist())
+    assert set(asked) == {names} | {tuple(one for one in names if one != left_out) for left_out in names}
+
+
+def test_a_file_is_read_in_blocks(
+    fit: Fit, screen: AnnData, tiny_model: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, name = load_predictor(fit(folder=tmp_path / "whole")), screen.var_names[20]
+    options = {"model": tiny_model, "min_cells": 5, "min_genes": 1}
+    expected = perturb(screen, tmp_path / "whole", [name], **options)  # type: ignore[arg-type]
+    screen.write_h5ad(tmp_path / "cells.h5ad")
+    blocks, sizes = MatchedCounts.blocks, []
+
+    def small(self: MatchedCounts) -> Iterator[tuple[int, csr_matrix]]:
+        for start, block in blocks(self, 10):
+            sizes.append(block.shape[0])
+            yield start, block
+
+    monkeypatch.setattr(MatchedCounts, "blocks", small)
+    folder = fit(adata=tmp_path / "cells.h5ad", folder=tmp_path / "blocks")
+    found = perturb(tmp_path / "cells.h5ad", folder, [name], **options)  # type: ignore[arg-type]
+    assert len(sizes) == 2 * 17 and max(sizes) == 10
+    again = load_predictor(folder)
+    np.testing.assert_array_equal(again.knowledge.states, whole.knowledge.states)
+    np.testing.assert_allclose(again.train.change, whole.train.change, atol=1e-9)
+    np.testing.assert_allclose(found.X, expected.X, atol=1e-6)

@@ -22,6 +22,7 @@ from xtrimogene.long_work import temporary_folder
 Facts = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 Built = TypeVar("Built")
+TRIPPED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,15 +87,7 @@ class SavedFolder:
                 f"no {self.what} at {str(place)!r} ({error.strerror or error}): a folder with {self.json_name} and "
                 f"{_file(self.files[0])} is needed, as {self.fitted_by} writes it."
             ) from None
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            LookupError,
-            ArithmeticError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
+        except TRIPPED as error:
             raise CheckpointError(f"{place} is no {self.what} of ours ({error!r}); fit it again.") from None
 
     def _arrays(self, place: Path, name: str, facts: Facts) -> Arrays:

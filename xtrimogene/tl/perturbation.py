@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -16,12 +17,11 @@ from xtrimogene.data.counts import InputKind
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import ConfigError, CountsError, GeneMatchError
 from xtrimogene.inference import Inference
-from xtrimogene.tasks.perturbation.effects import Effects, measure_apart, measure_effects
-from xtrimogene.tasks.perturbation.gene_graph import coexpression_graph
-from xtrimogene.tasks.perturbation.gene_knowledge import GeneKnowledge
-from xtrimogene.tasks.perturbation.graph_network import GraphConfig
+from xtrimogene.tasks.perturbation.effects import Effects
+from xtrimogene.tasks.perturbation.graph_network import GraphConfig, GraphInputs
 from xtrimogene.tasks.perturbation.held_out import held_out_figures, verdict_sentence
 from xtrimogene.tasks.perturbation.names import all_parts, parts_of
+from xtrimogene.tasks.perturbation.part_features import PartFeatures
 from xtrimogene.tasks.perturbation.predictor import (
     Method,
     Predictor,
@@ -34,7 +34,7 @@ from xtrimogene.tasks.perturbation.predictor import (
 from xtrimogene.tasks.perturbation.predictor_folder import SavedPredictor, load_predictor, save_predictor
 from xtrimogene.tl.embedding import require_model
 from xtrimogene.tl.perturbed_cells import (
-    control_states,
+    control_genes,
     exact_places,
     read_controls,
     read_graph,
@@ -95,8 +95,8 @@ def fit_perturbation(
     min_cells
         A perturbation in a context is learned from if it has as many cells, and the context as many control cells.
     model, layer, input_kind, device, token_budget, min_genes
-        As in `embed`. The model says which genes resemble each other in the control cells: in all of them, also those
-        that what is held out is judged by, and those of held-out contexts.
+        As in `embed`. The model says which genes resemble each other in the control cells: in the half of them that is
+        learned from where held-out perturbations are judged by the other, and in no context that is held out.
     seed
         Deals control cells into halves, and draws those that gene states are averaged over.
 
@@ -135,34 +135,36 @@ def fit_perturbation(
         perturbation_key=perturbation_key,
         control=control,
         group_key=group_key,
+        min_cells=min_cells,
+        seed=seed,
         reading={"layer": layer, "input_kind": input_kind, "min_genes": min_genes},
     )
-    effects = measure_effects(
-        screen.counts, screen.perturbation, screen.context, screen.control, min_cells=min_cells, seed=seed
-    )
-    warn_of_few(screen.perturbation, effects.perturbation, screen.control, min_cells)
+    effects = screen.sums.effects()
+    warn_of_few(screen.names, effects.perturbation, control, min_cells)
     inference = Inference(loaded, device=device, token_budget=token_budget)
-    states = control_states(screen, inference, effects.context_names, MOST_CONTROLS, seed=seed, progress=progress)
-    knowledge = GeneKnowledge(states=states, graph=edges)
+    controls = control_genes(screen, inference, edges, MOST_CONTROLS, seed=seed, progress=progress)
     parts = all_parts(effects.perturbation.tolist())
     places = exact_places(parts, loaded.genes)
-    coexpression = coexpression_graph(screen.control_values)
-    features, inputs = (
-        knowledge.features(parts, places),
-        knowledge.inputs(parts, places, screen.genes, coexpression),
-    )
+
+    @cache
+    def features(contexts: tuple[str, ...]) -> PartFeatures:
+        return controls.knowledge(contexts).features(parts, places)
+
+    @cache
+    def inputs(contexts: tuple[str, ...]) -> GraphInputs:
+        return controls.knowledge(contexts).inputs(parts, places, screen.genes, controls.coexpression(contexts))
 
     def refit(train: Effects) -> Predictor:
         splits = inner_splits(train, seed)
         if method == "linear":
-            return linear_predictor(train, features, choose_linear(train, features, splits))
-        return Predictor(train=train, fitted=fit_graph(train, inputs, splits, GraphConfig(), seed=seed))
+            known = features(train.context_names)
+            return linear_predictor(train, known, choose_linear(train, known, splits))
+        fitted = fit_graph(train, inputs(train.context_names), splits, GraphConfig(), seed=seed)
+        return Predictor(train=train, fitted=fitted)
 
     held_out: dict[str, Any] = {}
     try:
-        apart = measure_apart(
-            screen.counts, screen.perturbation, screen.context, screen.control, min_cells=min_cells, seed=seed
-        )
+        apart = screen.sums.apart()
     except CountsError:
         warnings.warn(
             "There are too few control cells to learn from one half and judge by the other; what predictions are worth "
@@ -173,8 +175,11 @@ def fit_perturbation(
     else:
         held_out = held_out_figures(*apart, lambda train, names, there: refit(train).predict(names, there))
     splits = inner_splits(effects, seed)
-    choices = choose_linear(effects, features, splits) if method == "linear" else {}
-    trained = fit_graph(effects, inputs, splits, GraphConfig(), seed=seed) if method == "graph" else {}
+    everywhere, choices, trained = effects.context_names, {}, {}
+    if method == "linear":
+        choices = choose_linear(effects, features(everywhere), splits)
+    else:
+        trained = fit_graph(effects, inputs(everywhere), splits, GraphConfig(), seed=seed)
     card = {
         "perturbation_key": perturbation_key,
         "control": control,
@@ -191,9 +196,9 @@ def fit_perturbation(
     saved = SavedPredictor(
         method=method,
         train=effects,
-        knowledge=knowledge,
+        knowledge=controls.knowledge(everywhere),
         genes=screen.genes,
-        coexpression=coexpression,
+        coexpression=controls.coexpression(everywhere),
         choices=choices,
         networks={asked: one.network for asked, one in trained.items()},
         card=card,

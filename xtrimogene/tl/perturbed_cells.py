@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Bool, Float, Float32, Int, Shaped
-from scipy.sparse import csr_matrix
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import PretrainedModel
-from xtrimogene.data.blocks import open_cells
+from xtrimogene.data.blocks import CellBlocks, open_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
 from xtrimogene.errors import ConfigError, CountsError, FieldError, GeneMatchError
@@ -22,32 +22,33 @@ from xtrimogene.evaluation.baselines import log_normalize
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.gene_states import mean_gene_embeddings
-from xtrimogene.tasks.perturbation.effects import mean_expression
+from xtrimogene.tasks.perturbation.cell_groups import deal_cells
+from xtrimogene.tasks.perturbation.control_genes import ControlGenes
+from xtrimogene.tasks.perturbation.effects import EffectSums
 from xtrimogene.tasks.perturbation.gene_graph import edge_graph
+from xtrimogene.tasks.perturbation.group_sums import GroupSums
 from xtrimogene.tasks.perturbation.names import JOIN, canonical, parts_of
 from xtrimogene.tl.reference_labels import text_column
 
+KEPT_CONTROLS = 5_000  # control cells whose counts are kept, to say which genes are expressed together
 ALL = "all cells"  # the context, where there is no group_key
 LEAST_SHARE = 0.9  # of the predictor's expression, in the genes measured: with less, values are in other units
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Screen:
-    """Cells whose perturbation and context are known; ``genes`` are the places of the measured ones in the model."""
+    """What is kept of cells whose perturbation and context are known: sums, and counts of some control cells.
 
-    counts: csr_matrix
-    all_counts: csr_matrix
+    ``names`` are the perturbations of all cells used, ``genes`` the places of the measured ones in the model. The
+    control cells are of the half that is learned from; ``rows`` are their numbers among ``sums.groups``.
+    """
+
+    names: Shaped[np.ndarray, " P"]
     genes: Int[np.ndarray, " M"]
     measured: Bool[np.ndarray, " G"]
-    normalized: bool
-    perturbation: Shaped[np.ndarray, " N"]
-    context: Shaped[np.ndarray, " N"]
-    control: str
-
-    @property
-    def control_values(self) -> csr_matrix:
-        """log1p of counts per 10,000 of the control cells."""
-        return log_normalize(self.counts[np.flatnonzero(self.perturbation == self.control)])
+    sums: EffectSums
+    rows: Int[np.ndarray, " n"]
+    counts: csr_matrix
 
 
 def read_screen(
@@ -57,40 +58,49 @@ def read_screen(
     perturbation_key: str,
     control: str,
     group_key: str | None,
+    min_cells: int,
+    seed: int,
     reading: Mapping[str, Any],
 ) -> Screen:
-    """Read the cells that have a perturbation, and a group where asked for, under canonical names."""
+    """Sum the cells that have a perturbation, and a group where asked for, under canonical names, block by block."""
     with open_cells(adata) as cells:
         obs = cells.obs
         names, used = text_column(obs, perturbation_key, "the screen")
         if control not in names:
             raise _no_control(names[used], perturbation_key, control)
         used |= names == control  # whatever it is called, "unknown" too
-        groups = np.full(len(names), ALL)
+        context = np.full(len(names), ALL)
         if group_key is not None:
-            groups, grouped = text_column(obs, group_key, "the screen")
+            context, grouped = text_column(obs, group_key, "the screen")
             used &= grouped
         if not (used & (names != control)).any():
             raise ConfigError(f"every cell of obs[{perturbation_key!r}] is {control!r}; perturbed cells are needed.")
-        counts, found = _read(cells, model, reading)
-    renamed = rename_parts(np.unique(names[used]).tolist(), control, model.genes)
-    _warn_of_treatments(renamed, control, model.genes)
-    rows, genes = np.flatnonzero(used), np.flatnonzero(found.match.measured)
-    if left := len(names) - len(rows):
-        warnings.warn(
-            f"{left:,} of {len(names):,} cells have no perturbation or group and are not used.",
-            UserWarning,
-            stacklevel=3,
-        )
+        renamed = rename_parts(np.unique(names[used]).tolist(), control, model.genes)
+        _warn_of_treatments(renamed, control, model.genes)
+        if left := len(names) - int(used.sum()):
+            warnings.warn(
+                f"{left:,} of {len(names):,} cells have no perturbation or group and are not used.",
+                UserWarning,
+                stacklevel=3,
+            )
+        perturbation = np.array([renamed.get(name, control) for name in names.tolist()])
+        groups = deal_cells(perturbation, context, control, used=used, min_cells=min_cells, seed=seed)
+        found = _find(cells, model, reading)
+        genes = np.flatnonzero(found.match.measured)
+        sums, kept = EffectSums(groups, len(genes)), groups.draw_controls(KEPT_CONTROLS, seed)
+        parts = []
+        for start, block in found.blocks():
+            sums.add(block[:, genes], start)
+            here = kept[np.searchsorted(kept, start) : np.searchsorted(kept, start + block.shape[0])]
+            parts.append(block[here - start])
+        found.require_of_read(min_genes=reading["min_genes"])
     return Screen(
-        counts=counts[rows][:, genes],
-        all_counts=counts[rows],
+        names=np.unique(perturbation[used]),
         genes=genes,
         measured=found.match.measured,
-        normalized=found.normalized,
-        perturbation=np.array([renamed[name] for name in names[rows].tolist()]),
-        context=groups[rows],
-        control=control,
+        sums=sums,
+        rows=kept,
+        counts=csr_matrix(vstack(parts, format="csr")),
     )
 
 
@@ -133,16 +143,22 @@ def read_controls(
         if group_key is not None:
             groups, grouped = text_column(obs, group_key, "adata")
             used &= grouped
-        counts, found = _read(cells, model, reading)
-    if not used.any():
-        raise ConfigError("no control cell has a group; look at group_key.")
-    names, place = np.unique(groups[used], return_inverse=True)
-    sizes = np.bincount(place)
-    few = int(sizes.argmin())
-    if sizes[few] < min_cells:
-        raise CountsError(
-            f"{str(names[few])!r} has {sizes[few]} control cells, and at least {min_cells} are needed (min_cells)."
-        )
+        if not used.any():
+            raise ConfigError("no control cell has a group; look at group_key.")
+        names, place = np.unique(groups[used], return_inverse=True)
+        group = np.full(cells.num_cells, -1)
+        group[used] = place
+        sizes = np.bincount(place)
+        few = int(sizes.argmin())
+        if sizes[few] < min_cells:
+            raise CountsError(
+                f"{str(names[few])!r} has {sizes[few]} control cells, and at least {min_cells} are needed (min_cells)."
+            )
+        found = _find(cells, model, reading)
+        sums = GroupSums(len(names), len(genes))
+        for start, block in found.blocks():
+            sums.add(log_normalize(block[:, genes]), group[start : start + block.shape[0]])
+        found.require_of_read(min_genes=reading["min_genes"])
     measured = found.match.measured[genes]
     held = float(np.expm1(usual[measured]).sum() / np.expm1(usual).sum())
     if held < LEAST_SHARE:
@@ -154,38 +170,31 @@ def read_controls(
     return Controls(
         context_names=tuple(names.tolist()),
         num_cells=sizes,
-        expression=mean_expression(counts[np.flatnonzero(used)][:, genes], place, len(names)),
+        expression=sums.means(),
         measured=measured,
     )
 
 
-def control_states(
-    screen: Screen,
-    inference: Inference,
-    contexts: Sequence[str],
-    most: int,
-    *,
-    seed: int,
-    progress: bool,
-) -> Float32[np.ndarray, "G E"]:
-    """Return the mean context embedding of every gene of the model, over contexts of control cells that weigh alike."""
-    random, chosen, group = np.random.default_rng(seed), [], []
-    for number, name in enumerate(contexts):
-        here = random.permutation(np.flatnonzero((screen.perturbation == screen.control) & (screen.context == name)))
-        kept = here[: max(most // len(contexts), 1)]
-        chosen.append(kept)
-        group.append(np.full(len(kept), number))
-    rows = np.concatenate(chosen)
-    with progress_bar("Gene states of control cells", len(rows), shown=progress) as advance:
+def control_genes(
+    screen: Screen, inference: Inference, graph: csr_matrix | None, most: int, *, seed: int, progress: bool
+) -> ControlGenes:
+    """Return what control cells say of genes; states are means over ``most`` of them at most, the same in each context.
+
+    Only the half that is learned from is read, so that nothing is known of the cells that judge.
+    """
+    groups = screen.sums.groups
+    context, chosen = groups.place[screen.rows], np.isin(screen.rows, groups.draw_controls(most, seed))
+    with progress_bar("Gene states of control cells", int(chosen.sum()), shown=progress) as advance:
         states = mean_gene_embeddings(
-            inference,
-            screen.all_counts[rows],
-            groups=np.concatenate(group),
-            measured=screen.measured,
-            normalized=screen.normalized,
-            progress=advance,
+            inference, screen.counts[chosen], groups=context[chosen], measured=screen.measured, progress=advance
         )
-    return states.mean(axis=0)
+    return ControlGenes(
+        context_names=groups.context_names,
+        states=states,
+        values=log_normalize(screen.counts[:, screen.genes]),
+        context=context,
+        graph=graph,
+    )
 
 
 def rename_parts(names: Sequence[str], control: str, genes: GeneVocabulary) -> dict[str, str]:
@@ -253,13 +262,11 @@ def read_graph(edges: pd.DataFrame, genes: GeneVocabulary) -> csr_matrix:
     return edge_graph(ends[0][known], ends[1][known], weight.to_numpy(dtype=np.float64)[known], len(genes))
 
 
-def _read(cells: Any, model: PretrainedModel, reading: Mapping[str, Any]) -> tuple[csr_matrix, MatchedCounts]:
+def _find(cells: CellBlocks, model: PretrainedModel, reading: Mapping[str, Any]) -> MatchedCounts:
     found = MatchedCounts.find(cells, model.genes, layer=reading["layer"], input_kind=reading["input_kind"])
     if found.normalized:
         raise CountsError("a perturbation is measured on counts; input_kind='log1p' has none, use 'auto' or 'counts'.")
-    counts = found.all()
-    found.require_of_read(min_genes=reading["min_genes"])
-    return counts, found
+    return found
 
 
 def _no_control(names: Shaped[np.ndarray, " N"], key: str, control: str) -> ConfigError:

@@ -1,11 +1,13 @@
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
 from xtrimogene.errors import CountsError
-from xtrimogene.tasks.perturbation.effects import Effects, measure_apart, measure_effects, measure_halves
+from xtrimogene.tasks.perturbation.cell_groups import deal_cells
+from xtrimogene.tasks.perturbation.effects import Effects, EffectSums, measure_effects, measure_halves, sum_effects
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_a_context_without_control_cells_is_left_out(screen: tuple) -> None:
 
 def test_what_is_read_and_what_judges_share_no_control_cell(screen: tuple) -> None:
     counts, names, context = screen
-    effects, truth = measure_apart(counts, names, context, "ctrl", seed=1)
+    effects, truth = sum_effects(counts, names, context, "ctrl", seed=1).apart()
     assert effects.num_controls.tolist() == [10, 10]
     whole = measure_effects(counts, names, context, "ctrl")
     judge = effects.change + effects.control[effects.context] - truth  # the mean of the other control cells
@@ -54,6 +56,44 @@ def test_what_is_read_and_what_judges_share_no_control_cell(screen: tuple) -> No
     read, other = effects.apart()
     np.testing.assert_allclose(read.control, effects.halves[0])
     np.testing.assert_allclose(read.change - other, (effects.halves[1] - effects.halves[0])[effects.context], atol=1e-9)
+
+
+def test_blocks_of_cells_do_not_change_what_is_measured(screen: tuple) -> None:
+    counts, names, context = screen
+    groups = deal_cells(names, context, "ctrl")
+    sums = EffectSums(groups, counts.shape[1])
+    for start in range(0, 120, 7):
+        sums.add(counts[start : start + 7], start)
+    whole = sum_effects(counts, names, context, "ctrl")
+    for found, wanted in ((sums.effects(), whole.effects()), (sums.apart()[0], whole.apart()[0])):
+        for field in fields(Effects):
+            np.testing.assert_array_equal(*(np.shape(getattr(one, field.name)) for one in (found, wanted)))
+        for name in ("change", "control", "halves", "variance", "num_cells", "num_controls"):
+            np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), atol=1e-9)
+    np.testing.assert_allclose(sums.apart()[1], whole.apart()[1], atol=1e-9)
+
+
+def test_control_cells_that_judge_change_nothing_that_is_read(screen: tuple) -> None:
+    counts, names, context = screen
+    groups, other = deal_cells(names, context, "ctrl"), counts.tolil()
+    judging = np.flatnonzero(groups.quarter % 2 == 1)  # -1 % 2 is 1: perturbed cells too
+    judging = judging[groups.quarter[judging] >= 0]
+    other[judging] = counts[judging][:, ::-1]
+    (read, truth), (again, judged) = (
+        sum_effects(csr_matrix(one), names, context, "ctrl").apart() for one in (counts, other)
+    )
+    for name in ("change", "control", "halves", "variance"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(again, name))
+    assert not np.allclose(truth, judged)
+
+
+def test_too_few_control_cells_to_judge_by_are_refused(screen: tuple) -> None:
+    counts, names, context = screen
+    kept = np.flatnonzero((names != "ctrl") | (np.arange(120) % 10 == 1))  # two a context
+    sums = sum_effects(counts[kept], names[kept], context[kept], "ctrl", min_cells=2)
+    assert sums.effects().num_controls.tolist() == [2, 2]
+    with pytest.raises(CountsError, match="no context has 3 control cells, the most are 2"):
+        sums.apart()
 
 
 def test_two_halves_hold_different_cells(screen: tuple) -> None:

@@ -1,7 +1,7 @@
 """The effect of each perturbation in each context: mean expression of its cells, less that of the control cells there.
 
-Expression is log1p of counts per 10,000 of the genes given; a change is the difference of two means of it. Sums are
-sparse products, so that cells x genes is never dense.
+Expression is log1p of counts per 10,000 of the genes given; a change is the difference of two means of it. Only sums
+are kept of cells, which may come in blocks.
 Letters: N cells; M genes; E effects, each of a perturbation in a context; C contexts.
 """
 
@@ -13,6 +13,8 @@ from scipy.sparse import csr_matrix
 
 from xtrimogene.errors import CountsError
 from xtrimogene.evaluation.baselines import log_normalize
+from xtrimogene.tasks.perturbation.cell_groups import QUARTERS, CellGroups, deal_cells
+from xtrimogene.tasks.perturbation.group_sums import GroupSums
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,7 +65,77 @@ class Effects:
         return replace(self, change=self.change + whole - read, control=self.halves[0]), self.change + whole - other
 
 
-def measure_apart(
+class EffectSums:
+    """All that effects are measured from: sums of the cells of ``groups``, and of their squares."""
+
+    def __init__(self, groups: CellGroups, num_genes: int) -> None:
+        self.groups = groups
+        self._treated = GroupSums(len(groups.perturbation), num_genes)
+        self._controls = GroupSums(QUARTERS * len(groups.context_names), num_genes)
+        self._squares = GroupSums(3 * len(groups.context_names), num_genes)  # perturbed, and either half of controls
+
+    def add(self, counts: csr_matrix, first: int = 0) -> None:
+        """Add cells, the first of which is number ``first`` of those in groups."""
+        rows, number = slice(first, first + counts.shape[0]), len(self.groups.context_names)
+        effect, quarter, place = self.groups.effect[rows], self.groups.quarter[rows], self.groups.place[rows]
+        values = log_normalize(counts)
+        self._treated.add(values, effect)
+        self._controls.add(values, np.where(quarter >= 0, quarter * number + place, -1))
+        kind = np.where(effect >= 0, 0, np.where(quarter >= 0, 1 + quarter % 2, -1))
+        squares = csr_matrix((values.data**2, values.indices, values.indptr), shape=values.shape)
+        self._squares.add(squares, np.where(kind >= 0, kind * number + place, -1))
+
+    def effects(self) -> Effects:
+        """Return the effects, counted from all control cells."""
+        return self._measure(np.arange(len(self.groups.context_names)), ((0, 2), (1, 3)))
+
+    def apart(self) -> tuple[Effects, Float[np.ndarray, "E M"]]:
+        """Return effects counted from half of the control cells of each context, and the same changes from the others.
+
+        As `Effects.apart`, for an outer test: the first still has halves of its own, to choose by.
+
+        Raises
+        ------
+        CountsError
+            No context with effects has the three control cells that this takes.
+        """
+        sizes, means = self._control_means((1, 3))
+        kept = np.intersect1d(np.flatnonzero(self._control_means((2,))[0]), self.groups.context)
+        if not len(kept):
+            raise CountsError(f"no context has 3 control cells, the most are {2 * sizes.max()}; give more of them.")
+        effects = self._measure(kept, ((0,), (2,)))
+        return effects, effects.change + (effects.control - means[kept])[effects.context]
+
+    def _control_means(self, quarters: tuple[int, ...]) -> tuple[Int[np.ndarray, " C"], Float[np.ndarray, "C M"]]:
+        number = len(self.groups.context_names)
+        sizes = self._controls.sizes.reshape(QUARTERS, number)[list(quarters)].sum(axis=0)
+        sums = self._controls.sums.reshape(QUARTERS, number, -1)[list(quarters)].sum(axis=0)
+        return sizes, sums / np.maximum(sizes, 1)[:, None]
+
+    def _measure(self, kept: Int[np.ndarray, " c"], halves: tuple[tuple[int, ...], tuple[int, ...]]) -> Effects:
+        quarters = halves[0] + halves[1]
+        sizes, control = (array[kept] for array in self._control_means(quarters))
+        rows = np.flatnonzero(np.isin(self.groups.context, kept))
+        context, num_cells = np.searchsorted(kept, self.groups.context[rows]), self._treated.sizes[rows]
+        treated = self._treated.sums[rows] / num_cells[:, None]
+        kinds = [0, *sorted({1 + quarter % 2 for quarter in quarters})]
+        squares = self._squares.sums.reshape(3, len(self.groups.context_names), -1)[kinds][:, kept].sum(axis=(0, 1))
+        within = squares - num_cells @ treated**2 - sizes @ control**2
+        freedom = int(num_cells.sum() + sizes.sum()) - len(rows) - len(kept)
+        return Effects(
+            perturbation=self.groups.perturbation[rows],
+            context=context,
+            change=treated - control[context],
+            num_cells=num_cells,
+            context_names=tuple(self.groups.context_names[number] for number in kept.tolist()),
+            control=control,
+            halves=np.stack([self._control_means(half)[1][kept] for half in halves]),
+            num_controls=sizes,
+            variance=np.maximum(within, 0) / max(freedom, 1),
+        )
+
+
+def sum_effects(
     counts: csr_matrix,
     perturbation: Shaped[np.ndarray, " N"],
     context: Shaped[np.ndarray, " N"],
@@ -71,27 +143,11 @@ def measure_apart(
     *,
     min_cells: int = 10,
     seed: int = 0,
-) -> tuple[Effects, Float[np.ndarray, "E M"]]:
-    """Measure effects from half of the control cells of each context, and the same changes from the other half.
-
-    As `Effects.apart`, for an outer test: the first still has halves of its own, to choose by. Half of ``min_cells``
-    control cells, and at least two, are enough in a half.
-    """
-    _, place = np.unique(context, return_inverse=True)
-    other = _deal_halves(place, perturbation == control, seed) == 1
-    effects = measure_effects(
-        counts[~other],
-        perturbation[~other],
-        context[~other],
-        control,
-        min_cells=min_cells,
-        min_controls=min_cells // 2,
-        seed=seed,
-    )
-    number = {name: place for place, name in enumerate(effects.context_names)}
-    group = np.array([number.get(name, -1) for name in context.tolist()])
-    judge = mean_expression(counts, np.where(other, group, -1), len(number))
-    return effects, effects.change + (effects.control - judge)[effects.context]
+) -> EffectSums:
+    """Sum cells whose perturbation, by canonical name, and context are known; as `deal_cells`."""
+    sums = EffectSums(deal_cells(perturbation, context, control, min_cells=min_cells, seed=seed), counts.shape[1])
+    sums.add(counts)
+    return sums
 
 
 def measure_halves(
@@ -129,7 +185,6 @@ def measure_effects(
     control: str,
     *,
     min_cells: int = 10,
-    min_controls: int | None = None,
     seed: int = 0,
 ) -> Effects:
     """Measure every perturbation that has ``min_cells`` cells in a context whose control cells are as many.
@@ -138,91 +193,7 @@ def measure_effects(
     ----------
     counts
         Cells x the measured genes.
-    perturbation, context
-        Of each cell; perturbations by canonical name.
-    min_controls
-        Of a context, where these are not ``min_cells``; at least two are needed.
     seed
         Deals the control cells into halves.
-
-    Raises
-    ------
-    CountsError
-        No context has enough control cells, or none of the perturbations has enough cells in one that has.
     """
-    values = log_normalize(counts)
-    names, place = np.unique(context, return_inverse=True)
-    is_control = perturbation == control
-    num_controls = np.bincount(place[is_control], minlength=len(names))
-    least = max(min_cells if min_controls is None else min_controls, 2)
-    kept = np.flatnonzero(num_controls >= least)
-    if not len(kept):
-        raise CountsError(
-            f"no context has {least} control cells, the most are {num_controls.max(initial=0)}; give more cells of "
-            f"{control!r}, leave the groups out, or lower min_cells."
-        )
-    number = np.full(len(names), -1)
-    number[kept] = np.arange(len(kept))
-    place = number[place]
-    half = _deal_halves(place, is_control, seed)
-    halves, sizes = _group_means(values, np.where(half >= 0, half * len(kept) + place, -1), 2 * len(kept))
-    halves, sizes = halves.reshape(2, len(kept), -1), sizes.reshape(2, len(kept), 1)
-    means = (halves * sizes).sum(axis=0) / sizes.sum(axis=0)
-    treated = np.flatnonzero(~is_control & (place >= 0))
-    kinds, kind = np.unique(perturbation[treated], return_inverse=True)
-    pairs, pair, num_cells = np.unique(kind * len(kept) + place[treated], return_inverse=True, return_counts=True)
-    enough = num_cells >= min_cells
-    if not enough.any():
-        raise CountsError(
-            f"no perturbation has {min_cells} cells in a context with as many control cells; lower min_cells."
-        )
-    group = np.full(len(perturbation), -1)
-    group[treated] = np.where(enough, np.cumsum(enough) - 1, -1)[pair]
-    treated_means, _ = _group_means(values, group, int(enough.sum()))
-    context_of = (pairs % len(kept))[enough]
-    everyone = np.where(is_control & (place >= 0), enough.sum() + place, group)
-    return Effects(
-        perturbation=kinds[pairs // len(kept)][enough],
-        context=context_of,
-        change=treated_means - means[context_of],
-        num_cells=num_cells[enough],
-        context_names=tuple(names[kept].tolist()),
-        control=means,
-        halves=halves,
-        num_controls=num_controls[kept],
-        variance=_variance_within(values, everyone, np.concatenate([treated_means, means])),
-    )
-
-
-def mean_expression(counts: csr_matrix, group: Int[np.ndarray, " N"], num_groups: int) -> Float[np.ndarray, "C M"]:
-    """Mean log1p of counts per 10,000 over the cells of each group; a cell of group -1 is in none."""
-    return _group_means(log_normalize(counts), group, num_groups)[0]
-
-
-def _deal_halves(place: Int[np.ndarray, " N"], is_control: Bool[np.ndarray, " N"], seed: int) -> Int[np.ndarray, " N"]:
-    """Deal the control cells of each context into halves 0 and 1; every other cell gets -1."""
-    half = np.full(len(place), -1)
-    random = np.random.default_rng(seed)
-    for number in np.unique(place[place >= 0]):
-        cells = random.permutation(np.flatnonzero(is_control & (place == number)))
-        half[cells] = np.arange(len(cells)) % 2
-    return half
-
-
-def _group_means(
-    values: csr_matrix, group: Int[np.ndarray, " N"], num_groups: int
-) -> tuple[Float[np.ndarray, "K M"], Int[np.ndarray, " K"]]:
-    cells = np.flatnonzero(group >= 0)
-    sizes = np.bincount(group[cells], minlength=num_groups)
-    member = csr_matrix((np.ones(len(cells)), (group[cells], cells)), shape=(num_groups, values.shape[0]))
-    return np.asarray((member @ values).todense()) / np.maximum(sizes, 1)[:, None], sizes
-
-
-def _variance_within(
-    values: csr_matrix, group: Int[np.ndarray, " N"], means: Float[np.ndarray, "K M"]
-) -> Float[np.ndarray, " M"]:
-    cells = values[group >= 0]
-    sizes = np.bincount(group[group >= 0], minlength=len(means))
-    squares = np.asarray(cells.multiply(cells).sum(axis=0)).ravel()
-    freedom = max(int(sizes.sum() - (sizes > 0).sum()), 1)
-    return np.asarray(np.maximum(squares - sizes @ means**2, 0) / freedom)
+    return sum_effects(counts, perturbation, context, control, min_cells=min_cells, seed=seed).effects()

@@ -26,7 +26,7 @@ def held_out_figures(effects: Effects, truth: Float[np.ndarray, "E M"], predict:
     Parameters
     ----------
     effects, truth
-        From `measure_apart`.
+        From `EffectSums.apart`.
 
     Returns
     -------
