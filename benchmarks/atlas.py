@@ -1,6 +1,6 @@
 """Ask whether an atlas comes out the same when its workers are killed, and what Ray costs.
 
-python benchmarks/atlas.py --part kills      # ten kills of the loop's process, and of Ray's actors and driver
+python benchmarks/atlas.py --part kills      --shards 40 --cells 100   # ten kills of each
 python benchmarks/atlas.py --part overhead   # sixteen shards in a loop and on Ray
 python benchmarks/atlas.py --part speed      # thinned sample cells through the 3M preset, extrapolated
 python benchmarks/atlas.py --part million --shards 100 --cells 10000 --genes 50   # and a million synthetic ones
@@ -88,6 +88,13 @@ def is_actor(pid: int) -> bool:
     return any(word.startswith("ray::_Worker") for word in words(Path(f"/proc/{pid}/cmdline")))
 
 
+def wait_for_a_shard(process: subprocess.Popen[bytes], out: Path) -> None:
+    """Wait until one more is done, so that a kill falls into the work."""
+    before = len(digests(out))
+    while process.poll() is None and len(digests(out)) == before:
+        time.sleep(0.05)
+
+
 def kill(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)
@@ -102,10 +109,11 @@ def kills(place: Path, options: argparse.Namespace) -> dict[str, Any]:
     whole = digests(place / "whole")
     found: dict[str, Any] = {"shards": options.shards, "cells of a shard": options.cells}
     for name, extra in (("loop", ()), ("ray", ("--ray", "2"))):
-        out, killed = place / name, {"driver": 0, "worker": 0}
-        while sum(killed.values()) < 10 and len(digests(out)) < options.shards:
+        out, killed, done = place / name, {"driver": 0, "worker": 0}, []
+        while sum(killed.values()) < 10:
             process = embed(shards, out, *extra)
-            time.sleep(random.uniform(3, 12))
+            wait_for_a_shard(process, out)
+            time.sleep(random.uniform(0, 3))
             actors = [one for one in descendants(process.pid) if is_actor(one)]
             if actors and random.random() < 0.5:
                 killed["worker"] += kill(int(random.choice(actors)))
@@ -117,6 +125,7 @@ def kills(place: Path, options: argparse.Namespace) -> dict[str, Any]:
             process.wait()
             for one in started:
                 kill(one)
+            done.append(len(digests(out)))
         assert embed(shards, out, *extra).wait() == 0
         again = subprocess.run(
             [Path(sys.executable).parent / "xtrimogene", "atlas", "embed", *map(str, shards), str(out), *extra],
@@ -126,6 +135,7 @@ def kills(place: Path, options: argparse.Namespace) -> dict[str, Any]:
         )
         found[name] = {
             "kills": killed,
+            "shards done after each start": done,
             "identical": digests(out) == whole,
             "temporary files left": len(list(out.glob(".*"))),
             "a rerun": again.stdout.splitlines()[0],
