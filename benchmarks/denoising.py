@@ -23,7 +23,7 @@ xtrimogene.tl.denoise; "ours, no model" is the same with the gene mean in place 
 neighbours" is the prediction and the cell's own counts. Shares of zero get 1 % of the gene mean. Means over the
 thinnings that were run, three at most; intervals by a bootstrap over cells and thinnings.
 "shrunk" is the posterior of `xtrimogene.tasks.denoising.shrinkage` given to a baseline. Each run is kept as it comes,
-and the same command goes on with those that are missing.
+and the same command goes on with those that are missing; --seeds without a number only writes the table.
 """
 
 import argparse
