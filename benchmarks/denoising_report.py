@@ -11,6 +11,7 @@ from xtrimogene.evaluation.bootstrap import Interval, mean_difference, mean_inte
 
 OURS = "ours"
 PER_CELL, PER_RUN = ("log loss", "squared error"), ("ARI", "NMI", "correlated")
+PER_TRAINING = ("epochs",)
 WORDS = {"beats": "beats", "ties": "ties with", "loses": "loses to"}
 
 
@@ -46,7 +47,7 @@ def table_of(folder: Path, name: str, rate: float, methods: Sequence[str]) -> di
                 row[f"{key}, less ours"] = as_list(difference)
                 if key == "log loss":
                     row["verdict"] = difference.verdict
-        for key in PER_RUN:
+        for key in (*PER_RUN, *PER_TRAINING):
             values = [run[key] for run in runs.values() if key in run]
             if values:
                 row[key] = [float(np.mean(values)), float(np.min(values)), float(np.max(values))]
@@ -116,6 +117,7 @@ def overview(tables: list[dict[str, Any]]) -> list[str]:
     """Return a line for each data set and depth: what the others lose, or win, beside ours."""
     beside = (
         "kNN smoothing, shrunk",
+        "scVI",
         "ours, no model",
         "ours, no neighbours",
         "ours, random weights",
@@ -131,6 +133,8 @@ def overview(tables: list[dict[str, Any]]) -> list[str]:
 
 def row_text(method: str, row: dict[str, Any]) -> str:
     few = "" if row["seeds"] == 3 else f" ({row['seeds']} of 3 seeds)"
+    if "epochs" in row:
+        few += " ({:.0f} to {:.0f} epochs)".format(*row["epochs"][1:])
     return (
         f"| {method}{few} | {bracket(row['log loss'])} | {bracket(row.get('log loss, less ours'))} | "
         f"{bracket(row['squared error'], 2)} | {bracket(row['ARI'], 2)} | {bracket(row['NMI'], 2)} | "

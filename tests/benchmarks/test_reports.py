@@ -1,6 +1,7 @@
 """What is published is what the scripts write from the JSON."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,10 @@ def test_the_note_is_what_the_script_writes(
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     module.main()
     assert (tmp_path / written).read_text() == (RESULTS / written).read_text()
+
+
+def test_the_table_of_denoising_is_what_the_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RESULTS.parent))
+    report = importlib.import_module("denoising_report")
+    table = json.loads((RESULTS / "denoising.json").read_text())
+    assert (RESULTS / "denoising.md").read_text() == report.to_text(table) + "\n"

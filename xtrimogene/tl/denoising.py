@@ -57,21 +57,23 @@ def denoise(
     """Write what each cell is expected to show at ``target_depth`` counts into ``adata.layers["xtrimogene_denoised"]``.
 
     The counts that were seen are kept, and those that were not are expected from three things: the model's prediction
-    at that depth, calibrated gene by gene on these cells; the molecules of neighbouring cells (HVG + PCA, as in MAGIC);
+    at that depth, calibrated gene by gene on these cells; the molecules of neighbouring cells (weighed as in MAGIC);
     and the cell's own (gamma-Poisson, as in SAVER). How far to believe each, and how many neighbours, is chosen by
     molecular cross-validation, without labels. The model is calibrated on at most 1,000 of the cells, and neighbours
     are looked for among at most about 4,000, so memory does not grow with the number of cells.
 
-    What it is worth: with the demo model it told removed molecules better than neighbours and own counts alone in one
-    study of blood (Kang) thinned to 10, 20 and 50 %, by .01 to .03 nats a molecule; in another (Hao) it tied with them
-    at 20 and 50 % and was worse, by .04, at 10 %; in fetal brain read to 100 times the counts (Camp), at 10 %, it was a
-    little worse than the counts as they are. By squared error of log values the counts were better still in Kang and
-    Camp. Most is owed to the neighbours, and to be told the depth did not help. benchmarks/results/denoising.md has the
-    numbers; there the model was calibrated on 60 to 200 cells.
+    What it is worth: with the demo model, in two studies of blood (Hao, Kang) thinned to 10, 20 and 50 %, it told
+    removed molecules better than MAGIC-like smoothing and own counts in the same posterior, by .008 to .05 nats a
+    molecule, about half of it by how neighbours are found; and better than itself without the model, by .004 to .02.
+    Known cell lines (Tian) at 10 % agree, by .007 and .005, in the one thinning that was run; in fetal brain read to
+    100 times the counts (Camp), at 10 %, that smoothing was better by .001 and the model told nothing. scVI, trained
+    for 116 epochs at most (220 in Camp), told less wherever it was run. To be told the depth made no difference worth a
+    name. By squared error of log values the counts were better still in Kang and Camp. benchmarks/results/denoising.md
+    has the numbers; there the model was calibrated on 60 to 400 cells.
 
     Use it to look at genes and to draw. Do not test on it: genes that vary with nothing become correlated (Andrews &
-    Hemberg, 2019), 77 % and 89 % of pairs of such genes at p < .05 in two studies of blood thinned to 20 %, where the
-    counts have 10 % and 6 %. Test differences on the counts.
+    Hemberg, 2019), 81 % and 93 % of pairs of such genes at p < .05 in two studies of blood thinned to 20 %, where the
+    counts have 13 % and 6 %. Test differences on the counts.
 
     Parameters
     ----------

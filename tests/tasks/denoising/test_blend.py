@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from xtrimogene.evaluation.baselines import highly_variable_genes, log_normalize
 from xtrimogene.tasks.denoising.blend import MODEL_ALONE, NEIGHBORS_ALONE, Blend, choose_blend
 from xtrimogene.tasks.denoising.molecules import log_loss, split_molecules
 from xtrimogene.tasks.denoising.neighbors import Neighbors
@@ -96,7 +97,7 @@ def test_variable_genes_and_others_have_their_own_strengths() -> None:
     neighbors = Neighbors.fit(seen)
     prior = np.repeat(truth.mean(axis=0)[None], 60, axis=0).astype(np.float32)
     blend = choose_blend(seen, held_out, prior, neighbors)
-    variable = np.isin(np.arange(3_000), neighbors.axes.genes)
+    variable = np.isin(np.arange(3_000), highly_variable_genes(log_normalize(neighbors.counts)))
     assert 0 < variable.sum() < 3_000
     for strengths in (blend.against_neighbors, blend.against_cell):
         assert len(np.unique(strengths[variable])) == len(np.unique(strengths[~variable])) == 1

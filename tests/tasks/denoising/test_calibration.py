@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from xtrimogene.tasks.denoising.calibration import Calibration
+from xtrimogene.tasks.denoising.calibration import FARTHEST, Calibration
 
 NUM_CELLS, NUM_GENES = 400, 30
 
@@ -55,3 +55,12 @@ def test_a_gene_never_seen_is_possible(values: np.ndarray) -> None:
     silent[:, 3] = 0
     shares = fit(values, csr_matrix(silent)).shares(values)
     assert (shares > 0).all() and shares[:, 3].max() < 0.01
+
+
+def test_no_value_takes_a_gene_far_from_its_mean(values: np.ndarray) -> None:
+    _, counts = draw(values, 3.0)
+    found = fit(values, counts)
+    ordinary, far = found.center[None], found.center[None].copy()
+    far[0, 3] += 50
+    odds = [shares[0, 3] / (1 - shares[0, 3]) for shares in (found.shares(far), found.shares(ordinary))]
+    np.testing.assert_allclose(np.log(odds[0] / odds[1]), FARTHEST, atol=1e-3)

@@ -37,3 +37,12 @@ def test_the_strength_is_that_of_the_cells() -> None:
         counts = csr_matrix(generator.poisson(2_000 * shares).astype(np.float32))
         seen, held_out = split_molecules(counts, 0.5, generator)
         assert choose_strength(seen, held_out, prior) == shape
+
+
+def test_cells_that_are_read_to_the_end_are_believed_more_than_any_mean() -> None:
+    """Reads of few molecules: what is absent stays absent however deeply the cell is read."""
+    generator = np.random.default_rng(0)
+    truth = generator.gamma(1.0, size=(40, 300)) * (generator.random((40, 300)) < 0.2)
+    counts = csr_matrix(generator.poisson(100_000 * truth / truth.sum(axis=1, keepdims=True)).astype(np.float32))
+    seen, held_out = split_molecules(counts, 0.75, generator)
+    assert choose_strength(seen, held_out, np.full((40, 300), 1 / 300)) < 0.1

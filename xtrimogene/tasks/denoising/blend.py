@@ -16,13 +16,14 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from scipy.sparse import csr_matrix
 
+from xtrimogene.evaluation.baselines import highly_variable_genes, log_normalize
 from xtrimogene.tasks.denoising.molecules import log_loss
 from xtrimogene.tasks.denoising.neighbors import Neighbors
 from xtrimogene.tasks.denoising.shrinkage import STRENGTHS, posterior, shrink
 from xtrimogene.tasks.denoising.smoothing import NEIGHBORS, STEPS, Smoothing
 
-NEIGHBORS_ALONE, MODEL_ALONE = 0.01, 1e6
-PRIOR_STRENGTHS = (NEIGHBORS_ALONE, 0.03, *STRENGTHS, MODEL_ALONE)
+NEIGHBORS_ALONE, MODEL_ALONE = STRENGTHS[0], 1e6
+PRIOR_STRENGTHS = (*STRENGTHS, MODEL_ALONE)
 NUM_ROUNDS = 4
 LEAST_PRIOR = 1e-12
 
@@ -76,7 +77,7 @@ def choose_blend(
     neighbors
         Cells with the same part of their molecules as ``seen``, these and others.
     """
-    variable = np.sort(neighbors.axes.genes)
+    variable = highly_variable_genes(log_normalize(neighbors.counts))
     others = np.setdiff1d(np.arange(seen.shape[1]), variable)
     walks = {k: neighbors.step(neighbors.counts, k) for k in NEIGHBORS}
     grid = [Smoothing(num_neighbors=k, num_steps=t) for k in NEIGHBORS for t in STEPS]

@@ -2,7 +2,8 @@
 
 A model's values are log1p of counts per 10,000 of a training in which zeros and non-zeros weigh alike, on other
 platforms. So each gene gets an offset and a slope, by Poisson regression of molecules that the model did not see:
-log of the share = offset + slope x (value - center). Slopes are drawn towards one slope of all genes.
+log of the share = offset + slope x (value - center). Slopes are drawn towards one slope of all genes, and no value
+takes a share far from the gene's mean: a slope of few molecules could make a rare gene most of a cell.
 Letters: B cells; G genes.
 """
 
@@ -16,6 +17,7 @@ from scipy.stats import nbinom
 from xtrimogene.tasks.denoising.molecules import PER, totals_of
 
 SHRINKAGE = 10.0  # pull of the common slope: so much information: molecules x variance of the value, scaled to 1
+FARTHEST = 3.0  # from a gene's mean, in logs: e^3 is 20 times
 RATIO_SHAPES = (0.03, 0.1, 0.3, 1.0, 3.0)
 EVEN = 0.1  # of what the model expects of all genes is spread evenly: no gene is impossible
 NUM_STEPS = 8  # of Newton; the objective is convex
@@ -79,7 +81,8 @@ class Calibration:
             whole += _shares(values[:, genes]).sum(axis=1)
         for genes in _chunks(len(center)):
             model[genes] = (totals / whole) @ _shares(values[:, genes])
-            spread[genes] = _moments(values[:, genes] - center[genes], totals, self.slope[genes])[0]
+            reach = np.clip(self.slope[genes] * (values[:, genes] - center[genes]), -FARTHEST, FARTHEST)
+            spread[genes] = totals @ np.exp(reach)
         here = max(found.sum(), 1.0)
         if others is not None:
             found = found + others
@@ -93,7 +96,7 @@ class Calibration:
 
     def shares(self, values: Float32[np.ndarray, "B G"]) -> Float32[np.ndarray, "B G"]:
         """Return what each gene is expected to have of a cell's molecules; a cell's add up to 1."""
-        reach = np.clip(self.slope * (values - self.center), -LARGEST, LARGEST)
+        reach = np.clip(self.slope * (values - self.center), -FARTHEST, FARTHEST)
         shares = np.exp(self.offset + reach.astype(np.float32))
         return shares / shares.sum(axis=1, keepdims=True)
 

@@ -1,6 +1,6 @@
 """The molecules of the cells most like a cell, after MAGIC (van Dijk et al., 2018).
 
-Cells lie by HVG + PCA among some that are kept. A Gaussian kernel, as wide as the way to the k-th neighbour, gives each
+Cells lie (`places`) among some that are kept. A Gaussian kernel, as wide as the way to the k-th neighbour, gives each
 kept cell's weight, and t steps of that walk mix in the neighbours of neighbours. A cell takes no first step to itself,
 so a cell that is kept and one that is not are treated alike: what they have themselves is weighed elsewhere (`blend`).
 Letters: B cells; R kept cells; C axes; M genes measured.
@@ -13,10 +13,9 @@ from jaxtyping import Float32, Float64, Int64
 from scipy.sparse import csr_matrix, vstack
 from sklearn.metrics import pairwise_distances
 
-from xtrimogene.evaluation.baselines import HvgPca
+from xtrimogene.tasks.denoising.places import RootPca
 from xtrimogene.tasks.denoising.smoothing import REACH, Smoothing
 
-NUM_COMPONENTS = 30
 ROWS_AT_ONCE = 500
 
 
@@ -25,14 +24,14 @@ class Neighbors:
     """Cells that are kept, and where they lie."""
 
     counts: csr_matrix
-    axes: HvgPca
+    axes: RootPca
     places: Float32[np.ndarray, "R C"]
     keys: Int64[np.ndarray, " R"]
 
     @classmethod
     def fit(cls, counts: csr_matrix, *, seed: int = 0) -> "Neighbors":
         """Keep cells: R x M integral counts, at least three."""
-        axes = HvgPca.fit(counts, num_components=NUM_COMPONENTS, seed=seed)
+        axes = RootPca.fit(counts, seed=seed)
         return cls(counts=counts, axes=axes, places=axes.transform(counts), keys=_keys(counts))
 
     def step(self, counts: csr_matrix, num_neighbors: int) -> csr_matrix:

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from xtrimogene.tasks.denoising.molecules import log_loss
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 
 
 def posterior(
