@@ -1,8 +1,8 @@
 """scVI (Lopez et al., 2018) as a denoiser of the cells that it is trained on.
 
 Its defaults, but for the length of training: its authors' rule gives 400 epochs to so few cells, which takes too long
-here, so it may be trained too little. It ends after as many epochs as make 700 steps, or when the loss of a tenth of the
-cells has not fallen for 45 epochs. (In runs by hand on cells of --training, kept nowhere, 200 and 400 epochs told
+here, so it may be trained too little. It ends after as many epochs as make 700 steps, or when the loss of a tenth of
+the cells has not fallen for 45 epochs. (In runs by hand on cells of --training, kept nowhere, 200 and 400 epochs told
 removed molecules worse than 100 did.) The mean of 25 samples of the latent vector.
 """
 
