@@ -36,9 +36,7 @@ class CellGroups:
         """
         random, rows = np.random.default_rng(seed), []
         for number in range(len(self.context_names)):
-            here = random.permutation(
-                np.flatnonzero((self.place == number) & (self.quarter >= 0) & ~(self.quarter & 1))
-            )
+            here = random.permutation(np.flatnonzero((self.place == number) & np.isin(self.quarter, (0, 2))))
             rows.append(here[: max(most // len(self.context_names), 1)])
         return np.sort(np.concatenate(rows))
 
