@@ -1,6 +1,7 @@
 """Peak memory of `fit_perturbation` and `perturb` on a synthetic screen of 200,000 cells in a file.
 
 nice python benchmarks/perturbation_memory.py --name now          # minutes of one core, a file of 1 GB in /tmp
+nice python benchmarks/perturbation_memory.py --cells 20000 --asked 4000 --name "4,000 asked for"
 PYTHONPATH=OTHER:OTHER/kernels python benchmarks/perturbation_memory.py --name OTHER   # code of another commit
 
 5,000 genes of the demo model, 500 molecules a cell; 20 knock-outs in two contexts and a tenth of control cells, in
@@ -46,10 +47,15 @@ STATUS = "print(open('/proc/self/status').read())"
 
 def main() -> None:
     options = read_options()
-    report: dict[str, Any] = {"cells": options.cells, "genes": NUM_GENES, "molecules_a_cell": MOLECULES}
+    report: dict[str, Any] = {
+        "cells": options.cells,
+        "asked": options.asked,
+        "genes": NUM_GENES,
+        "molecules_a_cell": MOLECULES,
+    }
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         file, asked = Path(scratch) / "screen.h5ad", Path(scratch) / "asked.txt"
-        asked.write_text("\n".join(write_screen(file, options.cells)[-10:]))
+        asked.write_text("\n".join(write_screen(file, options.cells)[-options.asked :]))
         report["file_bytes"] = file.stat().st_size
         report["loaded_bytes"], _ = measure(LOADED)
         for name, code in (("fit", FIT), ("perturb", PERTURB)):
@@ -117,6 +123,7 @@ def write_screen(file: Path, num_cells: int) -> list[str]:
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=200_000)
+    parser.add_argument("--asked", type=int, default=10, help="genes whose knock-out is predicted")
     parser.add_argument("--name", default="now", help="of the result")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp"), help="where the file is written")
     parser.add_argument("--out", type=Path, default=RESULT)
