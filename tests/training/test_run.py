@@ -92,7 +92,8 @@ def test_cells_that_are_not_trained_on_are_validated_on(config: PretrainConfig) 
     with (Path(config.output) / "log" / "validation.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == [0, 5, 10, 12]
-    assert all(float(rows[-1][name]) < float(rows[0][name]) for name in ("decoder", "latent"))
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    assert float(rows[-1]["decoder_zero"]) < 0.95 * float(rows[0]["decoder_zero"]), "by the weights that were trained"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
