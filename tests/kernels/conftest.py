@@ -41,7 +41,9 @@ def assert_parity() -> Callable[..., None]:
     size of the others, so there the steps are theirs. In float64 the reference is the truth; 2e-13 is allowed.
     """
 
-    def check(candidate: Kernel, reference: Kernel, tensors: Sequence[Tensor], dtype: torch.dtype) -> None:
+    def check(
+        candidate: Kernel, reference: Kernel, tensors: Sequence[Tensor], dtype: torch.dtype, roundings: int = 2
+    ) -> None:
         rounded = [tensor.to(dtype) for tensor in tensors]
         truth = outputs_and_gradients(reference, [tensor.double() for tensor in rounded], dtype)
         expected = outputs_and_gradients(reference, rounded, dtype)
@@ -59,7 +61,7 @@ def assert_parity() -> Callable[..., None]:
             scale = true.abs().max().item()
             if scale < VANISHING * largest:
                 scale = largest
-            allowed = 2 * (by_reference - true).abs().max() + 4 * max(torch.finfo(dtype).eps, 1e-13) * scale
+            allowed = 2 * (by_reference - true).abs().max() + roundings * max(torch.finfo(dtype).eps, 1e-13) * scale
             error = (by_candidate - true).abs().max()  # NaN compares false
             assert error <= allowed, f"tensor {i}: {error:.2e} > {allowed:.2e}, of {scale:.2e}"
 

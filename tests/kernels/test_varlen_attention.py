@@ -63,6 +63,7 @@ def test_causal_sdpa_matches_reference(assert_parity, lengths, dtype):
         with_segments(reference.varlen_attention, segments, key_segments, causal=True),
         [query, key, value],
         dtype,
+        roundings=4,  # torch's own sums, which run in another order on each processor
     )
 
 

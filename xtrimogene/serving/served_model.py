@@ -114,7 +114,7 @@ class ModelHost:
         self._thread.start()
 
     def _measure_speed(self) -> None:
-        """Run the model once, so that it is warm, and the queue knows from the first request what it can do."""
+        """Run the model, so that it is warm, and the queue knows from the first request what it can do."""
         facts, number = self.facts, min(self.facts.num_genes, _WARM_GENES)
         counts = np.zeros((max(1, facts.token_budget // number), facts.num_genes), dtype=np.float32)
         counts[:, :number] = 1

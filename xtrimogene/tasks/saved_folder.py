@@ -30,7 +30,7 @@ class SavedFolder:
     """``what`` lies in the folder, as ``fitted_by`` writes it: ``json_name`` and ``arrays.safetensors``.
 
     Of ``files``, "arrays" is always there; another one, "tuned", is tuned.safetensors and has its sha256 under
-    "tuned_sha256".
+    "tuned_sha256". The JSON may hold NaN where ``allow_nan``.
     """
 
     what: str
@@ -38,6 +38,7 @@ class SavedFolder:
     json_name: str
     fitted_by: str
     files: tuple[str, ...] = ("arrays",)
+    allow_nan: bool = True
 
     def write(self, folder: str | os.PathLike[str], facts: Facts, files: Mapping[str, Arrays]) -> Path:
         """Write the folder; nothing half-written is ever seen under its name.
@@ -58,7 +59,8 @@ class SavedFolder:
                 content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
                 (place / _file(name)).write_bytes(content)
                 hashes[_key(name)] = hashlib.sha256(content).hexdigest()
-            (place / self.json_name).write_text(json.dumps({"format": self.format, **hashes, **facts}, indent=1) + "\n")
+            text = json.dumps({"format": self.format, **hashes, **facts}, indent=1, allow_nan=self.allow_nan)
+            (place / self.json_name).write_text(text + "\n")
             os.replace(place, target)
         return target
 

@@ -20,7 +20,7 @@ from xtrimogene.tasks.cell_search.cell_table import TextColumn
 from xtrimogene.tasks.cell_search.vector_index import VectorPrecision, check_precision, graph_class
 from xtrimogene.tasks.expression_space import ExpressionSpace
 from xtrimogene.tl.embedding import CellVectors, read_vectors, require_model, warn_of_unread
-from xtrimogene.tl.index_sources import SOURCE, Source, SourcesSeen, look_at, names_of, text_column
+from xtrimogene.tl.index_sources import SOURCE, Source, SourcesSeen, look_at, text_column
 
 
 def build_index(
@@ -89,7 +89,6 @@ def build_index(
     sources = [cells] if isinstance(cells, AnnData | str | os.PathLike) else list(cells)
     if isinstance(columns, str):
         raise ConfigError(f"columns={columns!r} is one text; a list is needed, such as [{columns!r}].")
-    names_of(sources)  # refuses none, and one twice, before long work
     target = Path(folder).resolve()
     require_new_folder(target)
     loaded = load(model)

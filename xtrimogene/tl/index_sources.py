@@ -57,10 +57,11 @@ def look_at(
         A column that no source has, or that holds decimal numbers, or is called as one of the results'; text that no
         file can hold.
     ConfigError
-        Too few cells or genes for axes of expression.
+        No source, or one given twice; too few cells or genes for axes of expression.
     CountsError, GeneMatchError, FileFormatError
         As in `xtrimogene.tl.embed`.
     """
+    names = names_of(sources)
     if taken := sorted(OWN.intersection(columns or ())):
         raise FieldError(f"columns holds {taken[0]!r}, which is what results call something else; rename it in obs.")
     texts: dict[str, set[str]] = {}
@@ -89,7 +90,7 @@ def look_at(
         _require_storable(f"obs[{name!r}]", np.array(sorted(texts[name]), dtype=object))
     return SourcesSeen(
         sources=tuple(sources),
-        names=tuple(names_of(sources)),
+        names=tuple(names),
         columns=kept,
         columns_of=tuple(frozenset(own.intersection(kept)) for own in has),
         num_cells=tuple(numbers),

@@ -28,6 +28,7 @@ FOLDER = SavedFolder(
     format="xtrimogene-perturbation-1",
     json_name="perturbation.json",
     fitted_by="xtrimogene.tl.fit_perturbation",
+    allow_nan=False,
 )
 NUMBERS = ("context", "change", "num_cells", "control", "halves", "num_controls", "variance")
 
