@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,11 @@ def test_nothing_is_left_of_what_was_not_finished(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         FOLDER.write(tmp_path / "kept", {"words": {1}}, {"arrays": ARRAYS})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_is_written_only_where_it_may_be(tmp_path: Path) -> None:
+    strict = replace(FOLDER, allow_nan=False)
+    with pytest.raises(ValueError, match="Out of range float"):
+        strict.write(tmp_path / "strict", {"figure": float("nan")}, {"arrays": {}})
+    assert not list(tmp_path.iterdir())
+    FOLDER.write(tmp_path / "lenient", {"figure": float("nan")}, {"arrays": {}})
