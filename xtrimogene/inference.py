@@ -19,6 +19,7 @@ from xtrimogene.config import EncoderPrecision, ModelConfig, Pool
 from xtrimogene.data.packed_cells import PackedCells, pack_cells
 from xtrimogene.data.read_ahead import read_ahead
 from xtrimogene.data.read_depth import ReadDepth
+from xtrimogene.data.token_runs import token_runs
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.lower_precision import lower_precision
 from xtrimogene_kernels.segments import Segments
@@ -275,7 +276,8 @@ class Inference:
         on_cuda = self.device.type == "cuda"
 
         def prepared() -> Iterator[tuple[Int64[np.ndarray, "b"], PackedCells]]:
-            for rows in _cut(order, np.maximum(lengths, tokens_per_cell), self.token_budget):
+            for run in token_runs(np.maximum(lengths, tokens_per_cell)[order], self.token_budget):
+                rows = order[run]
                 own_panel = None if panel is None else panel[rows]
                 packed = pack_cells(counts[rows], measured=measured, panel=own_panel, normalized=normalized)
                 packed = self.network.append_read_depth(packed, *depth.tokens(packed.totals))
@@ -313,14 +315,3 @@ class Inference:
 def readable_cells(counts: sparse.csr_matrix) -> Bool[np.ndarray, "B"]:
     """Cells with a total above 1: S = log10(total) has to be positive."""
     return np.asarray(counts.sum(axis=1)).ravel() > 1.0
-
-
-def _cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
-    start, used = 0, 0
-    for stop, row in enumerate(order):
-        if stop > start and used + lengths[row] > budget:
-            yield order[start:stop]
-            start, used = stop, 0
-        used += int(lengths[row])
-    if start < len(order):
-        yield order[start:]

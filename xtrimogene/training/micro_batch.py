@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from xtrimogene.config import PretrainConfig
 from xtrimogene.data.cell_store import CellStore
 from xtrimogene.data.masking import MaskedCells, mask_cells
 from xtrimogene.data.read_depth import downsample_counts
+from xtrimogene.data.token_runs import token_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,8 @@ class MicroBatch:
 
     def split(self, max_cells: int, max_tokens: int | None = None) -> list["MicroBatch"]:
         """Return micro-batches of at most so many cells and, but for a longer cell alone, visible genes."""
-        edges, tokens = [0], 0
-        for cell, length in enumerate(self.cells.visible.segments.lengths):
-            over = max_tokens is not None and tokens + length > max_tokens
-            if cell > edges[-1] and (over or cell - edges[-1] == max_cells):
-                edges.append(cell)
-                tokens = 0
-            tokens += length
-        if len(edges) == 1:
-            return [self]
-        return [self._between(start, stop) for start, stop in pairwise([*edges, self.num_cells])]
+        runs = token_runs(self.cells.visible.segments.lengths, max_tokens, most_items=max_cells)
+        return [self] if len(runs) == 1 else [self._between(run.start, run.stop) for run in runs]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MicroBatch":
         cells, study = self.cells.to(device, non_blocking), self.study.to(device, non_blocking=non_blocking)

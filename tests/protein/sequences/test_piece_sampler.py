@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xtrimogene.errors import SequenceError
-from xtrimogene.protein.sequences.piece_sampler import split_by_tokens, step_pieces
+from xtrimogene.protein.sequences.piece_sampler import step_pieces
 from xtrimogene.protein.sequences.sequence_store import SequenceStore, piece_lengths
 from xtrimogene.protein.tokenizer import ProteinTokenizer
 
@@ -34,15 +34,6 @@ def test_the_order_is_the_seeds_and_another_in_each_epoch() -> None:
     first, again, other = (list(islice(step_pieces(lengths, 100, seed=seed), 2)) for seed in (0, 0, 1))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert (first[0] != other[0]).any() and (first[0] != first[1]).any()
-
-
-@given(lengths_of_pieces, st.integers(1, 60))
-def test_passes_are_neighbours_within_the_limit(lengths: list[int], most: int) -> None:
-    array = np.asarray(lengths)
-    parts = [array[part] for part in split_by_tokens(array, most)]
-    assert np.concatenate(parts).tolist() == lengths
-    assert all(len(part) == 1 or part.sum() <= most for part in parts)
-    assert all(part.sum() + following[0] > most for part, following in zip(parts, parts[1:], strict=False))
 
 
 @given(st.integers(1, 400), st.integers(8, 50))

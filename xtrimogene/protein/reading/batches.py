@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from xtrimogene.data.token_runs import token_runs
 from xtrimogene.protein.examples.example import Example
-from xtrimogene.protein.sequences.piece_sampler import split_by_tokens
 
 AHEAD = 8  # batches whose examples are held at once, so that similar lengths meet in one
 
@@ -30,5 +30,5 @@ def cut_batches(examples: Iterable[Example], token_budget: int) -> Iterator[tupl
 def _by_length(held: list[tuple[int, Example]], token_budget: int) -> Iterator[tuple[list[int], list[Example]]]:
     held = sorted(held, key=lambda one: len(one[1].token_ids))
     lengths = np.array([len(example.token_ids) for _, example in held])
-    for part in split_by_tokens(lengths, token_budget):
+    for part in token_runs(lengths, token_budget):
         yield [place for place, _ in held[part]], [example for _, example in held[part]]

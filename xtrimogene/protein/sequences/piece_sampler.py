@@ -24,14 +24,3 @@ def step_pieces(
             yield pending[start:stop]
             start, before = stop, int(ends[stop - 1])
         pending = pending[start:]
-
-
-def split_by_tokens(lengths: Int64[np.ndarray, " b"], most: int) -> list[slice]:
-    """Return the fewest runs of neighbours that have at most so many tokens each, but for one that is longer alone."""
-    edges, total = [0], 0
-    for place, length in enumerate(lengths.tolist()):
-        if total + length > most and place > edges[-1]:
-            edges.append(place)
-            total = 0
-        total += length
-    return [slice(start, stop) for start, stop in zip(edges, [*edges[1:], len(lengths)], strict=True)]

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Int64
 from lightning import LightningDataModule
 
+from xtrimogene.data.token_runs import token_runs
 from xtrimogene.errors import ConfigError
 from xtrimogene.protein.config import ProteinPretrainConfig
-from xtrimogene.protein.sequences.piece_sampler import split_by_tokens, step_pieces
+from xtrimogene.protein.sequences.piece_sampler import step_pieces
 from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
 from xtrimogene.protein.training.batch import ProteinBatch, draw_examples
@@ -43,7 +44,7 @@ class ProteinSteps:
         stage = config.stage_at(step)
         examples = draw_examples(store, pieces.tolist(), self.tokenizer, stage, config.masking, config.spans, random)
         most = config.tokens_per_pass or config.tokens_per_step
-        return [ProteinBatch.from_examples(examples[part]) for part in split_by_tokens(store.lengths[pieces], most)]
+        return [ProteinBatch.from_examples(examples[part]) for part in token_runs(store.lengths[pieces], most)]
 
 
 class ProteinDataModule(LightningDataModule):

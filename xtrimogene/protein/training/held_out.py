@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from xtrimogene.data.token_runs import token_runs
 from xtrimogene.protein.config import ObjectiveStage, SpanMaskingConfig, TokenMaskingConfig
 from xtrimogene.protein.network.protein_lm import ProteinLM
-from xtrimogene.protein.sequences.piece_sampler import split_by_tokens
 from xtrimogene.protein.sequences.sequence_store import SequenceStore
 from xtrimogene.protein.tokenizer import ProteinTokenizer
 from xtrimogene.protein.training.batch import ProteinBatch, draw_examples, summed_loss
@@ -40,7 +40,7 @@ def held_out_loss(
     random = np.random.default_rng([seed, DRAW])
     device = next(network.parameters()).device
     total, count = 0.0, 0
-    for part in split_by_tokens(sequences.lengths, token_budget):
+    for part in token_runs(sequences.lengths, token_budget):
         pieces = range(part.start, part.stop)
         examples = draw_examples(sequences, pieces, tokenizer, stage, masking, spans, random)
         batch = ProteinBatch.from_examples(examples).to(device)
