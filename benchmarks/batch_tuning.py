@@ -67,7 +67,7 @@ def tune_on(model: PretrainedModel, cells: Any, counts: Any, labels: Any, batche
         counts,
         cells,
         labels,
-        config=FineTuneConfig(max_epochs=NUM_EPOCHS, precision="bfloat16"),
+        config=FineTuneConfig(max_epochs=NUM_EPOCHS),
         batches=batches,
         judge=lambda scores, label: float(next(falling)),
         progress=False,

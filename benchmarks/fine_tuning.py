@@ -6,7 +6,7 @@ python benchmarks/fine_tuning.py --test --task "-> (scdeconr|hao$|kang$)" --out 
 The tasks are those of embedding_quality.py. "finetune" stands beside "ensemble" and "linear", which have the same folds
 and calibration and leave the model as it is, and beside the baselines. Training takes minutes to an hour a seed on a
 CPU, so each seed is written to --out as it comes, and the same command goes on with those that are not there; intervals
-are those of a bootstrap over cells and the seeds done. In bfloat16, as the CPU multiplies that faster.
+are those of a bootstrap over cells and the seeds done.
 """
 
 import time
@@ -91,7 +91,7 @@ def answer(
     counts, asked_counts = task.counts[split.train], task.counts[split.test]
     cells, asked, tuned = embedding[split.train], embedding[split.test], None
     if method == "finetune":
-        inference, config = Inference(model), FineTuneConfig(seed=seed, precision="bfloat16")
+        inference, config = Inference(model), FineTuneConfig(seed=seed)
         learned_from = sha256(cells.tobytes() + labels.tobytes()).hexdigest()
         if learned_from not in remembered:
             remembered[learned_from] = tune(

@@ -170,18 +170,20 @@ class OptimizerConfig:
 class FineTuneConfig:
     """How the last layers of an encoder learn to tell labels apart and, by ``batch_weight``, batches not.
 
-    An epoch reads every cell once or, of few cells, as often as makes ``cells_per_epoch``.
+    Steps are of genes read, not of cells, so that they take as long and as much memory whatever the reference and
+    however many genes a cell expresses. Cells come with their labels in turn.
     """
 
     num_layers: int = 1
-    peak_lr: float = 1e-4
-    head_lr: float = 1e-4
+    peak_lr: float = 3e-4
+    head_lr: float = 3e-4
     weight_decay: float = 0.01
-    warmup_steps: int = 20
+    warmup_steps: int = 5
     gradient_clip: float = 1.0
-    averaging: float = 0.98  # of the weights so far, at each step; the averages are what is kept
-    batch_size: int = 32
-    cells_per_epoch: int = 1_000
+    averaging: float = 0.9  # of the weights so far, at each step; the averages are what is kept
+    step_tokens: int = 25_000  # expressed genes read in a step, which bound the memory; a longer cell goes alone
+    steps_per_epoch: int = 8
+    judged_tokens: int = 400_000  # expressed genes of the cells, drawn once, that are answered after each epoch
     max_epochs: int = 10
     patience: int = 2  # epochs without a better answer in held-out cells
     batch_weight: float = 1.0
@@ -191,7 +193,7 @@ class FineTuneConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.averaging < 1, f"fine-tuning: averaging={self.averaging} must lie in [0, 1).")
-        for name in ("num_layers", "batch_size", "cells_per_epoch", "max_epochs", "patience"):
+        for name in ("num_layers", "step_tokens", "steps_per_epoch", "judged_tokens", "max_epochs", "patience"):
             require(getattr(self, name) >= 1, f"fine-tuning: {name}={getattr(self, name)} must be at least 1.")
         for name in ("peak_lr", "head_lr", "gradient_clip"):
             require(getattr(self, name) > 0, f"fine-tuning: {name}={getattr(self, name)} must be positive.")

@@ -401,7 +401,7 @@ def test_what_weakens_named_labels_is_said(blood: tuple[AnnData, AnnData]) -> No
     assert query.uns["sorted_annotation"]["best_label_no_candidate"] >= 15
 
 
-TUNING = FineTuneConfig(peak_lr=1e-2, head_lr=1e-2, batch_size=8, cells_per_epoch=200, max_epochs=2, averaging=0.5)
+TUNING = FineTuneConfig(peak_lr=1e-2, head_lr=1e-2, step_tokens=400, steps_per_epoch=25, max_epochs=2, averaging=0.5)
 
 
 @pytest.fixture

@@ -201,7 +201,9 @@ def test_ours_in_a_study_says_what_annotate_says(
     method: str, make_study: Study, tiny_model: PretrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the reference has more cells than are learned from."""
-    tuning = FineTuneConfig(peak_lr=1e-2, head_lr=1e-2, cells_per_epoch=30, max_epochs=2, averaging=0.5)
+    tuning = FineTuneConfig(
+        peak_lr=1e-2, head_lr=1e-2, step_tokens=1600, steps_per_epoch=1, max_epochs=2, averaging=0.5
+    )
     monkeypatch.setattr(study_methods, "FineTuneConfig", partial(replace, tuning))
     for module in (study_methods, learning):
         monkeypatch.setattr(module, "draw_cells", partial(draw_cells, most=30, least_of_label=4))

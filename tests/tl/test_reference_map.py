@@ -184,7 +184,7 @@ def test_a_tuned_map_is_of_tuned_vectors(
 ) -> None:
     query, reference = pair
     reference.obs["lane"] = np.resize(["one", "two"], reference.n_obs)
-    tuning = FineTuneConfig(peak_lr=1e-2, batch_size=8, cells_per_epoch=45, max_epochs=1, averaging=0.0)
+    tuning = FineTuneConfig(peak_lr=1e-2, step_tokens=400, steps_per_epoch=6, max_epochs=1, averaging=0.0)
     better = iter([1.0, 0.5])
     monkeypatch.setattr(tune, "tune", partial(tune.tune, judge=lambda scores, label: next(better)))
     plain = xt.tl.map_to_reference(query, reference, **options)

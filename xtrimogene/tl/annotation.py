@@ -214,7 +214,7 @@ def fit_annotator(
         A column of ``reference.obs`` with batches that "finetune" is to make alike, label by label; cells without one
         are not used.
     tuning
-        How "finetune" trains (`xtrimogene.training.FineTuneConfig`); its ``batch_size`` bounds the memory.
+        How "finetune" trains (`xtrimogene.training.FineTuneConfig`); its ``step_tokens`` bound the memory.
     align
         Take out what the cells of most labels are displaced by beside the reference's, as another protocol moves them.
         It needs ten cells each of three types that lie near the reference and are displaced alike, and is left out

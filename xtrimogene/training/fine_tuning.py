@@ -3,13 +3,13 @@
 What is tuned answers too surely for the cells it learned from, so every cell is also read by layers that did not:
 K + 1 learners stand on one network, one for each of K folds of the cells, which never learns from that fold, and one
 for all cells. The network below them is run once for all. After each epoch the vectors that the folds' learners give
-are judged, and all stop where these are best together, which may be before the first step.
+some cells are judged, and all stop where these are best together, which may be before the first step.
 
 Heads begin with given weights, as fresh ones would at first pull the layers anywhere (Kumar et al., Fine-tuning can
 distort pretrained features, 2022). Where there are batches, each cell is drawn to the mean of its label in the other
 batches as well (of its label, as batches differ in their labels).
 
-Letters: A cells; B of a batch; L labels; P width of a cell's vector; K folds.
+Letters: A cells; J of them judged; B of a batch; L labels; P width of a cell's vector; K folds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64
 from lightning import LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -33,7 +33,7 @@ from xtrimogene.training.learner import Learner, LinearHead
 from xtrimogene.training.quiet_lightning import quiet_lightning
 from xtrimogene.training.step_progress import StepProgress
 
-Judge = Callable[[Float32[np.ndarray, "K A P"]], float]
+Judge = Callable[[Float32[np.ndarray, "K J P"]], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ class FineTuned:
 
 
 class FineTuning(LightningModule):
-    """``judge`` is given the vectors of all cells by each fold's learner, and says how bad they are."""
+    """``judge`` is given the vectors of the judged cells by each fold's learner, and says how bad they are."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class FineTuning(LightningModule):
                 head,
                 config,
                 pool=pool,
-                label_weights=_weights(cells.label[cells.taught(number)], num_labels),
+                label_weights=_weights(cells.label, cells.taught(number)),
                 means=cells.means(number, num_labels),
             )
             for number, head in enumerate(heads)
@@ -103,7 +103,7 @@ class FineTuning(LightningModule):
     def on_validation_epoch_end(self) -> None:
         weights = tuple(one.weights() for one in _each(self.averages.module))
         diverged = not all(weight.isfinite().all() for one in weights for weight in one.values())
-        loss = np.inf if diverged else self.judge(self.vectors)
+        loss = np.inf if diverged else self.judge(self.vectors[:, self.cells.judged])
         if not self.losses or loss < min(self.losses):
             self.best = weights
         self.losses.append(loss)
@@ -182,7 +182,11 @@ def _each(learners: nn.Module) -> Iterator[Learner]:
         yield learner
 
 
-def _weights(label: Int[np.ndarray, " A"], num_labels: int) -> Float32[np.ndarray, " L"]:
-    """Return weights under which labels have equal total weight, and cells a mean one of 1."""
-    number = np.bincount(label, minlength=num_labels)
-    return (len(label) / np.maximum(number, 1) / (number > 0).sum()).astype(np.float32)
+def _weights(label: Int[np.ndarray, " A"], taught: Bool[np.ndarray, " A"]) -> Float32[np.ndarray, " L"]:
+    """Return weights under which labels count alike for a learner that gets these of cells whose labels come in turn.
+
+    A cell's mean weight is 1; of a label without cells it is 0.
+    """
+    share = np.bincount(label, weights=taught) / np.bincount(label)  # of a label's turns
+    weights = np.divide(1, share, out=np.zeros_like(share), where=share > 0)
+    return (weights * share.sum() / (share > 0).sum()).astype(np.float32)

@@ -1,11 +1,12 @@
 """What fine-tuning reads: labelled cells, in batches, as the layers below those that are trained leave them.
 
-Letters: A cells; B of a batch; G genes; N tokens of a batch, D wide; L labels; R batches of origin; P width of a cell's
-vector.
+Letters: A cells; J of them judged; B of a batch; G genes; N tokens of a batch, D wide; L labels; R batches of origin;
+P width of a cell's vector.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from xtrimogene.config import FineTuneConfig, ReadDepthConfig, uses_bfloat16
 from xtrimogene.data.packed_cells import PackedCells, pack_cells
 from xtrimogene.data.read_depth import ReadDepth, downsample_counts
+from xtrimogene.data.token_runs import token_runs
 from xtrimogene.model.xtrimogene import XTrimoGene
 
 
@@ -23,13 +25,14 @@ from xtrimogene.model.xtrimogene import XTrimoGene
 class LabelledCells:
     """Cells to learn from, each with a label, a fold and, where batches are to look alike, a batch, by number.
 
-    ``vectors`` are what the network makes of the cells before it is tuned.
+    ``vectors`` are what the network makes of the cells before it is tuned; ``judged`` are those answered while it is.
     """
 
     counts: csr_matrix  # A x G
     vectors: Float[np.ndarray, "A P"]
     label: Int[np.ndarray, " A"]
     fold: Int[np.ndarray, " A"]
+    judged: Int[np.ndarray, " J"]
     batch: Int[np.ndarray, " A"] | None = None
 
     def taught(self, number: int) -> Bool[np.ndarray, " A"]:
@@ -62,28 +65,39 @@ class LabelledBatch:
 
 
 class CellBatches:
-    """Cells in batches, on the network's device: for training shuffled and thinned anew each time, else by length."""
+    """Cells in batches, on the network's device: thinned to train on, labels in turn; else those judged, by length."""
 
     def __init__(
         self, network: XTrimoGene, cells: LabelledCells, config: FineTuneConfig, depth: ReadDepth, *, training: bool
     ) -> None:
         self.network, self.counts, self.config, self.depth = network, cells.counts, config, depth
+        self.lengths = np.diff(cells.counts.indptr)
         self.random = np.random.default_rng(config.seed) if training else None
-        self.num_passes = -(-config.cells_per_epoch // len(cells.label)) if training else 1
+        if self.random is not None:
+            self.steps = self._steps(in_turn(cells.label, self.random))
+        else:
+            by_length = cells.judged[np.argsort(self.lengths[cells.judged], kind="stable")]
+            self.judged = [by_length[run] for run in token_runs(self.lengths[by_length], config.step_tokens)]
         self.device = next(network.parameters()).device
         in_bfloat16 = uses_bfloat16(config.precision, accelerator=self.device.type == "cuda")
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16)
 
     def __len__(self) -> int:
-        return self.num_passes * -(-self.counts.shape[0] // self.config.batch_size)
+        return len(self.judged) if self.random is None else self.config.steps_per_epoch
 
     def __iter__(self) -> Iterator[LabelledBatch]:
-        number, size = self.counts.shape[0], self.config.batch_size
-        for _ in range(self.num_passes):
-            by_length = np.argsort(np.diff(self.counts.indptr), kind="stable")
-            order = by_length if self.random is None else self.random.permutation(number)
-            for start in range(0, number, size):
-                yield self._read(order[start : start + size])
+        return map(self._read, self.judged if self.random is None else islice(self.steps, len(self)))
+
+    def _steps(self, rows: Iterator[int]) -> Iterator[Int[np.ndarray, " B"]]:
+        """Yield the cells of each step: as many of these as fit."""
+        step: list[int] = []
+        tokens = 0
+        for row in rows:
+            if step and tokens + self.lengths[row] > self.config.step_tokens:
+                yield np.array(step)
+                step, tokens = [], 0
+            step.append(row)
+            tokens += self.lengths[row]
 
     def _read(self, rows: Int[np.ndarray, " B"]) -> LabelledBatch:
         counts = self.counts[rows]
@@ -93,6 +107,33 @@ class CellBatches:
         packed = self.network.append_read_depth(packed, *self.depth.tokens(packed.totals)).to(self.device)
         with torch.no_grad(), self.autocast:
             return LabelledBatch(rows, packed, self.network.encode_below(packed, self.config.num_layers))
+
+
+def in_turn(label: Int[np.ndarray, " A"], random: np.random.Generator) -> Iterator[int]:
+    """Yield cells for ever: labels in turn, and of a label every cell before any comes again."""
+    left: dict[int, list[int]] = {one: [] for one in np.unique(label).tolist()}
+    while True:
+        for one in random.permutation(list(left)).tolist():
+            left[one] = left[one] or random.permutation(np.flatnonzero(label == one)).tolist()
+            yield left[one].pop()
+
+
+def draw_judged(
+    lengths: Int[np.ndarray, " A"],
+    label: Int[np.ndarray, " A"],
+    fold: Int[np.ndarray, " A"],
+    most_tokens: int,
+    *,
+    seed: int,
+) -> Int[np.ndarray, " J"]:
+    """Return cells of so many tokens, ascending: as many of each label in each fold, or all of it; at least two."""
+    rank = np.empty(len(label), dtype=np.int64)
+    for one, part in np.unique(np.stack([label, fold], axis=1), axis=0):
+        own = np.flatnonzero((label == one) & (fold == part))
+        rank[own] = np.random.default_rng(seed).permutation(len(own))
+    order = np.lexsort((label, fold, rank))
+    kept = (np.cumsum(lengths[order]) <= most_tokens) | (rank[order] < 2)
+    return np.sort(order[kept])
 
 
 def thin(counts: csr_matrix, config: ReadDepthConfig, random: np.random.Generator) -> csr_matrix:

@@ -15,14 +15,14 @@ from xtrimogene.config import FineTuneConfig, Pool
 from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.classifiers import LinearClassifier, variance_of
-from xtrimogene.evaluation.splits import Split, any_label_shared
+from xtrimogene.evaluation.splits import any_label_shared
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import progress_bar
 from xtrimogene.tasks.annotation.annotator import check_labels, reference_folds
 from xtrimogene.tasks.annotation.calibration import fit_temperature
 from xtrimogene.tasks.annotation.tuned import Tuned, with_tuned
 from xtrimogene.training.fine_tuning import fine_tune
-from xtrimogene.training.labelled_cells import LabelledCells
+from xtrimogene.training.labelled_cells import LabelledCells, draw_judged
 from xtrimogene.training.learner import NO_LABEL, LinearHead
 
 NUM_FOLDS = 3  # each costs as much as learning from all cells
@@ -82,6 +82,7 @@ def tune(
     for number, split in enumerate(splits):
         fold[split.test] = number
     learned_from = [*(split.train for split in splits), np.arange(len(labels))]
+    judged = draw_judged(np.diff(counts.indptr), label, fold, config.judged_tokens, seed=config.seed)
     pooled, depth = pool or model.config.pool, read_depth or model.config.read_depth
     if batches is not None:
         check_batches(labels, batches, learned_from)
@@ -92,6 +93,7 @@ def tune(
             vectors=embedding,
             label=label,
             fold=fold,
+            judged=judged,
             batch=None if batches is None else np.unique(batches, return_inverse=True)[1],
         ),
         [_head(embedding[rows], labels[rows], names) for rows in learned_from],
@@ -99,7 +101,9 @@ def tune(
         pool=pooled,
         depth=ReadDepth.parse(depth),
         judge=lambda vectors: (
-            judge(held_out_scores([*vectors], labels, splits), label) if np.isfinite(vectors).all() else np.inf
+            judge(held_out_scores([*vectors], labels[judged], fold[judged]), label[judged])
+            if np.isfinite(vectors).all()
+            else np.inf
         ),
         progress=progress,
     )
@@ -136,15 +140,18 @@ def check_batches(
 
 
 def held_out_scores(
-    embeddings: Sequence[Float[np.ndarray, "A P"]], labels: Shaped[np.ndarray, " A"], splits: Sequence[Split]
+    embeddings: Sequence[Float[np.ndarray, "A P"]], labels: Shaped[np.ndarray, " A"], fold: Int[np.ndarray, " A"]
 ) -> Float[np.ndarray, "A L"]:
-    """Return what logistic regression says of each split's test cells, in the embedding of the split; -inf: unknown."""
+    """Return what logistic regression says of each fold's cells, learned from the others in the fold's embedding.
+
+    A label that these lack gets -inf.
+    """
     names = np.unique(labels)
     scores = np.full((len(labels), len(names)), -np.inf)
-    for embedding, split in zip(embeddings, splits, strict=True):
-        train, test = embedding[split.train], embedding[split.test]
-        fitted = LinearClassifier.fit(train, labels[split.train], variance=variance_of(train, "together"))
-        scores[np.ix_(split.test, np.searchsorted(names, fitted.labels))] = fitted.scores(test)
+    for number, embedding in enumerate(embeddings):
+        train, test = embedding[fold != number], np.flatnonzero(fold == number)
+        fitted = LinearClassifier.fit(train, labels[fold != number], variance=variance_of(train, "together"))
+        scores[np.ix_(test, np.searchsorted(names, fitted.labels))] = fitted.scores(embedding[test])
     return scores
 
 
