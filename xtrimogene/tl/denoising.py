@@ -65,11 +65,12 @@ def denoise(
     What it is worth: with the demo model, in two studies of blood (Hao, Kang) thinned to 10, 20 and 50 %, it told
     removed molecules better than MAGIC-like smoothing and own counts in the same posterior, by .008 to .05 nats a
     molecule, about half of it by how neighbours are found; and better than itself without the model, by .004 to .02.
-    Known cell lines (Tian) at 10 % agree, by .007 and .005, in the one thinning that was run; in fetal brain read to
-    100 times the counts (Camp), at 10 %, that smoothing was better by .001 and the model told nothing. scVI, trained
-    for 116 epochs at most (220 in Camp), told less wherever it was run. To be told the depth made no difference worth a
-    name. By squared error of log values the counts were better still in Kang and Camp. benchmarks/results/denoising.md
-    has the numbers; there the model was calibrated on 60 to 400 cells.
+    With many molecules that goes: in cell lines (Tian) it was better by .007 and .006 at 10 and 20 %, worse by .009 at
+    50 %; in fetal brain read to 100 times the counts (Camp) worse by .001, and the model told nothing. scVI, trained
+    for 116 epochs (220 in Camp), told less everywhere. To be told the depth changed .003 at most, for better in Hao and
+    for worse in Kang. By squared error of log values the counts were better still in Kang and Camp.
+    benchmarks/results/denoising.md has the numbers, of three thinnings; there the model was calibrated on 60 to 400
+    cells.
 
     Use it to look at genes and to draw. Do not test on it: genes that vary with nothing become correlated (Andrews &
     Hemberg, 2019), 81 % and 93 % of pairs of such genes at p < .05 in two studies of blood thinned to 20 %, where the
