@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from xtrimogene.model.lower_precision import Int8Linear, lower_precision, to_int
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene_kernels.segments import Segments
 
+pytestmark = pytest.mark.filterwarnings("ignore:precision='bfloat16' is several times slower")
 CPU = torch.device("cpu")
 NETWORK = XTrimoGene(ModelConfig(num_genes=50, encoder=EncoderConfig(dim=64, num_layers=3, num_heads=4))).eval()
 NETWORK.requires_grad_(False)
@@ -64,6 +67,16 @@ def test_a_cell_does_not_depend_on_its_batch(lengths: list[int], size: float) ->
     assert float((together - alone).norm() / alone.norm()) < 0.005, (
         "a rounding that tips over, never the neighbours' scale"
     )
+
+
+@pytest.mark.parametrize(("capability", "slow"), [("AVX2", True), ("AVX512", False)])
+def test_said_where_it_is_slower(capability: str, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        lower_precision(NETWORK, "bfloat16", CPU)
+        lower_precision(NETWORK, "int8", CPU)
+    assert ["has no AVX-512; use 'float32'" in str(one.message) for one in said] == [True] * slow
 
 
 def test_refused_where_it_cannot_be_right(monkeypatch: pytest.MonkeyPatch) -> None:
