@@ -35,7 +35,7 @@ def lower_precision(network: XTrimoGene, precision: EncoderPrecision, device: to
     Warns
     -----
     UserWarning
-        bfloat16 on an x86 CPU without AVX-512: what torch does there in its place took seven times as long as float32.
+        bfloat16 on an x86 CPU without AVX-512: torch does without it there, several times slower than float32.
     """
     if precision == "float32":
         return network
