@@ -104,12 +104,13 @@ def test_the_vectors_judged_are_those_of_the_weights_kept(tiny_model: Pretrained
         seen.append(vectors.copy())
         return -float(len(seen))
 
-    found = tuned(tiny_model, cells, judge=judge)
-    assert len(seen) == 1 + CONFIG.max_epochs and seen[0].shape == (2, 40, 12)
+    some = np.arange(0, 40, 3)
+    found = tuned(tiny_model, replace(cells, judged=some), judge=judge)
+    assert len(seen) == 1 + CONFIG.max_epochs and seen[0].shape == (2, 14, 12)
     for number in range(2):
-        np.testing.assert_allclose(seen[0][number], cells.vectors, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(seen[0][number], cells.vectors[some], rtol=1e-5, atol=1e-5)
         reader = Inference(replace(tiny_model, network=with_weights(tiny_model.network, found.weights[number])))
-        np.testing.assert_allclose(seen[-1][number], reader.cell_embeddings(cells.counts), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(seen[-1][number], reader.cell_embeddings(cells.counts[some]), rtol=1e-4, atol=1e-4)
     assert np.abs(seen[-1][0] - seen[-1][1]).max() > 1e-3
 
 

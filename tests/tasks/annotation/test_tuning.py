@@ -17,6 +17,7 @@ from xtrimogene.evaluation.splits import Split
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.tuned import with_tuned
 from xtrimogene.tasks.annotation.tuning import held_out_loss, held_out_scores, tune
+from xtrimogene.training.labelled_cells import draw_judged
 
 CONFIG = FineTuneConfig(peak_lr=1e-2, step_tokens=400, steps_per_epoch=4, max_epochs=1)
 
@@ -75,6 +76,29 @@ def test_views_are_those_of_the_weights_that_come_back(
     np.testing.assert_array_equal(found.embedding, now)
     assert (found.num_epochs == 0) == bool((now == before).all())
     np.testing.assert_array_equal(inference.cell_embeddings(counts), before)
+
+
+def test_what_is_judged_is_a_part_of_the_cells_by_their_own_labels(
+    tiny_model: PretrainedModel, make_counts: Any
+) -> None:
+    counts, labels = make_counts(60, 400, seed=1), np.resize(["a", "b", "b"], 60)
+    inference = Inference(tiny_model)
+    before = inference.cell_embeddings(counts)
+    told: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def judge(scores: np.ndarray, label: np.ndarray) -> float:
+        told.append((scores, label))
+        return 1.0
+
+    config = replace(CONFIG, judged_tokens=int(counts.nnz / 2))
+    found = tune(tiny_model, inference, counts, before, labels, config=config, judge=judge, progress=False)
+    fold = folds_of(found.splits)
+    label = np.unique(labels, return_inverse=True)[1]
+    some = draw_judged(np.diff(counts.indptr), label, fold, config.judged_tokens, seed=config.seed)
+    assert 15 < len(some) < 45
+    scores, given = told[0]
+    np.testing.assert_array_equal(given, label[some])
+    np.testing.assert_allclose(scores, held_out_scores([before[some]] * 3, labels[some], fold[some]), atol=1e-3)
 
 
 def test_a_label_that_a_fold_lacks_is_given_to_no_cell_of_it(tiny_model: PretrainedModel, make_counts: Any) -> None:
