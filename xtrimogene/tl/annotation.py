@@ -208,8 +208,8 @@ def fit_annotator(
         a cell and a label is judged by itself, by what the ensemble says and by the label's marker genes, so that
         `annotate` may be given labels that the reference lacks; where labels have cells, the ensemble does a little
         better. "finetune": the ensemble, with the last layers of the model's encoder trained on the labels as long as
-        cells that are held out are told apart better; for a GPU (on a CPU core, minutes for each thousand cells, many
-        times).
+        cells that are held out are told apart better; for a GPU (on a CPU core, twenty minutes with the demo model, and
+        longer where cells express more than a thousand genes).
     batch_key
         A column of ``reference.obs`` with batches that "finetune" is to make alike, label by label; cells without one
         are not used.
