@@ -40,7 +40,7 @@ class MicroBatch:
     def split(self, max_cells: int, max_tokens: int | None = None) -> list["MicroBatch"]:
         """Return micro-batches of at most so many cells and, but for a longer cell alone, visible genes."""
         runs = token_runs(self.cells.visible.segments.lengths, max_tokens, most_items=max_cells)
-        return [self] if len(runs) == 1 else [self._between(run.start, run.stop) for run in runs]
+        return [self] if len(runs) < 2 else [self._between(run.start, run.stop) for run in runs]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MicroBatch":
         cells, study = self.cells.to(device, non_blocking), self.study.to(device, non_blocking=non_blocking)
