@@ -107,9 +107,9 @@ def test_a_cells_place_depends_on_no_other_where_nothing_is_aligned(
     query, reference = pair
     options |= {"align": False, "umap": True}
     together, alone = (xt.tl.map_to_reference(cells, reference, **options) for cells in (query, query[5:6].copy()))
-    for key in ("X_xtrimogene", "X_umap"):
+    for key, most in (("X_xtrimogene", 1e-3), ("X_umap", 1e-2)):
         np.testing.assert_allclose(alone.obsm[key][:45], together.obsm[key][:45], atol=1e-5)
-        np.testing.assert_allclose(alone.obsm[key][45], together.obsm[key][50], atol=1e-2)
+        np.testing.assert_allclose(alone.obsm[key][45], together.obsm[key][50], atol=most)
     assert alone.obs["xtrimogene_label"].iloc[45] == together.obs["xtrimogene_label"].iloc[50]
 
 
