@@ -69,7 +69,7 @@ def test_a_cell_does_not_depend_on_its_batch(lengths: list[int], size: float) ->
     )
 
 
-@pytest.mark.parametrize(("capability", "slow"), [("AVX2", True), ("AVX512", False)])
+@pytest.mark.parametrize(("capability", "slow"), [("AVX2", True), ("AVX512", False), ("DEFAULT", False)])
 def test_said_where_it_is_slower(capability: str, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     with warnings.catch_warnings(record=True) as said:
