@@ -8,6 +8,7 @@ import torch
 from embed import as_torch_encoder
 from gpu_bench import favor
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xtrimogene.data.masking import HiddenGenes
 from xtrimogene.data.packed_cells import PackedCells
@@ -32,6 +33,9 @@ class NaiveNetwork(XTrimoGene):
         kept = torch.arange(padded.shape[1]) < torch.tensor(lengths)[:, None]
         return self.encoder(padded, src_key_padding_mask=None if bool(kept.all()) else ~kept)[kept]
 
+    def blank_genes(self) -> None:
+        """Nothing is made for more than one cell."""
+
     def decode(
         self,
         tokens: Tensor,
@@ -39,12 +43,15 @@ class NaiveNetwork(XTrimoGene):
         asked: Tensor,
         asked_segments: Segments,
         hidden: HiddenGenes | None = None,
+        blank: None = None,
     ) -> Tensor:
         num_positions = self.config.num_genes + 2
-        x = self._decoder_input(tokens, packed, hidden)
+        (x,) = self._decoder_input(tokens, packed, hidden)
         segments = Segments.from_lengths([num_positions] * packed.num_cells)
         with favor("reference"):
             for block in self.decoder.blocks:
-                x = block(x, segments)
+                attended = block.attention(*block.read(x), segments, segments)
+                x = x + block.attention.out(attended)
+                x = x + block.contract(F.gelu(block.expand(block.feed_forward_norm(x))))
         x = self.decoder.outer_norm(self.decoder.inner_norm(x))
         return x[asked_segments.segment_of_row() * num_positions + asked]

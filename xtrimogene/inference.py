@@ -240,10 +240,11 @@ class Inference:
         def answers(packed: PackedCells) -> Tensor:
             segments = Segments.from_lengths([num_asked] * packed.num_cells, self.device)
             tokens, repeated = self.network.encode(packed), asked.repeat(packed.num_cells)
-            finished = finish(self.network.decode(tokens, packed, repeated, segments))  # (b A, ...)
+            finished = finish(self.network.decode(tokens, packed, repeated, segments, blank=blank))  # (b A, ...)
             return finished.view(packed.num_cells, num_asked, *finished.shape[1:])
 
         with torch.inference_mode():
+            blank = self.network.blank_genes()
             batches = self._batches(counts, depth, normalized, measured, panel, self.config.num_genes)
             for rows, values in self._fetched((rows, answers(packed)) for rows, packed in batches):
                 if out is None:

@@ -28,6 +28,18 @@ def test_some_rows_are_rows_of_all(num_layers: int) -> None:
     assert (decoder(x, segments, rows, Segments.from_lengths([2, 1])) - everything[rows]).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_what_the_first_layer_reads_may_be_given(num_layers: int) -> None:
+    decoder = make_decoder(DecoderConfig(dim=12, num_layers=num_layers, num_heads=3, num_features=16))
+    segments, asked = Segments.from_lengths([7, 4]), Segments.from_lengths([2, 1])
+    x, rows = torch.randn(11, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([6, 0, 9])
+    expected, read = decoder(x, segments, rows, asked), decoder.read(x)
+    assert (decoder(x, segments, rows, asked, read) - expected).abs().max() < 1e-6
+    for part in range(3):  # each is read, none made again
+        others = [one.roll(1, 0) if part == number else one for number, one in enumerate(read)]
+        assert (decoder(x, segments, rows, asked, others) - expected).abs().max() > 1e-3
+
+
 def test_the_output_passes_two_norms() -> None:
     decoder = make_decoder()
     segments = Segments.from_lengths([5])

@@ -88,6 +88,23 @@ def test_gene_embedding(name: str, num_asked: int, kind: DecoderKind) -> None:
     assert gene_embedding_flops(config, 1502, num_asked) == pytest.approx(count(config, run), rel=0.01)
 
 
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_gene_embedding_where_blank_genes_are_there_already(num_layers: int) -> None:
+    config, packed, num_asked = preset("10M"), cell(1502), 3000
+    config = replace(config, decoder=replace(config.decoder, num_layers=num_layers))
+    with torch.device("meta"):
+        blank = XTrimoGene(config, seed=None).blank_genes()
+
+    def run(network: XTrimoGene) -> Tensor:
+        asked = Segments.from_lengths([num_asked], "meta")
+        ids = torch.zeros(num_asked, dtype=torch.int64, device="meta")
+        return network.decode(network.encode(packed), packed, ids, asked, blank=blank)
+
+    closed = gene_embedding_flops(config, 1502, num_asked, blank=True)
+    assert closed == pytest.approx(count(config, run), rel=1e-3)
+    assert closed < gene_embedding_flops(config, 1502, num_asked) * (0.8 if num_layers == 1 else 0.96)
+
+
 @pytest.mark.parametrize("kind", get_args(DecoderKind))
 @pytest.mark.parametrize("name", PRESETS)
 def test_training_step(name: str, kind: DecoderKind) -> None:

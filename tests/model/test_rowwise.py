@@ -26,6 +26,13 @@ def test_shares_are_the_whole(num_rows: int, shares: list[int], seen: list[int])
     assert seen == shares
 
 
+@torch.no_grad()
+def test_several_inputs_are_cut_alike(seen: list[int]) -> None:
+    x, y = torch.randn(20, 3), torch.randn(20, 3)
+    assert torch.equal(rowwise(lambda left, right: cumulative(left, seen) - right, x, y), x.cumsum(1) - y)
+    assert seen == [8, 8, 4]
+
+
 def test_what_needs_gradients_is_not_cut(seen: list[int]) -> None:
     x = torch.randn(20, 3, requires_grad=True)
     rowwise(lambda rows: cumulative(rows, seen), x).sum().backward()

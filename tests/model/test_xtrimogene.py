@@ -117,6 +117,35 @@ def test_decoding_some_genes_gives_the_rows_of_decoding_all(network: XTrimoGene)
     assert (decoded - expected).abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("panels", [[0], [1, 0, 1]])
+@pytest.mark.parametrize("unmeasured", ["mask", "zero"])
+@torch.inference_mode()
+def test_blank_genes_made_once_are_those_of_each_cell(unmeasured: str, panels: list[int], num_layers: int) -> None:
+    decoder = replace(CONFIG.decoder, num_layers=num_layers)
+    network = XTrimoGene(replace(CONFIG, unmeasured=unmeasured, decoder=decoder)).eval()
+    blank = network.blank_genes()
+    for seed in range(2):  # the second time shows that the first left them as they were
+        packed = pack(network, make_counts(len(panels), seed), np.array(panels))
+        tokens, asked = network.encode(packed), all_genes(len(panels))
+        once = network.decode(tokens, packed, *asked, blank=blank)
+        assert (once - network.decode(tokens, packed, *asked)).abs().max() <= 1e-6
+
+
+@torch.inference_mode()
+def test_the_first_layer_makes_nothing_of_blank_genes_again() -> None:
+    packed = pack(OURS, make_counts(2, 0))
+    tokens, blank, seen = OURS.encode(packed), OURS.blank_genes(), []
+    hook = OURS.decoder.blocks[0].attention.key.register_forward_hook(lambda *given: seen.append(len(given[1][0])))
+    OURS.decode(tokens, packed, *all_genes(2), blank=blank)
+    hook.remove()
+    assert seen == [packed.segments.num_rows]
+
+
+def test_a_decoder_of_the_genes_asked_for_has_no_blank_genes() -> None:
+    assert CROSS.blank_genes() is None
+
+
 def mask(counts: sparse.csr_matrix, config: MaskingConfig, panel: int = 0) -> MaskedCells:
     panels = np.full(counts.shape[0], panel)
     return mask_cells(counts, counts, config, np.random.default_rng(5), measured=PANELS, panel=panels)

@@ -65,22 +65,21 @@ class LinearAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.register_buffer("projection", torch.empty(num_features, dim // num_heads))
 
+    def read(
+        self, x: Float[Tensor, "N D"], rows: Int64[Tensor, "M"] | None = None
+    ) -> tuple[Float[Tensor, "M D"], Float[Tensor, "N D"], Float[Tensor, "N D"]]:
+        """Return the queries of ``rows`` (default: all) and the keys and values of all."""
+        return self.query(x if rows is None else x[rows]), self.key(x), self.value(x)
+
     def forward(
         self,
-        x: Float[Tensor, "N D"],
-        segments: Segments,
-        rows: Int64[Tensor, "M"] | None = None,
-        row_segments: Segments | None = None,
+        query: Float[Tensor, "M D"],
+        key: Float[Tensor, "N D"],
+        value: Float[Tensor, "N D"],
+        query_segments: Segments,
+        key_segments: Segments,
     ) -> Float[Tensor, "M D"]:
-        """Attend from ``rows`` (default: all) to every token of the same cell."""
-        asked = x if rows is None else x[rows]  # (M, D)
-        heads = (self.num_heads, -1)
-        attended = linear_attention(
-            self.query(asked).unflatten(-1, heads),
-            self.key(x).unflatten(-1, heads),
-            self.value(x).unflatten(-1, heads),
-            self.projection.to(x.dtype),
-            segments if row_segments is None else row_segments,
-            segments,
-        )  # (M, H, d)
-        return self.out(attended.flatten(1))  # (M, D)
+        """Attend from each query to every token of the same cell, up to the heads: `out` mixes them."""
+        query, key, value = (torch.unflatten(rows, -1, (self.num_heads, -1)) for rows in (query, key, value))
+        projection = self.projection.to(query.dtype)
+        return linear_attention(query, key, value, projection, query_segments, key_segments).flatten(1)

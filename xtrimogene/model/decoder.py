@@ -3,6 +3,8 @@
 Letters: B cells; G genes; P = G + 2 positions of a cell, BP of all; M positions asked for; D, E encoder, decoder width.
 """
 
+from collections.abc import Sequence
+
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -27,9 +29,19 @@ class Decoder(nn.Module):
         segments: Segments,
         rows: Int64[Tensor, "M"],
         row_segments: Segments,
+        read: Sequence[Float[Tensor, "BP E"]] = (),
     ) -> Float[Tensor, "M E"]:
-        """Run all positions through the layers, the last layer only at ``rows``; ``x`` is projected already."""
+        """Run all positions through the layers, the last layer only at ``rows``; ``x`` is projected already.
+
+        ``read``: what `read` says of them, where it is known.
+        """
         for block in self.blocks[:-1]:
-            x = block(x, segments)
-        x = self.blocks[-1](x, segments, rows, row_segments)
+            x, read = block(x, segments, read=read), ()
+        x = self.blocks[-1](x, segments, rows, row_segments, read)
         return self.outer_norm(self.inner_norm(x))
+
+    def read(self, x: Float[Tensor, "N E"]) -> tuple[Float[Tensor, "N E"], ...]:
+        """Return the queries, keys and values of the first layer: of each position by itself."""
+        first = self.blocks[0]
+        assert isinstance(first, DecoderBlock)
+        return first.read(x)

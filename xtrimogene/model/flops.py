@@ -15,14 +15,23 @@ def cell_embedding_flops(config: ModelConfig, num_tokens: int, pool: Pool | None
     return _values(config, num_tokens) + _encoder(config.encoder, num_tokens) + latent
 
 
-def gene_embedding_flops(config: ModelConfig, num_tokens: int, num_asked: int | None = None) -> int:
-    """Return the operations to embed genes (default: all) in the context of a cell that goes alone."""
+def gene_embedding_flops(
+    config: ModelConfig, num_tokens: int, num_asked: int | None = None, *, blank: bool = False
+) -> int:
+    """Return the operations to embed genes (default: all) in the context of a cell that goes alone.
+
+    ``blank``: what blank genes are to the first layer is there already (`XTrimoGene.blank_genes`).
+    """
     asked = config.num_genes if num_asked is None else num_asked
+    decoder, positions = config.decoder, config.num_genes + 2
     encoded = _values(config, num_tokens) + _encoder(config.encoder, num_tokens)
-    given = decoder_zeros_flops(config) + _decoder_shown(config, num_tokens)
-    if config.decoder.kind == "cross_attention":
-        given += _decoder_shown(config, asked)
-    return encoded + given + _decoder(config, num_tokens, asked)
+    decoded = _decoder_shown(config, num_tokens) + _decoder(config, num_tokens, asked)
+    if decoder.kind == "cross_attention":
+        return encoded + decoded + _values(config, 1) + _decoder_shown(config, asked)
+    if not blank:
+        return encoded + decoded + _decoder_zeros(config)
+    queries = asked if decoder.num_layers == 1 else positions
+    return encoded + decoded - 2 * decoder.dim**2 * (queries + 2 * positions - 3 * num_tokens)
 
 
 def training_step_flops(
@@ -74,7 +83,7 @@ def training_step_flops(
     in_pass = 0
     if num_decoded is not None:
         in_pass = num_decoded * (3 * decoded - decoded_once + again)
-        in_pass += 3 * decoder_zeros_flops(config) - 2 * config.num_bins
+        in_pass += 3 * _decoder_zeros(config) - 2 * config.num_bins
     again = _encoder_again(config.encoder, num_visible, checkpointing)
     return 3 * forward - once + again + in_pass // num_cells
 
@@ -120,7 +129,7 @@ def _decoder_again(
     return {"none": 0, "feed_forward": half, "layer": whole - half}[checkpointing]
 
 
-def decoder_zeros_flops(config: ModelConfig) -> int:
+def _decoder_zeros(config: ModelConfig) -> int:
     """Once for all cells of a batch: the embedding of zero and, for the paper's decoder, every position as a zero."""
     positions = config.num_genes + 2 if config.decoder.kind == "performer" else 0
     return _values(config, 1) + _decoder_shown(config, positions)

@@ -13,12 +13,14 @@ from torch import Tensor
 NUMBERS_A_THREAD = 2**19  # rows x width
 
 
-def rowwise(function: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """Return ``function(x)``, which is as wide as ``x`` and takes each row by itself."""
-    share = max(1, NUMBERS_A_THREAD * torch.get_num_threads() // x.shape[1])
-    if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) <= share:
-        return function(x)
-    out = torch.empty_like(x)
-    for rows, target in zip(torch.split(x, share), torch.split(out, share), strict=True):
-        target.copy_(function(rows))
+def rowwise(function: Callable[..., Tensor], *inputs: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Return ``function(*inputs)``, which is as wide as they are and takes each row by itself."""
+    num_rows, width = inputs[0].shape
+    share = max(1, NUMBERS_A_THREAD * torch.get_num_threads() // width)
+    if torch.is_grad_enabled() or inputs[0].device.type != "cpu" or num_rows <= share:
+        return function(*inputs)
+    out = torch.empty_like(inputs[0])
+    shares = (torch.split(rows, share) for rows in (out, *inputs))
+    for target, *rows in zip(*shares, strict=True):
+        target.copy_(function(*rows))
     return out

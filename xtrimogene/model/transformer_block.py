@@ -1,5 +1,7 @@
 """One layer of the encoder and one of the decoder."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,14 +63,37 @@ class DecoderBlock(CheckpointedBlock):
         segments: Segments,
         rows: Int64[Tensor, "M"] | None = None,
         row_segments: Segments | None = None,
+        read: Sequence[Float[Tensor, "N D"]] = (),
     ) -> Float[Tensor, "M D"]:
-        """Return the layer's output at ``rows`` (default: all)."""
-        return self.run("layer", self._layer, x, segments, rows, row_segments)
+        """Return the layer's output at ``rows`` (default: all).
 
-    def _layer(self, x: Tensor, segments: Segments, rows: Tensor | None, row_segments: Segments | None) -> Tensor:
-        attended = self.attention(self.attention_norm(x), segments, rows, row_segments)
-        x = attended + (x if rows is None else x[rows])  # (M, D)
-        return x + self.run("feed_forward", rowwise, self._feed_forward, x)
+        ``read``: what `read` says of all rows, where it is known.
+        """
+        return self.run("layer", self._layer, x, segments, rows, row_segments, read)
+
+    def read(
+        self, x: Float[Tensor, "N D"], rows: Int64[Tensor, "M"] | None = None
+    ) -> tuple[Float[Tensor, "M D"], Float[Tensor, "N D"], Float[Tensor, "N D"]]:
+        """Return queries (at ``rows``; default: all), keys and values: of each row by itself."""
+        return self.attention.read(self.attention_norm(x), rows)
+
+    def _layer(
+        self,
+        x: Tensor,
+        segments: Segments,
+        rows: Tensor | None,
+        row_segments: Segments | None,
+        read: Sequence[Tensor],
+    ) -> Tensor:
+        query, key, value = read or self.read(x, rows)
+        if rows is not None:
+            x, query = x[rows], (query[rows] if read else query)
+        attended = self.attention(query, key, value, row_segments or segments, segments)  # (M, D)
+        return rowwise(self._finish, attended, x)
+
+    def _finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        x = x + self.attention.out(attended)
+        return x + self.run("feed_forward", self._feed_forward, x)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))

@@ -6,7 +6,8 @@ D, E encoder, decoder width; L latent width.
 Source: xTrimoGene (NeurIPS 2023, arXiv 2311.15156), scFoundation (Nature Methods 2024).
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -24,6 +25,17 @@ from xtrimogene.model.initialization import initialize
 from xtrimogene.model.pooling import pool_cells, read_latent
 from xtrimogene.model.value_embedding import ValueEmbedding
 from xtrimogene_kernels.segments import Segments
+
+
+@dataclass(frozen=True)
+class BlankGenes:
+    """Every position as a zero and as unknown, alike in all cells: what a decoder over all genes reads there.
+
+    One tensor of each, or that and what the first layer makes of it: queries, keys and values.
+    """
+
+    zero: tuple[Float[Tensor, "P E"], ...]
+    unknown: tuple[Float[Tensor, "P E"], ...] | None  # None where it is not asked for
 
 
 class XTrimoGene(nn.Module):
@@ -95,6 +107,7 @@ class XTrimoGene(nn.Module):
         asked: Int64[Tensor, "M"],
         asked_segments: Segments,
         hidden: HiddenGenes | None = None,
+        blank: BlankGenes | None = None,
     ) -> Float[Tensor, "M E"]:
         """Return gene context embeddings at the genes asked for.
 
@@ -107,6 +120,8 @@ class XTrimoGene(nn.Module):
         hidden
             Genes the encoder did not see though they may be expressed; all others count as zero, or as unknown where
             they were not measured.
+        blank
+            Of `blank_genes`, which saves the first layer's work at all other genes.
         """
         if isinstance(self.decoder, CrossDecoder):
             seen = tokens + self.gene_embedding(packed.gene_ids)  # (N, D)
@@ -114,10 +129,16 @@ class XTrimoGene(nn.Module):
             project = self.decoder.project
             return self.decoder(project(queries), asked_segments, project(seen), packed.segments)
         num_positions = self.config.num_genes + 2
-        x = self._decoder_input(tokens, packed, hidden)  # (B P, E)
+        x, *read = self._decoder_input(tokens, packed, hidden, blank)  # (B P, E) each
         segments = Segments.from_lengths([num_positions] * packed.num_cells, x.device)
         rows = _flat_positions(asked, asked_segments, num_positions)
-        return self.decoder(x, segments, rows, asked_segments)
+        return self.decoder(x, segments, rows, asked_segments, read)
+
+    def blank_genes(self) -> BlankGenes | None:
+        """Return what `decode` needs to make only once for many cells; None: of this decoder there is nothing."""
+        if isinstance(self.decoder, CrossDecoder):
+            return None
+        return self._blank_genes(self._projected_and_read, unknown=self.config.unmeasured == "mask")
 
     def forward(self, batch: MaskedCells) -> Float[Tensor, "M"]:
         """Predict the hidden values of a training batch through the decoder: log1p of counts per 10,000."""
@@ -166,26 +187,46 @@ class XTrimoGene(nn.Module):
         return torch.where(row[:, None] < 0, zero + self.gene_embedding(asked), read[row.clamp(min=0)])
 
     def _decoder_input(
-        self, tokens: Float[Tensor, "N D"], packed: PackedCells, hidden: HiddenGenes | None
-    ) -> Float[Tensor, "BP E"]:
+        self,
+        tokens: Float[Tensor, "N D"],
+        packed: PackedCells,
+        hidden: HiddenGenes | None,
+        blank: BlankGenes | None = None,
+    ) -> list[Float[Tensor, "BP E"]]:
         """Zeros (or unknowns) everywhere, then what the encoder saw and what is shown of the hidden genes."""
-        table = self.gene_embedding.table
-        num_positions = len(table)
-        zero = self.value_embedding(packed.values.new_zeros(1))  # (1, D)
-        project = self.decoder.project
-        x = project(table + zero).expand(packed.num_cells, -1, -1)  # (B, P, E)
-        if self.config.unmeasured == "mask" and not bool(packed.measured.all()):
-            known = nn.functional.pad(packed.measured, (0, 2), value=True)[packed.panel]  # (B, P)
-            unknown = project(table + self.value_embedding.mask)  # (P, E)
-            x = torch.where(known[..., None], x, unknown)  # (B, P, E)
-        x = x.flatten(0, 1)  # (B P, E)
-        placed = project(tokens + self.gene_embedding(packed.gene_ids))  # (N, E)
+        num_positions = self.config.num_genes + 2
+        told = tokens + self.gene_embedding(packed.gene_ids)  # (N, D)
         places = _flat_positions(packed.gene_ids, packed.segments, num_positions)
         if hidden is not None:
-            shown = project(self.value_embedding.shown(hidden.shown) + self.gene_embedding(hidden.gene_ids))
-            placed = torch.cat([placed, shown])
+            shown = self.value_embedding.shown(hidden.shown) + self.gene_embedding(hidden.gene_ids)
+            told = torch.cat([told, shown])
             places = torch.cat([places, _flat_positions(hidden.gene_ids, hidden.segments, num_positions)])
-        return x.index_copy_(0, places, placed.to(x.dtype))
+        unknown = self.config.unmeasured == "mask" and not bool(packed.measured.all())
+        look = self._projected if blank is None else self._projected_and_read
+        blank = blank or self._blank_genes(look, unknown=unknown)
+        if unknown:
+            assert blank.unknown is not None
+            known = nn.functional.pad(packed.measured, (0, 2), value=True)[packed.panel, :, None]  # (B, P, 1)
+            pairs = zip(blank.zero, blank.unknown, strict=True)
+            parts = [torch.where(known, *pair).flatten(0, 1) for pair in pairs]  # (B P, E) each
+        else:
+            parts = [zero.repeat(packed.num_cells, 1) for zero in blank.zero]
+        return [part.index_copy_(0, places, own.to(part.dtype)) for part, own in zip(parts, look(told), strict=True)]
+
+    def _blank_genes(
+        self, look: Callable[[Float[Tensor, "P D"]], tuple[Float[Tensor, "P E"], ...]], *, unknown: bool
+    ) -> BlankGenes:
+        table = self.gene_embedding.table
+        zero = self.value_embedding(torch.zeros(1, device=table.device))  # (1, D)
+        return BlankGenes(look(table + zero), look(table + self.value_embedding.mask) if unknown else None)
+
+    def _projected(self, x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N E"], ...]:
+        return (self.decoder.project(x),)
+
+    def _projected_and_read(self, x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N E"], ...]:
+        assert isinstance(self.decoder, Decoder)
+        x = self.decoder.project(x)
+        return (x, *self.decoder.read(x))
 
 
 def _flat_positions(gene_ids: Int64[Tensor, "N"], segments: Segments, num_positions: int) -> Int64[Tensor, "N"]:
