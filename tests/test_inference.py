@@ -41,7 +41,7 @@ def test_cell_embeddings_do_not_depend_on_the_token_budget(make_counts: MakeCoun
         assert np.abs(one - other).max() <= 1e-5
 
 
-@pytest.mark.filterwarnings("ignore:precision='bfloat16' is several times slower")
+@pytest.mark.filterwarnings("ignore:precision='(bfloat16|int8)' is several times slower")
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_a_lower_precision_is_near_float32(make_counts: MakeCounts, precision: EncoderPrecision) -> None:
     counts = make_counts(20)

@@ -93,6 +93,7 @@ def test_embed_writes_what_tl_embed_gives(
     assert left_in(cells.parent) == {"cells.h5ad", "out.h5ad"}
 
 
+@pytest.mark.filterwarnings("ignore:precision='int8' is several times slower")
 def test_options_reach_the_library(run: Run, cells: Path, tiny_folder: Path) -> None:
     out = cells.parent / "out.h5ad"
     options = ["--pool", "max", "--read-depth", "t4", "--key-added", "X_max", "--token-budget", "1", "--device", "cpu"]

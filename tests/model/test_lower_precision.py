@@ -1,4 +1,5 @@
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -6,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from xtrimogene.config import EncoderConfig, ModelConfig
+from xtrimogene.config import EncoderConfig, EncoderPrecision, ModelConfig
 from xtrimogene.errors import ConfigError
 from xtrimogene.model import lower_precision as module
 from xtrimogene.model.lower_precision import Int8Linear, lower_precision, to_int8
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene_kernels.segments import Segments
 
-pytestmark = pytest.mark.filterwarnings("ignore:precision='bfloat16' is several times slower")
+pytestmark = pytest.mark.filterwarnings("ignore:precision='(bfloat16|int8)' is several times slower")
 CPU = torch.device("cpu")
 NETWORK = XTrimoGene(ModelConfig(num_genes=50, encoder=EncoderConfig(dim=64, num_layers=3, num_heads=4))).eval()
 NETWORK.requires_grad_(False)
@@ -69,14 +70,36 @@ def test_a_cell_does_not_depend_on_its_batch(lengths: list[int], size: float) ->
     )
 
 
-@pytest.mark.parametrize(("capability", "slow"), [("AVX2", True), ("AVX512", False), ("DEFAULT", False)])
-def test_said_where_it_is_slower(capability: str, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    with warnings.catch_warnings(record=True) as said:
+def said(precision: EncoderPrecision) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        lower_precision(NETWORK, "bfloat16", CPU)
-        lower_precision(NETWORK, "int8", CPU)
-    assert ["has no AVX-512; use 'float32'" in str(one.message) for one in said] == [True] * slow
+        lower_precision(NETWORK, precision, CPU)
+    return [str(one.message) for one in caught]
+
+
+@pytest.mark.parametrize(("capability", "slow"), [("AVX2", True), ("AVX512", False), ("DEFAULT", False)])
+def test_said_where_bfloat16_is_slower(capability: str, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert ["has no AVX-512; use 'float32'" in one for one in said("bfloat16")] == [True] * slow
+
+
+@pytest.mark.parametrize(
+    ("found", "slow"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx_vnni": False}, True),
+        ({"architecture": "x86_64", "avx2": True, "avx_vnni": True}, False),
+        ({"architecture": "x86_64", "avx512_vnni": True}, False),
+        ({"architecture": "aarch64", "dot": False}, False),
+    ],
+)
+def test_said_where_int8_is_slower(found: dict[str, Any], slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert ["has no VNNI; use 'float32'" in one for one in said("int8")] == [True] * slow
+
+
+def test_an_older_torch_says_nothing_of_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert said("int8") == []
 
 
 def test_refused_where_it_cannot_be_right(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,9 @@ magnitude / 127, so a cell still does not depend on its batch; products of int8 
 Letters: N tokens of all cells, packed; D width; I, O inputs and outputs of a layer.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 from warnings import warn
 
 import torch
@@ -35,19 +37,19 @@ def lower_precision(network: XTrimoGene, precision: EncoderPrecision, device: to
     Warns
     -----
     UserWarning
-        bfloat16 on a CPU with AVX2 and no AVX-512, where torch is several times slower in it than in float32. Of ARM
-        ("DEFAULT") nothing is said, as nothing was measured.
+        On a CPU where torch is several times slower in it than in float32: bfloat16 with AVX2 and no AVX-512, int8 on
+        x86 without VNNI. Of ARM nothing is said, as nothing was measured.
     """
     if precision == "float32":
         return network
     lower = deepcopy(network)
+    if device.type == "cpu" and (lacks := _lacking(precision)):
+        warn(
+            f"precision={precision!r} is several times slower than 'float32' on this processor, which has no {lacks}; "
+            "use 'float32'.",
+            stacklevel=2,
+        )
     if precision == "bfloat16":
-        if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
-            warn(
-                "precision='bfloat16' is several times slower than 'float32' on this processor, which has no AVX-512; "
-                "use 'float32'.",
-                stacklevel=2,
-            )
         lower.encoder = BFloat16Encoder(lower.encoder)  # type: ignore[assignment]
         return lower
     if device.type != "cpu":
@@ -58,6 +60,15 @@ def lower_precision(network: XTrimoGene, precision: EncoderPrecision, device: to
         for name in ("expand", "contract"):
             setattr(block, name, Int8Linear(getattr(block, name)))
     return lower
+
+
+def _lacking(precision: EncoderPrecision) -> str | None:
+    """Name the instructions without which this precision is slow, where the processor has none of them."""
+    if precision == "bfloat16":
+        return "AVX-512" if torch.backends.cpu.get_cpu_capability() == "AVX2" else None
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch that we allow
+    vnni = any(found.get(name) for name in ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"))
+    return None if vnni or found.get("architecture") != "x86_64" else "VNNI"
 
 
 class BFloat16Encoder(nn.Module):
