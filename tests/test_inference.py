@@ -1,6 +1,7 @@
 """Counts in, arrays out: the same numbers whatever the token budget, NaN where a cell cannot be read."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from xtrimogene.config import DecoderConfig, EncoderConfig, EncoderPrecision, Mo
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference, choose_device, readable_cells
+from xtrimogene.model.tail import Tail, with_weights
 from xtrimogene.model.xtrimogene import XTrimoGene
 
 MakeCounts = Callable[..., sparse.csr_matrix]
@@ -48,6 +50,22 @@ def test_a_lower_precision_is_near_float32(make_counts: MakeCounts, precision: E
     exact = inference().cell_embeddings(counts, pool="mean")
     found = Inference(MODEL, device="cpu", precision=precision).cell_embeddings(counts, pool="mean")
     assert 1e-5 < np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.02
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_tails_give_what_the_network_with_their_weights_gives(make_counts: MakeCounts, num_layers: int) -> None:
+    counts = sparse.vstack([make_counts(9), sparse.csr_matrix((1, 50), dtype=np.float32)], format="csr")
+    tail = Tail(MODEL.network, "latent", num_layers=num_layers)
+    weights = [{name: size * weight for name, weight in tail.weights().items()} for size in (1.0, 1.1, 0.8)]
+    done: list[int] = []
+    found = inference(60).tail_embeddings(
+        counts, [tail.with_weights(one) for one in weights], read_depth="t4", progress=done.append
+    )
+    assert found.shape == (3, 10, MODEL.config.latent_dim) and sum(done) == 9 and len(done) > 1
+    for vectors, one in zip(found, weights, strict=True):
+        reader = Inference(replace(MODEL, network=with_weights(MODEL.network, one)), token_budget=60)
+        np.testing.assert_array_equal(vectors, reader.cell_embeddings(counts, pool="latent", read_depth="t4"))
+    assert np.abs(found[0, :9] - found[1, :9]).max() > 1e-3 and np.isnan(found[:, 9]).all()
 
 
 def test_rows_come_back_in_the_order_they_were_given(make_counts: MakeCounts) -> None:

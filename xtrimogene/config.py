@@ -183,7 +183,7 @@ class FineTuneConfig:
     averaging: float = 0.9  # of the weights so far, at each step; the averages are what is kept
     step_tokens: int = 25_000  # expressed genes read in a step, which bound the memory; a longer cell goes alone
     steps_per_epoch: int = 8
-    judged_tokens: int = 400_000  # expressed genes of the cells, drawn once, that are answered after each epoch
+    judged_tokens: int = 400_000  # expressed genes of the cells, drawn once, that are answered after each epoch; kept
     max_epochs: int = 10
     patience: int = 2  # epochs without a better answer in held-out cells
     batch_weight: float = 1.0

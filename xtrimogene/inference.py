@@ -4,13 +4,13 @@ Cells are sorted by length and cut into batches by a token budget; no result dep
 Letters: B cells, G genes of the model, A genes asked for, E decoder width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from scipy import sparse
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.data.token_runs import token_runs
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.lower_precision import lower_precision
+from xtrimogene.model.tail import Tail
 from xtrimogene_kernels.segments import Segments
 
 Progress = Callable[[int], None]  # called with the number of cells just done
@@ -141,18 +142,30 @@ class Inference:
         float32; NaN for a cell that cannot be read (a total of 1 or less in the model's genes).
         """
         depth = ReadDepth.parse(read_depth or self.config.read_depth)
-        out: np.ndarray | None = None
-        chosen = pool or self.config.pool
         with torch.inference_mode():
             batches = self._batches(counts, depth, normalized)
-            results = ((rows, self.network.embed_cells(packed, chosen)) for rows, packed in batches)
-            for rows, vectors in self._fetched(results):
-                if out is None:
-                    out = np.full((counts.shape[0], vectors.shape[1]), np.nan, dtype=np.float32)
-                out[rows] = vectors
-                if progress is not None:
-                    progress(len(rows))
-        return np.full((counts.shape[0], self.embedding_dim(pool)), np.nan, dtype=np.float32) if out is None else out
+            results = ((rows, self.network.embed_cells(packed, pool)) for rows, packed in batches)
+            return self._collected(results, (counts.shape[0], self.embedding_dim(pool)), progress)
+
+    def tail_embeddings(
+        self,
+        counts: sparse.csr_matrix,
+        tails: Sequence[Tail],
+        *,
+        read_depth: str | None = None,
+        progress: Progress | None = None,
+    ) -> Float32[np.ndarray, "K B P"]:
+        """Return each cell's vector by every one of K tails of equal depth: what is below them is run once."""
+        depth, (num_layers,) = ReadDepth.parse(read_depth or self.config.read_depth), {len(one.blocks) for one in tails}
+
+        def vectors(packed: PackedCells) -> Float[Tensor, "b K P"]:
+            below = self.network.encode_below(packed, num_layers)
+            return torch.stack([tail(below, packed) for tail in tails], dim=1)
+
+        with torch.inference_mode():
+            results = ((rows, vectors(packed)) for rows, packed in self._batches(counts, depth, normalized=False))
+            shape = (counts.shape[0], len(tails), self.embedding_dim(tails[0].pool))
+            return np.ascontiguousarray(self._collected(results, shape, progress).swapaxes(0, 1))
 
     def gene_embeddings(
         self,
@@ -201,16 +214,11 @@ class Inference:
         """Return what the latent vector alone says of genes (default: all) in each cell: log1p of counts per 10,000."""
         self.embedding_dim("latent")
         depth = ReadDepth.parse(read_depth or self.config.read_depth)
-        places = np.arange(self.config.num_genes) if genes is None else genes
-        out = np.full((counts.shape[0], len(places)), np.nan, dtype=np.float32)
+        places = torch.arange(self.config.num_genes) if genes is None else torch.from_numpy(np.asarray(genes))
         with torch.inference_mode():
             batches = self._batches(counts, depth, normalized)
-            results = ((rows, self._from_latent(packed, depth)) for rows, packed in batches)
-            for rows, values in self._fetched(results):  # (b, G)
-                out[rows] = values[:, places]
-                if progress is not None:
-                    progress(len(rows))
-        return out
+            results = ((rows, self._from_latent(packed, depth)[:, places]) for rows, packed in batches)
+            return self._collected(results, (counts.shape[0], len(places)), progress)
 
     def embedding_dim(self, pool: Pool | None = None) -> int:
         """Width of a cell's vector under this pooling."""
@@ -235,7 +243,6 @@ class Inference:
         )
         asked = asked.to(self.device)
         num_asked = len(asked)
-        out: np.ndarray | None = None
 
         def answers(packed: PackedCells) -> Tensor:
             segments = Segments.from_lengths([num_asked] * packed.num_cells, self.device)
@@ -246,16 +253,9 @@ class Inference:
         with torch.inference_mode():
             blank = self.network.blank_genes()
             batches = self._batches(counts, depth, normalized, measured, panel, self.config.num_genes)
-            for rows, values in self._fetched((rows, answers(packed)) for rows, packed in batches):
-                if out is None:
-                    out = np.full((counts.shape[0], *values.shape[1:]), np.nan, dtype=np.float32)
-                out[rows] = values
-                if progress is not None:
-                    progress(len(rows))
-        if out is None:
             width = finish(torch.zeros(1, self.config.decoder.dim, device=self.device)).shape[1:]
-            return np.full((counts.shape[0], num_asked, *width), np.nan, dtype=np.float32)
-        return out
+            results = ((rows, answers(packed)) for rows, packed in batches)
+            return self._collected(results, (counts.shape[0], num_asked, *width), progress)
 
     def _batches(
         self,
@@ -286,6 +286,20 @@ class Inference:
 
         for rows, packed in read_ahead(prepared()) if on_cuda else prepared():
             yield rows, packed.to(self.device, non_blocking=True)
+
+    def _collected(
+        self,
+        results: Iterator[tuple[Int64[np.ndarray, "b"], Tensor]],
+        shape: tuple[int, ...],
+        progress: Progress | None,
+    ) -> np.ndarray:
+        """Lay results by their rows; NaN in a row that has none."""
+        out = np.full(shape, np.nan, dtype=np.float32)
+        for rows, values in self._fetched(results):
+            out[rows] = values
+            if progress is not None:
+                progress(len(rows))
+        return out
 
     def _fetched(
         self, results: Iterator[tuple[Int64[np.ndarray, "b"], Tensor]]

@@ -46,6 +46,8 @@ def test_trained_weights_fit_back_into_a_copy_of_the_network(
                 weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     tuned = with_weights(network, tail.weights())
     torch.testing.assert_close(tuned.embed_cells(packed, pool), tail(below, packed), rtol=0, atol=0)
+    again = Tail(network, pool).with_weights(tail.weights())
+    torch.testing.assert_close(again(below, packed), tail(below, packed), rtol=0, atol=0)
     assert len(tail.weights()) == sum(weight.requires_grad for weight in tail.parameters())
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, before[name])

@@ -70,6 +70,7 @@ def test_steps_hold_as_many_genes_as_fit_and_go_on_from_epoch_to_epoch(
         rows = [batch.rows for batch in judged]
         assert sorted(np.concatenate(rows)) == cells.judged.tolist() and len(judged) == len(rows)
         assert all(lengths[own].sum() <= 200 for own in rows)
+    assert [batch.tokens.data_ptr() for batch in judged] == [batch.tokens.data_ptr() for batch in judged], "read once"
     alone = read(replace(config, step_tokens=1), training=True)
     assert [len(batch.rows) for batch in alone] == [1, 1, 1]
 

@@ -6,6 +6,7 @@ Letters: B cells, N tokens, D encoder width, P width of a cell's vector.
 from collections.abc import Mapping
 from copy import deepcopy
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -50,6 +51,14 @@ class Tail(nn.Module):
         if self.latent_head is not None:
             parts["latent_head.to_latent"] = self.latent_head.to_latent
         return {f"{name}.{own}": w.detach() for name, part in parts.items() for own, w in part.named_parameters()}
+
+    @torch.no_grad()
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "Tail":
+        """Return a copy that has these weights of `weights`."""
+        other = deepcopy(self)
+        for name, weight in other.weights().items():
+            weight.copy_(weights[name])
+        return other
 
 
 def require_layers(network: XTrimoGene, num_layers: int) -> None:

@@ -65,7 +65,10 @@ class LabelledBatch:
 
 
 class CellBatches:
-    """Cells in batches, on the network's device: thinned to train on, labels in turn; else those judged, by length."""
+    """Cells in batches, on the network's device: thinned to train on, labels in turn; else those judged, by length.
+
+    What the layers below make of the judged cells is kept from epoch to epoch, 4 D bytes for each of their genes.
+    """
 
     def __init__(
         self, network: XTrimoGene, cells: LabelledCells, config: FineTuneConfig, depth: ReadDepth, *, training: bool
@@ -78,6 +81,7 @@ class CellBatches:
         else:
             by_length = cells.judged[np.argsort(self.lengths[cells.judged], kind="stable")]
             self.judged = [by_length[run] for run in token_runs(self.lengths[by_length], config.step_tokens)]
+            self.read: list[LabelledBatch] = []
         self.device = next(network.parameters()).device
         in_bfloat16 = uses_bfloat16(config.precision, accelerator=self.device.type == "cuda")
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16)
@@ -86,7 +90,10 @@ class CellBatches:
         return len(self.judged) if self.random is None else self.config.steps_per_epoch
 
     def __iter__(self) -> Iterator[LabelledBatch]:
-        return map(self._read, self.judged if self.random is None else islice(self.steps, len(self)))
+        if self.random is not None:
+            return map(self._read, islice(self.steps, len(self)))
+        self.read = self.read or [self._read(rows) for rows in self.judged]
+        return iter(self.read)
 
     def _steps(self, rows: Iterator[int]) -> Iterator[Int[np.ndarray, " B"]]:
         """Yield the cells of each step: as many of these as fit."""

@@ -18,9 +18,10 @@ from xtrimogene.evaluation.classifiers import LinearClassifier, variance_of
 from xtrimogene.evaluation.splits import any_label_shared
 from xtrimogene.inference import Inference
 from xtrimogene.long_work import progress_bar
+from xtrimogene.model.tail import Tail
 from xtrimogene.tasks.annotation.annotator import check_labels, reference_folds
 from xtrimogene.tasks.annotation.calibration import fit_temperature
-from xtrimogene.tasks.annotation.tuned import Tuned, with_tuned
+from xtrimogene.tasks.annotation.tuned import Tuned
 from xtrimogene.training.fine_tuning import fine_tune
 from xtrimogene.training.labelled_cells import LabelledCells, draw_judged
 from xtrimogene.training.learner import NO_LABEL, LinearHead
@@ -112,12 +113,10 @@ def tune(
         return Tuned(
             weights=tuned.weights[-1], embedding=kept, splits=splits, folds=(kept,) * len(splits), losses=tuned.losses
         )
-    vectors = []
-    with progress_bar("Embedding cells", len(learned_from) * len(labels), shown=progress) as advance:
-        for weights in tuned.weights:
-            reader = with_tuned(inference, model, weights)
-            vectors.append(reader.cell_embeddings(counts, pool=pooled, read_depth=depth, progress=advance))
-    *folds, embedding = vectors
+    tail = Tail(inference.network, pooled, num_layers=config.num_layers)
+    tails = [tail.with_weights(weights) for weights in tuned.weights]
+    with progress_bar("Embedding cells", len(labels), shown=progress) as advance:
+        *folds, embedding = inference.tail_embeddings(counts, tails, read_depth=depth, progress=advance)
     return Tuned(weights=tuned.weights[-1], embedding=embedding, splits=splits, folds=tuple(folds), losses=tuned.losses)
 
 
