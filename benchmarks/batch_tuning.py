@@ -1,6 +1,6 @@
 """Do two studies of one reference lie together by type after fine-tuning with batch_key? scIB's scores, held out.
 
-python benchmarks/batch_tuning.py --validation --task "->" --out benchmarks/results/batch_tuning_validation.json
+python benchmarks/batch_tuning.py --validation --task ">" --out benchmarks/results/batch_tuning_validation.json
 
 The two studies of each task of embedding_quality.py that goes from one to another are joined to a reference, of the
 first about 200 cells, and method "finetune" learns the labels in three folds by cell: without batches, and with the

@@ -1,7 +1,7 @@
 """Does training a model's last layers on the labels beat reading them off its embedding? Method "finetune" of annotate.
 
-python benchmarks/fine_tuning.py --validation --task "->" --out benchmarks/results/fine_tuning_validation.json
-python benchmarks/fine_tuning.py --test --task "-> (scdeconr|hao$|kang$)" --out benchmarks/results/fine_tuning_test.json
+python benchmarks/fine_tuning.py --validation --task ">" --out benchmarks/results/fine_tuning_validation.json
+python benchmarks/fine_tuning.py --test --task "^(pbmc3k|wu|baron|sc_)" --out benchmarks/results/fine_tuning_test.json
 
 The tasks are those of embedding_quality.py. "finetune" stands beside "ensemble" and "linear", which have the same folds
 and calibration and leave the model as it is, and beside the baselines. Training takes minutes to an hour a seed on a
