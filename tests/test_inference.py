@@ -52,6 +52,15 @@ def test_a_lower_precision_is_near_float32(make_counts: MakeCounts, precision: E
     assert 1e-5 < np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.02
 
 
+def test_blank_genes_are_read_once_for_all_batches(make_counts: MakeCounts) -> None:
+    counts, rows = make_counts(6), list[int]()
+    key = MODEL.network.decoder.blocks[0].attention.key
+    with key.register_forward_hook(lambda module, given, out: rows.append(len(out))):
+        inference(1).expression(counts)
+    tokens = (np.diff(counts.indptr) + 2).tolist()
+    assert rows == [52, 52, *sorted(tokens)], "every position as zero and as unknown, then each cell's own"
+
+
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_tails_give_what_the_network_with_their_weights_gives(make_counts: MakeCounts, num_layers: int) -> None:
     counts = sparse.vstack([make_counts(9), sparse.csr_matrix((1, 50), dtype=np.float32)], format="csr")
