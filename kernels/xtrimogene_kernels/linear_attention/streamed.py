@@ -85,17 +85,26 @@ class _Streamed(torch.autograd.Function):
 
 
 class _FeatureMaps:
-    """Rows to exponentials; d^-1/4 of both factors stands in the projection, so rows are read as they come."""
+    """Rows to exponentials; d^-1/4 of both factors stands in the projection, so rows are read as they come.
+
+    All chunks share one room, as memory that is new to a process costs as much as what is computed in it: features last
+    until those of the next chunk.
+    """
 
     def __init__(self, rows: Float[Tensor, "N H d"], projection: Float[Tensor, "m d"], chunk_rows: int) -> None:
         self.dtype = torch.promote_types(rows.dtype, torch.float32)
         self.chunk_rows = chunk_rows
-        width = rows.shape[-1]
+        _, num_heads, width = rows.shape
         self.projection = projection.to(self.dtype) * width**-0.25  # (m, d)
         self.scale = width**-0.5
+        self.room = self.projection.new_empty((0, num_heads, len(projection)))  # (c, H, m)
 
     def exponents(self, rows: Float[Tensor, "c H d"]) -> tuple[Float[Tensor, "c H m"], Float[Tensor, "c H 1"]]:
-        return rows @ self.projection.T, rows.square().sum(-1, keepdim=True).mul_(self.scale / 2)
+        if len(self.room) < len(rows):
+            self.room = self.room.new_empty((len(rows), *self.room.shape[1:]))
+        u = self.room[: len(rows)]
+        torch.mm(rows.flatten(0, 1), self.projection.T, out=u.flatten(0, 1))
+        return u, rows.square().sum(-1, keepdim=True).mul_(self.scale / 2)
 
     def query(self, rows: Float[Tensor, "c H d"]) -> Float[Tensor, "c H m"]:
         u, g = self.exponents(rows)
