@@ -214,11 +214,11 @@ class Inference:
         """Return what the latent vector alone says of genes (default: all) in each cell: log1p of counts per 10,000."""
         self.embedding_dim("latent")
         depth = ReadDepth.parse(read_depth or self.config.read_depth)
-        places = torch.arange(self.config.num_genes) if genes is None else torch.from_numpy(np.asarray(genes))
+        asked = self._asked(genes)
         with torch.inference_mode():
             batches = self._batches(counts, depth, normalized)
-            results = ((rows, self._from_latent(packed, depth)[:, places]) for rows, packed in batches)
-            return self._collected(results, (counts.shape[0], len(places)), progress)
+            results = ((rows, self._from_latent(packed, depth)[:, asked]) for rows, packed in batches)
+            return self._collected(results, (counts.shape[0], len(asked)), progress)
 
     def embedding_dim(self, pool: Pool | None = None) -> int:
         """Width of a cell's vector under this pooling."""
@@ -236,12 +236,7 @@ class Inference:
         finish: Callable[[Tensor], Tensor],
     ) -> np.ndarray:
         depth = ReadDepth.parse(read_depth or self.config.read_depth)
-        asked = (
-            torch.arange(self.config.num_genes)
-            if genes is None
-            else torch.from_numpy(np.asarray(genes, dtype=np.int64))
-        )
-        asked = asked.to(self.device)
+        asked = self._asked(genes)
         num_asked = len(asked)
 
         def answers(packed: PackedCells) -> Tensor:
@@ -256,6 +251,11 @@ class Inference:
             width = finish(torch.zeros(1, self.config.decoder.dim, device=self.device)).shape[1:]
             results = ((rows, answers(packed)) for rows, packed in batches)
             return self._collected(results, (counts.shape[0], num_asked, *width), progress)
+
+    def _asked(self, genes: Int64[np.ndarray, "A"] | None) -> Int64[Tensor, "A"]:
+        """Return places of genes (default: all), on the device."""
+        places = np.arange(self.config.num_genes) if genes is None else np.asarray(genes, dtype=np.int64)
+        return torch.from_numpy(places).to(self.device)
 
     def _batches(
         self,
