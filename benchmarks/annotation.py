@@ -1,7 +1,7 @@
 """How good are the labels of `xt.tl.annotate`, and does what is said of them hold in another donor or study.
 
 python benchmarks/annotation.py --validation --out benchmarks/results/annotation_validation.json
-python benchmarks/annotation.py --test --out benchmarks/results/annotation_test.json
+python benchmarks/annotation.py --test --outside --out benchmarks/results/annotation_test.json
 
 The tasks are those of embedding_quality.py: choices are made on --validation, --test opens the test studies. Each
 method learns and calibrates in the training cells alone (in folds by library, donor, ... where there are several, else
@@ -9,6 +9,8 @@ by cell) and answers the test cells; baselines stand beside it, on the same cell
 label was learned: calibration error (15 bins) before and after the temperature, how often the set of labels at an
 error rate of 10 % holds the right one and how many labels it holds, and how many are called unknown at a rate of 5 %.
 "HVG + PCA aligned" is the same alignment of the query given to a baseline; "voted" are neighbouring cells together.
+With --outside also CellTypist, Harmony, scVI and scANVI (extra `eval`), which is hours on a CPU, once: they are kept in
+--cache. A star: the method has seen the counts of the test cells too.
 Means over three seeds; intervals by a bootstrap over cells and, for macro-F1, seeds. Each task is written to --out as
 it comes; the same command goes on with those that are not there.
 """
@@ -25,6 +27,7 @@ from typing import Any
 import numpy as np
 from embedding_quality import ROOT, embed_with, load, read_tasks
 from jaxtyping import Float, Int, Shaped
+from outside_methods import outside_predictions
 from scipy.special import softmax
 
 from xtrimogene.checkpoint import PretrainedModel
@@ -56,7 +59,7 @@ Answers = dict[str, Shaped[np.ndarray, " T"]]
 
 
 def main() -> None:
-    options = read_options(__doc__)
+    options = read_options(__doc__, outside=True)
     model, studies, tasks, placed = prepare(options)
     report = read_report(options, {"sha256": model.sha256, "tasks": []})
     done = {one["task"] for one in report["tasks"]}
@@ -64,7 +67,8 @@ def main() -> None:
         if task.name in done:
             continue
         began = time.perf_counter()
-        result, worth = measure(task, studies, task.gather(placed), options.cache, LatentExpression.of(model.network))
+        others, expression = others_of(task, studies, options), LatentExpression.of(model.network)
+        result, worth = measure(task, studies, task.gather(placed), others, expression)
         print(to_text(result, worth), flush=True)
         seconds = round(time.perf_counter() - began, 1)
         report["tasks"].append({**asdict(result), "spaces": None, "worth": worth, "seconds": seconds})
@@ -98,11 +102,19 @@ def write_report(options: argparse.Namespace, report: Mapping[str, Any]) -> None
             scratch.write_text(json.dumps(report, indent=1) + "\n")
 
 
+def others_of(task: Task, studies: Mapping[str, Study], options: argparse.Namespace) -> dict[Method, Predictions]:
+    """Return what the baselines predict and, with --outside, other libraries' methods."""
+    known = dict(cached_baselines(task, options.cache).predictions)
+    if options.outside:
+        known |= outside_predictions(task, learned_groups(task, studies), options.cache)
+    return known
+
+
 def measure(
     task: Task,
     studies: Mapping[str, Study],
     embedding: Float[np.ndarray, "N P"],
-    cache: Path,
+    others: Mapping[Method, Predictions],
     expression: LatentExpression | None,
 ) -> tuple[TaskResult, dict[str, dict[str, Any]]]:
     """Judge every method beside every baseline, and measure what each says of its labels."""
@@ -113,10 +125,7 @@ def measure(
     }
     aligned = Method(features="HVG + PCA aligned", classifier="linear")
     ours[Method(features=OURS, classifier="ensemble, voted")] = tuple(one["voted"] for one in answers["ensemble"])
-    others = {
-        **cached_baselines(task, cache).predictions,
-        aligned: tuple(one["aligned"] for one in answers["ensemble"]),
-    }
+    others = {**others, aligned: tuple(one["aligned"] for one in answers["ensemble"])}
     result = judge(task, {**ours, **others}, [(method, other) for method in ours for other in others])
     return result, {method: worth_of(by_seed) for method, by_seed in answers.items()}
 
@@ -192,15 +201,22 @@ def fit(
 
 
 def groups_of(task: Task, studies: Mapping[str, Study], rows: Int[np.ndarray, " A"]) -> Shaped[np.ndarray, " A"] | None:
-    (study,) = np.unique(task.studies[rows]).tolist()
-    if study not in GROUPED_BY:
-        return None
-    groups = studies[study].obs[GROUPED_BY[study]][task.rows[rows]]
+    """Return the groups of the rows that are learned from, where they can be held out."""
+    groups = learned_groups(task, studies)
     try:
-        check_labels(task.labels[rows], groups)
+        check_labels(task.labels[rows], None if groups is None else groups[rows])
     except ConfigError:
         return None
-    return groups
+    return None if groups is None else groups[rows]
+
+
+def learned_groups(task: Task, studies: Mapping[str, Study]) -> Shaped[np.ndarray, " N"] | None:
+    """Return the group of each cell of the study that is learned from, "" of others, where it has groups."""
+    (study,) = np.unique(task.studies[task.splits[0][0].train]).tolist()
+    if study not in GROUPED_BY:
+        return None
+    groups = studies[study].obs[GROUPED_BY[study]][task.rows]
+    return np.where(task.studies == study, groups, "")
 
 
 def worth_of(by_seed: Sequence[Answers]) -> dict[str, Any]:
@@ -246,7 +262,8 @@ def to_text(result: TaskResult, worth: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def read_options(description: str | None) -> argparse.Namespace:
+def read_options(description: str | None, *, outside: bool = False) -> argparse.Namespace:
+    """Read the command line; ``outside``: the script can run other libraries' methods."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", nargs="?", default="demo")
     sets = parser.add_mutually_exclusive_group()
@@ -257,6 +274,8 @@ def read_options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--device", default=None)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "embedding_quality")
     parser.add_argument("--out", type=Path, default=None)
+    if outside:
+        parser.add_argument("--outside", action="store_true", help="also CellTypist, Harmony, scVI and scANVI")
     parser.set_defaults(pool=None, read_depth=None)
     return parser.parse_args()
 

@@ -1,5 +1,7 @@
 """Print the README's table of `xt.tl.annotate`, from what annotation.py, fine_tuning.py and novelty.py wrote.
 
+Random weights are those of embedding_quality.py, whose files of the demo model are demo_test.json and _validation.json.
+
 python benchmarks/annotation_report.py
 
 Every method and every baseline stand beside each other in results/annotation.md, which this writes.
@@ -21,6 +23,14 @@ BASELINES = {
     "joint HVG + PCA, linear": "joint PCA, LR",
     "joint HVG + PCA, knn": "joint PCA, kNN",
     "HVG + PCA aligned, linear": "PCA aligned, LR",
+    "Harmony*, linear": "Harmony, LR",
+    "Harmony*, knn": "Harmony, kNN",
+    "scVI, linear": "scVI, LR",
+    "scVI, knn": "scVI, kNN",
+    "scANVI*": "scANVI",
+    "CellTypist": "CellTypist",
+    "random weights, linear": "random weights, LR",
+    "random weights, knn": "random weights, kNN",
     "most frequent label": "majority",
 }
 Task = dict[str, Any]
@@ -32,10 +42,13 @@ def main() -> None:
         "",
         "Written by `benchmarks/annotation_report.py`. Means of three seeds (of `finetune`: the seeds that were run, "
         "as said beside it); intervals are in the JSON files. Marks say how a method stands to the best baseline of "
-        "its row, in bold, by a bootstrap over cells and seeds: + beats, = ties, - loses.",
+        "its row, in bold, by a bootstrap over cells and seeds: + beats, = ties, - loses. Joint PCA, aligned PCA, "
+        "Harmony and scANVI have seen the counts of the test cells. An empty cell: not run, or there is no other batch "
+        "to correct for.",
     ]
     for sets in ("test", "validation"):
         tasks = json.loads((RESULTS / f"annotation_{sets}.json").read_text())["tasks"]
+        untrained = json.loads((RESULTS / f"demo_{sets}.json").read_text())["tasks"]
         left_out = json.loads((RESULTS / f"novelty_{sets}.json").read_text())["tasks"]
         fine_tuning = RESULTS / f"fine_tuning_{sets}.json"
         tuned = json.loads(fine_tuning.read_text())["tasks"] if fine_tuning.exists() else {}
@@ -43,7 +56,8 @@ def main() -> None:
         header = (sets, "macro-F1", "best baseline", "off by", "sets", "unknown: known", "left out", "AUROC")
         print(*table(header, [worth_row(task, novelty.get(task["task"])) for task in tasks]), sep="\n")
         text += table(
-            (sets, *OURS, *BASELINES.values()), [methods_row(task, tuned.get(task["task"])) for task in tasks]
+            (sets, *OURS, *BASELINES.values()),
+            [methods_row(task, tuned.get(task["task"]), find(untrained, task["task"])) for task in tasks],
         )
     (RESULTS / "annotation.md").write_text("\n".join(text) + "\n")
 
@@ -53,8 +67,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def methods_row(task: Task, tuned: Task | None) -> list[str]:
+def find(tasks: Sequence[Task], name: str) -> Task:
+    (found,) = (task for task in tasks if task["task"] == name)
+    return found
+
+
+def methods_row(task: Task, tuned: Task | None, untrained: Task) -> list[str]:
     scores, best = scores_of(task), best_baseline(task)
+    scores |= {name: score for name, score in scores_of(untrained).items() if name.startswith("random weights")}
     cells = [f"{two(scores[f'model, {name}'])} {mark(task, f'model, {name}', best)}" for name in OURS[:-1]]
     cells.append(tuned_cell(tuned))
     for name in BASELINES:

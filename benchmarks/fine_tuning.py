@@ -1,7 +1,8 @@
-"""Does training a model's last layers on the labels beat reading them off its embedding? Method "finetune" of annotate.
+r"""Does training a model's last layers on labels beat reading its embedding as it is? Method "finetune" of annotate.
 
 python benchmarks/fine_tuning.py --validation --task ">" --out benchmarks/results/fine_tuning_validation.json
-python benchmarks/fine_tuning.py --test --task "^(pbmc3k|wu|baron|sc_)" --out benchmarks/results/fine_tuning_test.json
+python benchmarks/fine_tuning.py --test --outside --task "^(pbmc3k|wu|baron|sc_)" \
+    --out benchmarks/results/fine_tuning_test.json
 
 The tasks are those of embedding_quality.py. "finetune" stands beside "ensemble" and "linear", which have the same folds
 and calibration and leave the model as it is, and beside the baselines. Training takes minutes to an hour a seed on a
@@ -16,14 +17,13 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
-from annotation import groups_of, prepare, read_options, read_report, to_text, write_report
+from annotation import groups_of, others_of, prepare, read_options, read_report, to_text, write_report
 from embed import describe_machine
 from jaxtyping import Float
 
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import FineTuneConfig
-from xtrimogene.evaluation.baseline_cache import cached_baselines
-from xtrimogene.evaluation.comparison import Method, judge
+from xtrimogene.evaluation.comparison import Method, Predictions, TaskResult, judge
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.tasks import Study, Task
 from xtrimogene.inference import Inference
@@ -37,17 +37,18 @@ Remembered = dict[str, Tuned]  # tasks share references; by what was learned fro
 
 
 def main() -> None:
-    options = read_options(__doc__)
+    options = read_options(__doc__, outside=True)
     model, studies, tasks, placed = prepare(options)
     report = read_report(options, {"sha256": model.sha256, "machine": describe_machine(), "tasks": {}})
     for seed in range(3):
         remembered: Remembered = {}
         for task in tasks:
             done = report["tasks"].setdefault(task.name, {"seeds": []})
-            if len(done["seeds"]) > seed:
+            if len(done["seeds"]) <= seed:
+                done["seeds"].append(measure(task, studies, task.gather(placed), model, seed, remembered))
+            elif len(done["seeds"]) > seed + 1:
                 continue
-            done["seeds"].append(measure(task, studies, task.gather(placed), model, seed, remembered))
-            result = judged(task, done["seeds"], options.cache)
+            result = judged(task, done["seeds"], others_of(task, studies, options))  # others may be new
             done["result"] = {**asdict(result), "spaces": None}
             print(to_text(result, {}), f"  epochs {done['seeds'][seed]['epochs']}", sep="\n", flush=True)
             write_report(options, report)
@@ -114,16 +115,14 @@ def answer(
     return np.array(found.labels)[found.best], () if tuned is None else tuned.losses
 
 
-def judged(task: Task, seeds: list[dict[str, Any]], cache: Any) -> Any:
+def judged(task: Task, seeds: list[dict[str, Any]], known: Mapping[Method, Predictions]) -> TaskResult:
     """Judge the seeds done, beside the baselines."""
     names = np.unique(task.labels)
     ours = {
         Method(features="model", classifier=method): tuple(names[one["given"][method]] for one in seeds)
         for method in METHODS
     }
-    others = {
-        method: predictions[: len(seeds)] for method, predictions in cached_baselines(task, cache).predictions.items()
-    }
+    others = {method: predictions[: len(seeds)] for method, predictions in known.items()}
     beside = {**others, **{method: one for method, one in ours.items() if method.classifier != "finetune"}}
     pairs = [(method, other) for method in ours for other in beside if other != method]
     return judge(replace(task, splits=task.splits[: len(seeds)]), {**ours, **others}, pairs)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+SETS = ("test", "validation")
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,11 @@ RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
     [
         ("synergy_report", ["synergy.json"], "synergy.md"),
         ("gene_network_note", ["gene_network.json", "gene_modules.json"], "gene_network.md"),
+        (
+            "annotation_report",
+            [f"{one}_{sets}.json" for one in ("annotation", "novelty", "fine_tuning", "demo") for sets in SETS],
+            "annotation.md",
+        ),
     ],
 )
 def test_the_note_is_what_the_script_writes(

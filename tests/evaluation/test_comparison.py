@@ -1,12 +1,14 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
 from xtrimogene.errors import ConfigError
-from xtrimogene.evaluation import baseline_cache
-from xtrimogene.evaluation.baseline_cache import cached_baselines, fingerprint
+from xtrimogene.evaluation import baseline_cache, metrics
+from xtrimogene.evaluation.baseline_cache import cached_baselines, cached_predictions, fingerprint
 from xtrimogene.evaluation.baselines import HvgPca
 from xtrimogene.evaluation.classifiers import classify
 from xtrimogene.evaluation.comparison import ALL_GENES, JOINT_PCA, MAJORITY, Baselines, Method, compare, run_baselines
@@ -153,3 +155,16 @@ def test_cache_gives_back_what_was_found_and_notices_a_change(
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".json"]
     plan = TaskPlan(name="two -> one", sources=(Source(study="two"), Source(study="one")), mixing=True)
     assert fingerprint(build_task(plan, STUDIES)) != fingerprint(task)
+
+
+def test_cache_tells_methods_versions_and_code_apart(tmp_path: Path, task: Task) -> None:
+    def of(label: str) -> Callable[[], dict[Method, tuple[np.ndarray, ...]]]:
+        return lambda: {Method(features=label, classifier=None): (np.full(len(task.tested), label),) * 3}
+
+    first = cached_predictions(task, tmp_path, of("a"), made_by="theirs 1.0", code=(baseline_cache,))
+    again = cached_predictions(task, tmp_path, of("b"), made_by="theirs 1.0", code=(baseline_cache,))
+    assert [method.features for method in again] == ["a"]
+    np.testing.assert_array_equal(*first.values(), *again.values())
+    for made_by, code in (("theirs 1.1", (baseline_cache,)), ("theirs 1.0", (metrics,)), ("theirs 1.0", ())):
+        (found,) = cached_predictions(task, tmp_path, of("b"), made_by=made_by, code=code)
+        assert found.features == "b"

@@ -15,6 +15,7 @@ from xtrimogene.errors import MissingExtraError
 StudySplit = Literal["auto", "cell"]
 Baseline = Literal["pca", "all_genes", "random_weights", "majority"]
 Outside = Literal["celltypist", "scvi", "scanvi", "harmony"]
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 PACKAGES: Mapping[Outside, tuple[str, str]] = MappingProxyType(  # what is imported, and what pip calls it
     {
         "celltypist": ("celltypist", "celltypist"),
@@ -50,13 +51,7 @@ class AnnotationStudy:
     align: bool = True  # as annotate does: an answer depends on the other cells asked for
     baselines: tuple[Baseline, ...] = get_args(Baseline)
     outside: tuple[Outside, ...] | None = None  # None: those that are installed
-    strengths: tuple[float, ...] = (
-        0.001,
-        0.01,
-        0.1,
-        1.0,
-        10.0,
-    )  # C of logistic regressions, chosen on inner folds
+    strengths: tuple[float, ...] = STRENGTHS  # C of logistic regressions, chosen on inner folds
     num_inner_folds: int = 3
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int | None = None  # of scVI, None: its own rule; scANVI goes on for a fifth of them, and maps in as many

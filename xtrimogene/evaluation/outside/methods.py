@@ -1,5 +1,7 @@
 """Which outside methods can be run on a task, and why another cannot."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xtrimogene.evaluation.study import PACKAGES, AnnotationStudy, Outside
@@ -12,10 +14,10 @@ def outside_runs(study: AnnotationStudy, task: Task) -> tuple[list[Run], dict[st
     runs, reasons = list[Run](), dict[str, str]()
     for name, (_, package) in PACKAGES.items():
         if name in study.outside_run:
-            if name == "harmony" and not _has_batches(task):
-                reasons[name] = "the cells have one batch, so nothing is to be corrected"
+            if suits(name, task):
+                runs.append(outside_run(name, study.strengths, epochs=study.epochs))
             else:
-                runs.append(_run_of(name, study))
+                reasons[name] = "the cells have one batch, so nothing is to be corrected"
         elif study.outside is not None:
             reasons[name] = "not asked for"
         else:
@@ -23,7 +25,8 @@ def outside_runs(study: AnnotationStudy, task: Task) -> tuple[list[Run], dict[st
     return runs, reasons
 
 
-def _run_of(name: Outside, study: AnnotationStudy) -> Run:
+def outside_run(name: Outside, strengths: Sequence[float], *, epochs: int | None = None) -> Run:
+    """Return what runs a method whose package is installed; ``epochs`` as in `AnnotationStudy`."""
     match name:
         case "celltypist":
             from xtrimogene.evaluation.outside.celltypist import run_celltypist
@@ -32,16 +35,17 @@ def _run_of(name: Outside, study: AnnotationStudy) -> Run:
         case "harmony":
             from xtrimogene.evaluation.outside.harmony import run_harmony
 
-            return lambda lesson: run_harmony(lesson, study.strengths)
+            return lambda lesson: run_harmony(lesson, strengths)
         case "scvi":
             from xtrimogene.evaluation.outside.scvi import run_scvi
 
-            return lambda lesson: run_scvi(lesson, study.strengths, epochs=study.epochs)
+            return lambda lesson: run_scvi(lesson, strengths, epochs=epochs)
         case "scanvi":
             from xtrimogene.evaluation.outside.scvi import run_scanvi
 
-            return lambda lesson: run_scanvi(lesson, epochs=study.epochs)
+            return lambda lesson: run_scanvi(lesson, epochs=epochs)
 
 
-def _has_batches(task: Task) -> bool:
-    return len(np.unique(task.groups)) > 1
+def suits(name: Outside, task: Task) -> bool:
+    """Harmony needs cells of two batches: else nothing is to be corrected."""
+    return name != "harmony" or len(np.unique(task.groups)) > 1
