@@ -1,12 +1,12 @@
 """Runs in processes of their own."""
 
-import importlib.util
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import anndata
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from tests.training import tiny_run
 from xtrimogene.config import (
     ModelConfig,
     OptimizerConfig,
@@ -25,19 +26,9 @@ from xtrimogene.config import (
 )
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 
-SCRIPT = Path(__file__).with_name("tiny_run.py")
 DEADLINE = 120  # seconds: a run that hangs fails here
-
-
-def _tiny_run() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_run", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny_run = _tiny_run()
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__])
 
 
 @pytest.fixture
@@ -73,18 +64,39 @@ def command_of(config: PretrainConfig, folder: Path, *options: str) -> list[str]
     """Return the arguments of python for a run in a process of its own."""
     path = folder / f"{Path(config.output).name}.json"
     path.write_text(json.dumps(to_dict(config)))
-    return [str(SCRIPT), str(path), *options]
+    return [tiny_run.__file__, str(path), *options]
 
 
 @pytest.fixture
 def run_alone(tmp_path: Path) -> Run:
-    """Run a config in a process of its own, or in as many as `--devices` says."""
+    """Run a config in a process of its own, or in as many as `--devices` says.
+
+    It is forked from one that has the imports, which take longer than the run; with `--launched` it is a new one.
+    """
 
     def run(config: PretrainConfig, *options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *command_of(config, tmp_path, *options)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        command = command_of(config, tmp_path, *options)
+        if "--launched" in options:
+            command = [sys.executable, *command]
+            return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        said = [tmp_path / f"{Path(config.output).name}.{name}" for name in ("stdout", "stderr")]
+        process = FORKS.Process(target=run_forked, args=(command[1:], *said))
+        process.start()
+        process.join(DEADLINE)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(said[1].read_text()[-2000:])
+        return subprocess.CompletedProcess(command, process.exitcode, *(path.read_text() for path in said))
 
     return run
+
+
+def run_forked(arguments: list[str], stdout: Path, stderr: Path) -> None:
+    for path, stream in ((stdout, 1), (stderr, 2)):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), stream)
+    multiprocessing.set_start_method(None, force=True)  # the platform's own, as in any process that was not forked
+    tiny_run.main(arguments)
 
 
 @pytest.fixture
