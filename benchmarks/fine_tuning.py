@@ -5,9 +5,9 @@ python benchmarks/fine_tuning.py --test --outside --task "^(pbmc3k|wu|baron|sc_)
     --out benchmarks/results/fine_tuning_test.json
 
 The tasks are those of embedding_quality.py. "finetune" stands beside "ensemble" and "linear", which have the same folds
-and calibration and leave the model as it is, and beside the baselines. Training takes minutes to an hour a seed on a
-CPU, so each seed is written to --out as it comes, and the same command goes on with those that are not there; intervals
-are those of a bootstrap over cells and the seeds done. Seconds are of the CPU.
+and calibration and leave the model as it is, and beside the baselines. Training takes minutes to an hour a split on a
+CPU, so each is written to --out as it comes, and the same command goes on with those that are not there; intervals are
+those of a bootstrap over cells and the seeds done. Seconds are of the CPU.
 """
 
 import time
@@ -45,7 +45,11 @@ def main() -> None:
         for task in tasks:
             done = report["tasks"].setdefault(task.name, {"seeds": []})
             if len(done["seeds"]) <= seed:
-                done["seeds"].append(measure(task, studies, task.gather(placed), model, seed, remembered))
+                splits = done.setdefault("unfinished", [])
+                for split in task.splits[seed][len(splits) :]:
+                    splits.append(measure(task, studies, task.gather(placed), model, split, seed, remembered))
+                    write_report(options, report)
+                done["seeds"].append(joined(task, seed, done.pop("unfinished")))
             elif len(done["seeds"]) > seed + 1:
                 continue
             result = judged(task, done["seeds"], others_of(task, studies, options))  # others may be new
@@ -59,23 +63,31 @@ def measure(
     studies: Mapping[str, Study],
     embedding: Float[np.ndarray, "N P"],
     model: PretrainedModel,
+    split: Split,
     seed: int,
     remembered: Remembered,
 ) -> dict[str, Any]:
-    """Return the label that each method gives each tested cell, and how tuning went in each split."""
+    """Return the number of the label that each method gives each cell of the split, and how tuning went."""
     names = np.unique(task.labels)
-    given = {method: np.zeros(len(task.labels), dtype=np.int64) for method in METHODS}
-    facts: dict[str, Any] = {"epochs": [], "losses": [], "seconds": []}
-    for split in task.splits[seed]:
-        for method in METHODS:
-            began = time.process_time()
-            labels, losses = answer(task, studies, embedding, model, split, method, seed, remembered)
-            given[method][split.test] = np.searchsorted(names, labels)
-            if losses:
-                facts["epochs"].append(int(np.argmin(losses)))
-                facts["losses"].append([round(loss, 4) for loss in losses])
-                facts["seconds"].append(round(time.process_time() - began, 1))
-    return {"seed": seed, **facts, "given": {method: one[task.tested].tolist() for method, one in given.items()}}
+    facts: dict[str, Any] = {"given": {}}
+    for method in METHODS:
+        began = time.process_time()
+        labels, losses = answer(task, studies, embedding, model, split, method, seed, remembered)
+        facts["given"][method] = np.searchsorted(names, labels).tolist()
+        if losses:
+            facts["epochs"] = int(np.argmin(losses))
+            facts["losses"] = [round(loss, 4) for loss in losses]
+            facts["seconds"] = round(time.process_time() - began, 1)
+    return facts
+
+
+def joined(task: Task, seed: int, splits: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the splits of a seed say, and the labels in the order of the tested cells."""
+    told: dict[str, Any] = {"seed": seed}
+    told |= {name: [one[name] for one in splits] for name in ("epochs", "losses", "seconds")}
+    order = np.argsort(np.concatenate([split.test for split in task.splits[seed]]))
+    given = {method: np.concatenate([one["given"][method] for one in splits])[order].tolist() for method in METHODS}
+    return {**told, "given": given}
 
 
 def answer(
