@@ -94,3 +94,21 @@ def test_what_is_not_run_has_a_reason(make_task: Callable[..., Task], monkeypatc
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "scvi" else object())
     runs, reasons = outside_runs(replace(study, outside=None), task)
     assert len(runs) == 2 and reasons["scvi"] == "scvi-tools is not installed: pip install 'xtrimogene[eval]'"
+
+
+def test_a_study_decides_how_methods_learn(make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {}
+
+    def notes(name: str) -> Callable[..., dict[Method, Answer]]:
+        return lambda lesson, *given, **options: told.update({name: (given, options)}) or {}
+
+    for name in ("harmony", "scvi", "scanvi"):
+        place = "scvi" if name == "scanvi" else name
+        monkeypatch.setattr(f"xtrimogene.evaluation.outside.{place}.run_{name}", notes(name))
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())
+    options = {"split": "cell", "outside": ("harmony", "scvi", "scanvi"), "strengths": (0.5,), "epochs": 7}
+    runs, _ = outside_runs(AnnotationStudy(files=("a",), label_key="t", output="o", **options), make_task())
+    for run in runs:
+        run(None)
+    learned = {"epochs": 7}
+    assert told == {"harmony": (((0.5,),), {}), "scvi": (((0.5,),), learned), "scanvi": ((), learned)}
