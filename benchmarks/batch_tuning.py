@@ -5,7 +5,8 @@ python benchmarks/batch_tuning.py --validation --task ">" --out benchmarks/resul
 The two studies of each task of embedding_quality.py that goes from one to another are joined to a reference, of the
 first about 200 cells, and method "finetune" learns the labels in three folds by cell: without batches, and with the
 study as batch. The cells of a fold are scored as the network sees them that learned from the other folds; means over
-folds. "start" is the model as it is. So that there is something to compare, tuning goes on for three epochs.
+folds. "start" is the model as it is. So that there is something to compare, tuning goes on for three epochs. Each task
+is written to --out as it comes; the same command goes on with those that are not there.
 """
 
 import json
@@ -13,7 +14,7 @@ import time
 from typing import Any
 
 import numpy as np
-from annotation import prepare, read_options
+from annotation import prepare, read_options, read_report, write_report
 from embed import describe_machine
 from jaxtyping import Float
 
@@ -32,13 +33,13 @@ FIRST_CELLS, NUM_EPOCHS = 200, 3
 def main() -> None:
     options = read_options(__doc__)
     model, _, tasks, placed = prepare(options)
-    report: dict[str, Any] = {"sha256": model.sha256, "machine": describe_machine(), "tasks": []}
+    report = read_report(options, {"sha256": model.sha256, "machine": describe_machine(), "tasks": []})
+    done = {one["task"] for one in report["tasks"]}
     for task in tasks:
-        if task.grouping == "study":
+        if task.grouping == "study" and task.name not in done:
             report["tasks"].append(measure(task, task.gather(placed), model))
             print(json.dumps(report["tasks"][-1], indent=1), flush=True)
-            if options.out is not None:
-                options.out.write_text(json.dumps(report, indent=1) + "\n")
+            write_report(options, report)
 
 
 def measure(task: Task, embedding: Float[np.ndarray, "N P"], model: PretrainedModel) -> dict[str, Any]:
