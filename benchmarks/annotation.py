@@ -215,8 +215,10 @@ def learned_groups(task: Task, studies: Mapping[str, Study]) -> Shaped[np.ndarra
     (study,) = np.unique(task.studies[task.splits[0][0].train]).tolist()
     if study not in GROUPED_BY:
         return None
-    groups = studies[study].obs[GROUPED_BY[study]][task.rows]
-    return np.where(task.studies == study, groups, "")
+    of_study = studies[study].obs[GROUPED_BY[study]]
+    groups, here = np.full(len(task.labels), "", dtype=of_study.dtype), task.studies == study
+    groups[here] = of_study[task.rows[here]]
+    return groups
 
 
 def worth_of(by_seed: Sequence[Answers]) -> dict[str, Any]:

@@ -45,9 +45,9 @@ def main() -> None:
         for task in tasks:
             done = report["tasks"].setdefault(task.name, {"seeds": []})
             if len(done["seeds"]) <= seed:
-                splits = done.setdefault("unfinished", [])
+                embedding, splits = task.gather(placed), done.setdefault("unfinished", [])
                 for split in task.splits[seed][len(splits) :]:
-                    splits.append(measure(task, studies, task.gather(placed), model, split, seed, remembered))
+                    splits.append(measure(task, studies, embedding, model, split, seed, remembered))
                     write_report(options, report)
                 done["seeds"].append(joined(task, seed, done.pop("unfinished")))
             elif len(done["seeds"]) > seed + 1:

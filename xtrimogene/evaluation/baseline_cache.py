@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from xtrimogene.evaluation import baselines, classifiers, comparison, metrics
 from xtrimogene.evaluation.comparison import Baselines, Method, Predictions, Space, run_baselines
 from xtrimogene.evaluation.metrics import ClusterScores
 from xtrimogene.evaluation.tasks import Task
+from xtrimogene.long_work import whole_file
 
 Decoded = dict[str, Any]
 
@@ -76,9 +76,8 @@ def _kept(path: Path, make: Callable[[], Decoded]) -> Decoded:
         return stored
     made = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(made))
-    unfinished.replace(path)
+    with whole_file(path) as scratch:
+        scratch.write_text(json.dumps(made))
     return made
 
 
