@@ -105,9 +105,13 @@ def _update(
     step: Float[np.ndarray, "S K"],
     change: Float[np.ndarray, "S K"],
 ) -> Float[np.ndarray, "S K K"]:
-    """Return the BFGS update; a ``fresh`` inverse begins as a multiple of the identity, of this step's curvature."""
+    """Return the BFGS update; a ``fresh`` inverse begins as a multiple of the identity, of this step's curvature.
+
+    Where the function curves downwards along the step, there is no minimum that way yet, and the next is longer.
+    """
     along = (step * change).sum(1)
-    sound = along > 1e-12 * np.linalg.norm(step, axis=1) * np.linalg.norm(change, axis=1)
+    least = 1e-12 * np.linalg.norm(step, axis=1) * np.linalg.norm(change, axis=1)
+    sound, downwards = along > least, along < -least
     safe = np.where(sound, along, 1)
     size = np.where(sound, safe / (change**2).sum(1).clip(1e-300), 0)
     inverse = np.where(fresh[:, None, None], size[:, None, None] * np.eye(step.shape[1]), inverse)
@@ -116,4 +120,5 @@ def _update(
     cross = turned[:, :, None] * step[:, None, :]
     outer = step[:, :, None] * step[:, None, :]
     curvature = (change * turned).sum(1)[:, None, None]
-    return inverse + weight * ((1 + weight * curvature) * outer - cross - np.swapaxes(cross, 1, 2))
+    updated = inverse + weight * ((1 + weight * curvature) * outer - cross - np.swapaxes(cross, 1, 2))
+    return np.where(downwards[:, None, None], 4 * inverse, updated)
