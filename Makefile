@@ -8,7 +8,9 @@ BIN := $(VENV)/bin
 # A command that exists may still not run (pyenv's shims), so each is tried.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$name && break; done)
-# Torch runs on one thread in the tests, so processes are what uses the cores.
+# Processes are what uses the cores, so each of the tests runs on one thread, and keeps what it compiled for the others.
+test: export OMP_NUM_THREADS := 1
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal
 
 help:
