@@ -93,6 +93,14 @@ def test_a_given_law_is_told_from_an_optimum() -> None:
     assert kinds.count("best") == 2 and kinds[-1] == "unfinished"
 
 
+def test_a_loss_that_rises_is_no_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = hoffmann_starts()[::50]
+    monkeypatch.setattr("xtrimogene.protein.scaling_laws.parametric_fit.hoffmann_starts", lambda: some)
+    size, tokens, _ = simulate(count=12)
+    with pytest.raises(ConfigError, match=r"fitted best by a loss that rises with N or D \(alpha -0.34, beta 0.3\)"):
+        fit(size, tokens, 2 + 1e-3 * size**0.34 + 900 / tokens**0.3, method="lbfgs", num_bootstraps=0)
+
+
 def test_bad_points_are_refused() -> None:
     size, tokens, loss = simulate()
     with pytest.raises(ConfigError, match="all points have num_tokens"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from xtrimogene.protein.scaling_laws.huber import DELTA, HuberObjective
 from xtrimogene.protein.scaling_laws.parametric import ParametricLaw
@@ -27,8 +27,8 @@ STEEPEST = 5.0  # an exponent by which a term is gone from one size to the next
 class Basin:
     """An optimum, how many starts ended there, and what it is worth.
 
-    "best"; "local": higher, and no step leads down; "degenerate": higher, and the term of N or of D says nothing, or
-    tells only the smallest runs from the others.
+    "best"; "local": higher, and no step leads down; "degenerate": the term of N or of D says nothing, tells only the
+    smallest runs from the others, or rises: as low as the best it may lie, where the points are a mirror of themselves.
     "unfinished": no optimum at all, descent from it goes on to a lower one. Only a law given to start from can be so,
     and counts as one start.
     """
@@ -54,8 +54,9 @@ def find_basins(
 ) -> tuple[Float[np.ndarray, "B 5"], tuple[Basin, ...]]:
     """Return the optima, the best first: their unknowns, and what is told of them.
 
-    The descents are begun anew from their ends, for kinks of the objective can leave one stuck. Ends above the 40 best
-    are dropped, with their starts.
+    Those in which the loss rises with N or D come last, whatever their objective, for they are no laws. The descents
+    are begun anew from their ends, for kinks of the objective can leave one stuck. Ends after the first 40 are dropped,
+    with their starts.
     """
     ends, values, counts = starts, np.empty(0), np.ones(len(starts), dtype=int)
     for tolerance in (COARSE, COARSE / 10, COARSE / 100):
@@ -103,12 +104,14 @@ def _distinct(
 ) -> tuple[Float[np.ndarray, "B 5"], Float[np.ndarray, " B"], Int[np.ndarray, " B"]]:
     """Return the lowest of each group of ends, the lowest group first, and how many starts it stands for.
 
-    A group ends where the value is by the share ``apart`` above its lowest.
+    A group ends where the value is by the share ``apart`` above its lowest, or the loss begins to rise with N or D.
     """
-    order = np.argsort(values, kind="stable")
+    rises: Bool[np.ndarray, " S"] = ends[:, 3:].min(1) <= 0
+    order = np.lexsort((values, rises))
     firsts: list[int] = []
-    for position, value in enumerate(values[order]):
-        if not firsts or value > values[order[firsts[-1]]] * (1 + apart):
+    for position, end in enumerate(order):
+        lowest = order[firsts[-1]] if firsts else end
+        if not firsts or rises[end] != rises[lowest] or values[end] > values[lowest] * (1 + apart):
             firsts.append(position)
     kept = order[firsts]
     return ends[kept], values[kept], np.add.reduceat(counts[order], firsts)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from xtrimogene.config import require
-from xtrimogene.protein.scaling_laws.basins import NOTHING, Basin, find_basins, place
+from xtrimogene.protein.scaling_laws.basins import ALIKE, NOTHING, Basin, find_basins, place
 from xtrimogene.protein.scaling_laws.checks import check_points
 from xtrimogene.protein.scaling_laws.compute_optimal import Objective
 from xtrimogene.protein.scaling_laws.huber import HuberObjective
@@ -98,7 +98,8 @@ def fit_parametric(
     Raises
     ------
     ConfigError
-        There are fewer than six points, or all have one N or one D.
+        There are fewer than six points, or all have one N or one D, or they are fitted best by a loss that rises with N
+        or D.
     """
     columns = check_points(6, num_parameters=num_parameters, num_tokens=num_tokens, loss=loss)
     for what, values in zip(("num_parameters", "num_tokens"), columns, strict=False):
@@ -107,12 +108,13 @@ def fit_parametric(
     whole = np.ones((1, len(loss)))
     starts = huber.centred(hoffmann_starts()) if method == "lbfgs" else grid_starts(huber, whole)[0]
     ends, basins = find_basins(huber, starts)
+    best, flops = basins[0], 6 * columns[0] * columns[1]
+    _check_falls(basins)
     intervals = {}
     if num_bootstraps:
         even = np.full(len(loss), 1 / len(loss))
         weights = np.random.default_rng(seed).multinomial(len(loss), even, size=num_bootstraps).astype(float)
         intervals = _intervals(huber.plain(_refit(huber, ends, basins, method, weights)))
-    best, flops = basins[0], 6 * columns[0] * columns[1]
     warning = _warning(best, intervals)
     law = ParametricLaw(
         name=name,
@@ -132,7 +134,7 @@ def fit_parametric(
         law=law,
         method=method,
         objective=best.objective,
-        basins=tuple(sorted([*basins, *placed], key=lambda basin: basin.objective)),
+        basins=tuple(sorted([*basins, *placed], key=lambda basin: (basin.kind != "best", basin.objective))),
         condition=_condition(huber, ends[:1], method),
         intervals=intervals,
         warning=warning,
@@ -144,6 +146,17 @@ def hoffmann_starts() -> Float[np.ndarray, "S 5"]:
     a = b = np.arange(0, 26, 5)
     alpha = beta = np.arange(0, 2.1, 0.5)
     return np.array(list(product(a, b, np.arange(-1, 1.1, 0.5), alpha, beta)), dtype=float)
+
+
+def _check_falls(basins: Sequence[Basin]) -> None:
+    lowest = min(basins, key=lambda basin: basin.objective)
+    best = basins[0] if basins[0].objective <= lowest.objective * (1 + ALIKE) else lowest
+    exponents = f"alpha {best.alpha:.3g}, beta {best.beta:.3g}"
+    require(
+        min(best.alpha, best.beta) > 0,
+        f"these points are fitted best by a loss that rises with N or D ({exponents}), which is no law; check the "
+        "columns, or add runs.",
+    )
 
 
 def _refit(
