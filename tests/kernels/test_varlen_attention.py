@@ -95,7 +95,7 @@ def test_causality_is_asked_of_torchs_own_kernel_in_the_words_of_its_release(mon
 
     rows, segments = qkv(4), Segments.from_lengths([4])
     for release in (newer, older):
-        monkeypatch.setattr(torch_varlen, "varlen_attn", release)
+        monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", release)
         assert (torch_varlen.varlen_attention(*rows, segments, segments, causal=True) == 0).all()
         assert (torch_varlen.varlen_attention(*rows, segments, segments) == -1).all()
 
