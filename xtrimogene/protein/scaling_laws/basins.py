@@ -18,7 +18,7 @@ Kind = Literal["best", "local", "degenerate", "unfinished"]
 
 COARSE, FINE = 1e-6, 1e-12  # relative fall of the objective in a step that ends a descent
 CLOSE, ALIKE = 1e-2, 1e-3  # ends, and optima, whose objectives differ by less, relative, are taken for one
-MOST_FOLLOWED = 40  # the best ends that are followed to their optimum
+MOST_FOLLOWED = 40  # the lowest ends that are followed to their optimum
 NOTHING = 1e-6  # a share of the loss that counts for nothing
 STEEPEST = 5.0  # an exponent by which a term is gone from one size to the next
 
@@ -55,15 +55,17 @@ def find_basins(
     """Return the optima, the best first: their unknowns, and what is told of them.
 
     Those in which the loss rises with N or D come last, whatever their objective, for they are no laws. The descents
-    are begun anew from their ends, for kinks of the objective can leave one stuck. Ends after the first 40 are dropped,
-    with their starts.
+    are begun anew from their ends, for kinks of the objective can leave one stuck. The 40 lowest ends are followed,
+    the others dropped with their starts.
     """
     ends, values, counts = starts, np.empty(0), np.ones(len(starts), dtype=int)
     for tolerance in (COARSE, COARSE / 10, COARSE / 100):
         ends, values = minimize_many(lambda x, _: huber.value(x), ends, tolerance=tolerance)
         ends, values, counts = _distinct(ends, values, counts, COARSE)
-    ends, _, counts = (column[:MOST_FOLLOWED] for column in _distinct(ends, values, counts, CLOSE))
-    ends, values = follow(huber, ends)
+    ends, values, counts = _distinct(ends, values, counts, CLOSE)
+    lowest = np.sort(np.argsort(values, kind="stable")[:MOST_FOLLOWED])
+    ends, values = follow(huber, ends[lowest])
+    counts = counts[lowest]
     ends, values, counts = _distinct(ends, values, counts, ALIKE)
     told = []
     for i, (end, value, count) in enumerate(zip(ends, values, counts, strict=True)):
