@@ -108,13 +108,13 @@ def fit_parametric(
     whole = np.ones((1, len(loss)))
     starts = huber.centred(hoffmann_starts()) if method == "lbfgs" else grid_starts(huber, whole)[0]
     ends, basins = find_basins(huber, starts)
-    best, flops = basins[0], 6 * columns[0] * columns[1]
     _check_falls(basins)
     intervals = {}
     if num_bootstraps:
         even = np.full(len(loss), 1 / len(loss))
         weights = np.random.default_rng(seed).multinomial(len(loss), even, size=num_bootstraps).astype(float)
         intervals = _intervals(huber.plain(_refit(huber, ends, basins, method, weights)))
+    best, flops = basins[0], 6 * columns[0] * columns[1]
     warning = _warning(best, intervals)
     law = ParametricLaw(
         name=name,
