@@ -134,6 +134,24 @@ def test_chunk_size_does_not_matter(num_rows, chunk_rows):
 
 
 @settings(max_examples=25)
+@given(
+    cuts=st.lists(st.integers(0, 70), max_size=4).map(sorted), dtype=st.sampled_from([torch.float32, torch.bfloat16])
+)
+def test_rows_may_come_some_at_a_time(cuts, dtype):
+    segments = Segments.from_lengths([70])
+    query, key, value, projection = (tensor.to(dtype) for tensor in inputs(70, 70))
+    keys = streamed.KeySums(streamed.FeatureMaps(projection, 3, dtype, chunk_rows=16))
+    bounds = list(zip([0, *cuts], [*cuts, 70], strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        for start, stop in bounds:
+            keys.add(key[start:stop], value[start:stop])
+        state = keys.state()
+        out = torch.cat([state.attend(query[start:stop]) for start, stop in bounds])
+    expected = linear_attention(query, key, value, projection, segments, segments)
+    torch.testing.assert_close(out, expected, atol=1e-6 if dtype == torch.float32 else 1e-2, rtol=0)
+
+
+@settings(max_examples=25)
 @given(st.data())
 def test_asking_for_some_rows_gives_those_rows(data):
     lengths = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))

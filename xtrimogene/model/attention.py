@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from xtrimogene_kernels.linear_attention import linear_attention
+from xtrimogene_kernels.linear_attention.streamed import FeatureMaps, KeySums
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import varlen_attention
 
@@ -70,6 +71,10 @@ class LinearAttention(nn.Module):
     ) -> tuple[Float[Tensor, "M D"], Float[Tensor, "N D"], Float[Tensor, "N D"]]:
         """Return the queries of ``rows`` (default: all) and the keys and values of all."""
         return self.query(x if rows is None else x[rows]), self.key(x), self.value(x)
+
+    def key_sums(self) -> KeySums:
+        """Begin with a cell whose rows, (n, H, d), come some at a time: its keys and values, then queries."""
+        return KeySums(FeatureMaps(self.projection, self.num_heads, self.projection.dtype))
 
     def forward(
         self,

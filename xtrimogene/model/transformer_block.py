@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 from xtrimogene.config import DecoderConfig, EncoderConfig
 from xtrimogene.model.attention import LinearAttention, SoftmaxAttention
 from xtrimogene.model.checkpointing import CheckpointedBlock
-from xtrimogene.model.rowwise import rowwise
+from xtrimogene.model.rowwise import in_shares, shares
 from xtrimogene_kernels.segments import Segments
 
 
@@ -85,11 +86,41 @@ class DecoderBlock(CheckpointedBlock):
         row_segments: Segments | None,
         read: Sequence[Tensor],
     ) -> Tensor:
+        if in_shares(x):
+            return self._layer_in_shares(x, segments, rows, row_segments or segments, read)
         query, key, value = read or self.read(x, rows)
         if rows is not None:
             x, query = x[rows], (query[rows] if read else query)
         attended = self.attention(query, key, value, row_segments or segments, segments)  # (M, D)
-        return rowwise(self._finish, attended, x)
+        return self._finish(attended, x)
+
+    def _layer_in_shares(
+        self,
+        x: Tensor,
+        segments: Segments,
+        rows: Tensor | None,
+        row_segments: Segments,
+        read: Sequence[Tensor],
+    ) -> Tensor:
+        """As `_layer`; but for ``x`` and what is returned, no tensor has all rows."""
+        attention, width = self.attention, x.shape[1]
+        heads = (attention.num_heads, -1)
+        out = x.new_empty((row_segments.num_rows, width))
+        for cell in range(segments.num_segments):
+            keys = attention.key_sums()
+            for share in shares(segments.rows_between(cell, cell + 1), width):
+                if read:
+                    key, value = read[1][share], read[2][share]
+                else:
+                    normed = self.attention_norm(x[share])
+                    key, value = attention.key(normed), attention.value(normed)
+                keys.add(torch.unflatten(key, -1, heads), torch.unflatten(value, -1, heads))
+            state = keys.state()
+            for share in shares(row_segments.rows_between(cell, cell + 1), width):
+                at = share if rows is None else rows[share]
+                query = read[0][at] if read else attention.query(self.attention_norm(x[at]))
+                out[share] = self._finish(state.attend(torch.unflatten(query, -1, heads)).flatten(1), x[at])
+        return out
 
     def _finish(self, attended: Tensor, x: Tensor) -> Tensor:
         x = x + self.attention.out(attended)

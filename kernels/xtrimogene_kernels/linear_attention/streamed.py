@@ -24,6 +24,7 @@ from xtrimogene_kernels.segments import Segments
 # few, large launches.
 CPU_CHUNK_ROWS = 256
 ACCELERATOR_CHUNK_ROWS = 16384
+EPSILON = 1e-4
 
 
 def linear_attention(
@@ -34,7 +35,7 @@ def linear_attention(
     query_segments: Segments,
     key_segments: Segments,
     *,
-    epsilon: float = 1e-4,
+    epsilon: float = EPSILON,
     chunk_rows: int | None = None,
 ) -> Float[Tensor, "M H d"]:
     if chunk_rows is None:
@@ -56,15 +57,17 @@ class _Streamed(torch.autograd.Function):
         epsilon: float,
         chunk_rows: int,
     ) -> Tensor:
-        maps = _FeatureMaps(query, projection, chunk_rows)
+        maps = FeatureMaps(projection, query.shape[1], query.dtype, chunk_rows)
         output = query.new_empty(query.shape, dtype=maps.dtype)
         normalizers = query.new_empty(query.shape[:2], dtype=maps.dtype)  # (M, H)
         states, maxima = [], []
         for q_rows, k_rows in _cells(*lengths):
-            state, maximum = _key_state(key[k_rows], value[k_rows], maps, epsilon)
-            _read_state(query[q_rows], state, maps, epsilon, output[q_rows], normalizers[q_rows])
-            states.append(state)
-            maxima.append(maximum)
+            keys = KeySums(maps, epsilon)
+            keys.add(key[k_rows], value[k_rows])
+            state = keys.state()
+            state.attend_into(output[q_rows], normalizers[q_rows], query[q_rows])
+            states.append(torch.cat([state.sums, state.totals[..., None]], -1))
+            maxima.append(keys.maximum)
         ctx.save_for_backward(query, key, value, projection, output, normalizers, *states, *maxima)
         ctx.lengths, ctx.epsilon, ctx.chunk_rows = lengths, epsilon, chunk_rows
         return output.to(query.dtype)  # what is kept is not rounded: gradients are small differences of it
@@ -74,7 +77,7 @@ class _Streamed(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, projection, output, normalizers, *cells = ctx.saved_tensors
         states, maxima = cells[: len(cells) // 2], cells[len(cells) // 2 :]
-        maps = _FeatureMaps(query, projection, ctx.chunk_rows)
+        maps = FeatureMaps(projection, query.shape[1], query.dtype, ctx.chunk_rows)
         grad_query, grad_key, grad_value = (torch.empty_like(rows) for rows in (query, key, value))
         for (q_rows, k_rows), state, maximum in zip(_cells(*ctx.lengths), states, maxima, strict=True):
             upstream = (query[q_rows], output[q_rows], normalizers[q_rows], grad_output[q_rows])
@@ -84,17 +87,19 @@ class _Streamed(torch.autograd.Function):
         return grad_query, grad_key, grad_value, None, None, None, None
 
 
-class _FeatureMaps:
+class FeatureMaps:
     """Rows to exponentials; d^-1/4 of both factors stands in the projection, so rows are read as they come.
 
     All chunks share one room, as memory that is new to a process costs as much as what is computed in it: features last
     until those of the next chunk.
     """
 
-    def __init__(self, rows: Float[Tensor, "N H d"], projection: Float[Tensor, "m d"], chunk_rows: int) -> None:
-        self.dtype = torch.promote_types(rows.dtype, torch.float32)
-        self.chunk_rows = chunk_rows
-        _, num_heads, width = rows.shape
+    def __init__(
+        self, projection: Float[Tensor, "m d"], num_heads: int, dtype: torch.dtype, chunk_rows: int = CPU_CHUNK_ROWS
+    ) -> None:
+        self.dtype = torch.promote_types(dtype, torch.float32)
+        self.num_heads, self.chunk_rows = num_heads, chunk_rows
+        width = projection.shape[1]
         self.projection = projection.to(self.dtype) * width**-0.25  # (m, d)
         self.scale = width**-0.5
         self.room = self.projection.new_empty((0, num_heads, len(projection)))  # (c, H, m)
@@ -132,50 +137,67 @@ def _chunks(num_rows: int, chunk_rows: int) -> Iterator[slice]:
     return (slice(start, min(start + chunk_rows, num_rows)) for start in range(0, num_rows, chunk_rows))
 
 
-def _key_state(
-    key: Float[Tensor, "n H d"],
-    value: Float[Tensor, "n H d"],
-    maps: _FeatureMaps,
-    epsilon: float,
-) -> tuple[Float[Tensor, "H m d+1"], Float[Tensor, ""]]:
-    """Sum features x [value, 1] over the keys of a cell; also return the stabilizer."""
-    num_rows, num_heads, width = value.shape
-    # Two tensors until the end: a batched GEMM into a slice would become one GEMM per head.
-    sums = value.new_zeros((num_heads, maps.projection.shape[0], width), dtype=maps.dtype)
-    totals = value.new_zeros((num_heads, maps.projection.shape[0]), dtype=maps.dtype)
-    value_sum = value.new_zeros((num_heads, width), dtype=maps.dtype)
-    maximum = value.new_full((), float("-inf"), dtype=maps.dtype)
-    for rows in _chunks(num_rows, maps.chunk_rows):
-        u, g = maps.exponents(key[rows].to(maps.dtype))
-        previous, maximum = maximum, torch.maximum(maximum, u.amax())
-        features = u.sub_(g.add_(maximum)).exp_()  # (c, H, m), epsilon left out
-        v = value[rows].to(maps.dtype)
-        rescale = (previous - maximum).exp_()
-        sums.mul_(rescale).baddbmm_(features.permute(1, 2, 0), v.transpose(0, 1))
-        totals.mul_(rescale).add_(features.sum(0))
-        value_sum.add_(v.sum(0))
-    sums.add_(value_sum[:, None], alpha=epsilon)
-    totals.add_(epsilon * num_rows)
-    return torch.cat([sums, totals[..., None]], -1), maximum
+class KeySums:
+    """Sums over the keys of one cell, whose rows may come some at a time. Nothing here has a gradient."""
+
+    def __init__(self, maps: FeatureMaps, epsilon: float = EPSILON) -> None:
+        num_features, width = maps.projection.shape
+        self.maps, self.epsilon, self.num_rows = maps, epsilon, 0
+        # Two tensors, not one: a batched GEMM into a slice would become one GEMM per head.
+        self.sums = maps.projection.new_zeros((maps.num_heads, num_features, width))
+        self.totals = maps.projection.new_zeros((maps.num_heads, num_features))
+        self.value_sum = maps.projection.new_zeros((maps.num_heads, width))
+        self.maximum = maps.projection.new_full((), float("-inf"))
+
+    def add(self, key: Float[Tensor, "n H d"], value: Float[Tensor, "n H d"]) -> None:
+        """Add the sums over some rows; the largest exponent so far is taken out of all."""
+        maps = self.maps
+        with torch.autocast(key.device.type, enabled=False):
+            for rows in _chunks(len(key), maps.chunk_rows):
+                u, g = maps.exponents(key[rows].to(maps.dtype))
+                previous, self.maximum = self.maximum, torch.maximum(self.maximum, u.amax())
+                features = u.sub_(g.add_(self.maximum)).exp_()  # (c, H, m), epsilon left out
+                v = value[rows].to(maps.dtype)
+                rescale = (previous - self.maximum).exp_()
+                self.sums.mul_(rescale).baddbmm_(features.permute(1, 2, 0), v.transpose(0, 1))
+                self.totals.mul_(rescale).add_(features.sum(0))
+                self.value_sum.add_(v.sum(0))
+        self.num_rows += len(key)
+
+    def state(self) -> "KeyState":
+        """Return what queries need of the rows added so far."""
+        sums = self.sums.add(self.value_sum[:, None], alpha=self.epsilon)
+        return KeyState(sums, self.totals + self.epsilon * self.num_rows, self.maps, self.epsilon)
 
 
-def _read_state(
-    query: Float[Tensor, "n H d"],
-    state: Float[Tensor, "H m d+1"],
-    maps: _FeatureMaps,
-    epsilon: float,
-    output: Float[Tensor, "n H d"],
-    normalizers: Float[Tensor, "n H"],
-) -> None:
-    """Write the attention of a cell's queries into ``output`` and their denominators into ``normalizers``."""
-    key_sums, key_totals = state[..., :-1].contiguous(), state[..., -1].contiguous()  # (H, m, d), (H, m)
-    shared = state.sum(1).mul_(epsilon)  # (H, d+1), what epsilon adds to every row
-    for rows in _chunks(len(query), maps.chunk_rows):
-        features = maps.query(query[rows].to(maps.dtype))  # (c, H, m), epsilon left out
-        sums = torch.bmm(features.transpose(0, 1), key_sums).add_(shared[:, None, :-1])  # (H, c, d)
-        # A one-column GEMM would cost as much as sixty-four columns.
-        normalizer = torch.sum(features.mul_(key_totals), -1, out=normalizers[rows]).add_(shared[:, -1])  # (c, H)
-        torch.div(sums.transpose(0, 1), normalizer[..., None], out=output[rows])
+class KeyState:
+    """Sums of features x values and of features over the keys of one cell, epsilon counted in."""
+
+    def __init__(
+        self, sums: Float[Tensor, "H m d"], totals: Float[Tensor, "H m"], maps: FeatureMaps, epsilon: float
+    ) -> None:
+        self.sums, self.totals, self.maps = sums, totals, maps
+        self.shared_sum = sums.sum(1).mul_(epsilon)  # (H, d), what epsilon adds to every query
+        self.shared_total = totals.sum(1).mul_(epsilon)  # (H,)
+
+    def attend(self, query: Float[Tensor, "n H d"]) -> Float[Tensor, "n H d"]:
+        """Return the attention of some queries."""
+        output = query.new_empty(query.shape, dtype=self.maps.dtype)
+        self.attend_into(output, output.new_empty(query.shape[:2]), query)
+        return output.to(query.dtype)
+
+    def attend_into(
+        self, output: Float[Tensor, "n H d"], normalizers: Float[Tensor, "n H"], query: Float[Tensor, "n H d"]
+    ) -> None:
+        """Write the attention of some queries into ``output`` and their denominators into ``normalizers``."""
+        maps = self.maps
+        with torch.autocast(query.device.type, enabled=False):
+            for rows in _chunks(len(query), maps.chunk_rows):
+                features = maps.query(query[rows].to(maps.dtype))  # (c, H, m), epsilon left out
+                sums = torch.bmm(features.transpose(0, 1), self.sums).add_(self.shared_sum[:, None])  # (H, c, d)
+                # A one-column GEMM would cost as much as sixty-four columns.
+                normalizer = torch.sum(features.mul_(self.totals), -1, out=normalizers[rows]).add_(self.shared_total)
+                torch.div(sums.transpose(0, 1), normalizer[..., None], out=output[rows])
 
 
 def _query_backward(
@@ -184,7 +206,7 @@ def _query_backward(
     normalizers: Float[Tensor, "n H"],
     grad_output: Float[Tensor, "n H d"],
     state: Float[Tensor, "H m d+1"],
-    maps: _FeatureMaps,
+    maps: FeatureMaps,
     epsilon: float,
     grad_query: Float[Tensor, "n H d"],
 ) -> Float[Tensor, "H m d+1"]:
@@ -209,7 +231,7 @@ def _key_backward(
     value: Float[Tensor, "n H d"],
     maximum: Float[Tensor, ""],
     grad_state: Float[Tensor, "H m d+1"],
-    maps: _FeatureMaps,
+    maps: FeatureMaps,
     epsilon: float,
     grad_key: Float[Tensor, "n H d"],
     grad_value: Float[Tensor, "n H d"],
