@@ -1,5 +1,6 @@
 """`tl.build_index` and `tl.search`: real cells find their like, files and memory agree, and what is refused early."""
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,9 @@ def test_cells_without_counts_are_neither_found_nor_asked(
     assert set(found["cell"]) == set(known.obs_names) - {known.obs_names[1]} and len(found) == 2 * 5
 
 
+MANY = AnnData(obs=pd.DataFrame({f"column {number}": ["a"] for number in range(1003)}, index=["cell"]))
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -91,6 +95,8 @@ def test_cells_without_counts_are_neither_found_nor_asked(
         ({"columns": ["score"]}, FieldError, "columns holds 'score', which is what results call something else"),
         ({"columns": ["share"]}, FieldError, r"obs\['share'\] holds decimal numbers or no text \(float64\)"),
         ({"cells": []}, ConfigError, "no cells were given"),
+        ({"cells": [MANY]}, FieldError, "obs has 1,003 columns of text, and an index takes 1,000; give columns="),
+        ({"cells": [MANY, MANY]}, ConfigError, "an AnnData is given twice; each cell should be found once"),
         ({"folder": "full"}, CheckpointError, "exists already"),
     ],
 )
@@ -121,13 +127,27 @@ def test_a_search_that_cannot_be_says_so_before_it_embeds(
     index = xt.tl.build_index(cells, tmp_path / "index", **options)
     monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("too late"))
     for change, error, words in (
-        ({"k": 0}, ConfigError, "k=0 must be at least 1"),
+        ({"k": 0}, ConfigError, "k=0 must be a whole number of at least 1"),
         ({"model": "demo"}, CheckpointError, "holds vectors of .* give that model, or build the index again"),
         ({"where": {"organ": "lung"}}, FieldError, "the index has no column 'organ'"),
         ({"index": tmp_path}, CheckpointError, "no index at"),
     ):
         with pytest.raises(error, match=words):
             xt.tl.search(cells, **({"index": index} | options | change))
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"k": 2.0}, "k=2.0 must be a whole number"),
+        ({"k": "3"}, "k='3' must be a whole number"),
+        ({"where": "organ=lung"}, "where='organ=lung': values by column are needed, such as {'tissue': 'blood'}"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(asked: dict[str, object], words: str, make_cells: MakeCells) -> None:
+    unchecked = inspect.unwrap(xt.tl.search)  # without the type checks that only tests switch on
+    with pytest.raises(ConfigError, match=words):
+        unchecked(make_cells(), "no index", **asked)
 
 
 def test_without_usearch_the_extra_is_named(
@@ -169,11 +189,13 @@ def test_columns_are_those_that_are_text_in_every_source(
     one.obs["batch"], other.obs["batch"] = 1, [1.0, 2.0, np.nan, 1.0, 1.0, 2.0]
     one.obs["share"], other.obs["share"] = 1, 0.5
     one.obs["donor"], other.obs["donor"] = "A", np.nan
-    one.obs["good"] = [True, False] * 3
+    one.obs["good"], one.obs["large"] = [True, False] * 3, 1e20
     index = xt.tl.build_index([one, other], tmp_path / "index", **options)
     assert {"batch", "donor", "good"} < set(index.cells.columns) and "share" not in index.cells.columns
     of_batch = xt.tl.search(one, index, k=20, where={"batch": 1}, **options)
     assert len(of_batch) == 6 * 9 and of_batch["batch"].unique().tolist() == ["1"]
+    pd.testing.assert_frame_equal(xt.tl.search(one, index, k=20, where={"batch": 1.0}, **options), of_batch)
+    assert set(of_batch["large"].dropna()) == {f"{10**20}"}
     assert len(xt.tl.search(one, index, k=20, where={"good": True, "donor": ["A"]}, **options)) == 6 * 3
 
 

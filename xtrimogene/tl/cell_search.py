@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from xtrimogene.tasks.cell_search.cell_table import TextColumn
 from xtrimogene.tasks.cell_search.vector_index import VectorPrecision, check_precision, graph_class
 from xtrimogene.tasks.expression_space import ExpressionSpace
 from xtrimogene.tl.embedding import CellVectors, read_vectors, require_model, warn_of_unread
-from xtrimogene.tl.index_sources import SOURCE, Source, SourcesSeen, look_at, text_column
+from xtrimogene.tl.index_sources import SOURCE, Source, SourcesSeen, look_at, text_columns
 
 
 def build_index(
@@ -124,7 +125,7 @@ def indexed_cells(
         there = np.isfinite(found.embedding).all(axis=1)
         obs = found.obs[there]
         own = TextColumn(categories=(name,), codes=np.zeros(len(obs), dtype=np.int32))
-        kept = {column: text_column(obs, column) for column in sorted(has, key=seen.columns.index)}
+        kept = text_columns(obs, sorted(has, key=seen.columns.index))
         yield IndexedCells(
             rows=rows[there],
             names=obs.index.astype(str).to_numpy(dtype=object),
@@ -191,8 +192,10 @@ def search(
     UserWarning
         As in `embed`.
     """
-    if k < 1:
-        raise ConfigError(f"k={k} must be at least 1.")
+    if not isinstance(k, Integral) or k < 1:
+        raise ConfigError(f"k={k!r} must be a whole number of at least 1.")
+    if not isinstance(where or {}, Mapping):
+        raise ConfigError(f"where={where!r}: values by column are needed, such as {{'tissue': 'blood'}}.")
     opened = index if isinstance(index, CellIndex) else open_index(index)
     loaded = load(model)
     made = opened.card["model"]

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +23,7 @@ from xtrimogene.tasks.expression_space import ExpressionSpace
 SOURCE = "source"
 OWN = frozenset({"query", "query_row", "rank", "score", "cell", SOURCE})  # columns of results
 MANY_TEXTS = 1000  # of a column that is taken without being named
+MOST_COLUMNS = 1000
 AXES_CELLS, LEAST_FOR_AXES = 20_000, 3  # cells that axes of expression are fitted on
 
 
@@ -54,8 +55,8 @@ def look_at(
     Raises
     ------
     FieldError
-        A column that no source has, or that holds decimal numbers, or is called as one of the results'; text that no
-        file can hold.
+        More than 1,000 columns; one that no source has, or that holds decimal numbers, or is called as one of the
+        results'; text that no file can hold.
     ConfigError
         No source, or one given twice; too few cells or genes for axes of expression.
     CountsError, GeneMatchError, FileFormatError
@@ -86,6 +87,8 @@ def look_at(
         raise FieldError(f"no source has {missing[0]!r} in obs; name a column that one of them has.")
     in_order = texts if columns is None else dict.fromkeys(map(str, columns))
     kept = tuple(name for name in in_order if name not in unfit)
+    if len(kept) > MOST_COLUMNS:
+        raise FieldError(f"obs has {len(kept):,} columns of text, and an index takes {MOST_COLUMNS:,}; give columns=.")
     for name in kept:
         _require_storable(f"obs[{name!r}]", np.array(sorted(texts[name]), dtype=object))
     return SourcesSeen(
@@ -98,11 +101,15 @@ def look_at(
     )
 
 
-def text_column(obs: pd.DataFrame, name: str) -> TextColumn:
-    """Return a column that `look_at` has passed, as text."""
-    coded = _coded(_by_name(obs)[name])
-    assert coded is not None
-    return TextColumn(categories=tuple(coded.cat.categories), codes=coded.cat.codes.to_numpy(dtype=np.int32))
+def text_columns(obs: pd.DataFrame, names: Iterable[str]) -> dict[str, TextColumn]:
+    """Return columns that `look_at` has passed, as text."""
+    own, found = _by_name(obs), {}
+    for name in names:
+        coded = _coded(own[name])
+        assert coded is not None
+        codes = coded.cat.codes.to_numpy(dtype=np.int32)
+        found[name] = TextColumn(categories=tuple(coded.cat.categories), codes=codes)
+    return found
 
 
 def names_of(sources: Sequence[Source]) -> list[str]:
@@ -119,17 +126,19 @@ def names_of(sources: Sequence[Source]) -> list[str]:
     named = [path for path in paths if path is not None]
     if twice := next((path for path in named if named.count(path) > 1), None):
         raise ConfigError(f"{twice} is given twice; each cell should be found once.")
+    in_memory = [id(source) for source in sources if isinstance(source, AnnData)]
+    if len(set(in_memory)) < len(in_memory):
+        raise ConfigError("an AnnData is given twice; each cell should be found once.")
     length = 1
     while len({path.parts[-length:] for path in named}) < len(named):
         length += 1
-    in_memory = len(sources) - len(named)
     names, number = [], 0
     for path in paths:
         if path is not None:
             names.append("/".join(path.parts[-length:]))
             continue
         number += 1
-        names.append("AnnData" if in_memory == 1 else f"AnnData {number}")
+        names.append("AnnData" if len(in_memory) == 1 else f"AnnData {number}")
     return names
 
 
@@ -147,7 +156,7 @@ def _coded(column: pd.Series) -> pd.Series | None:
     values = column.dropna().astype(object)
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if kind == "floating" and all(float(value).is_integer() for value in values.unique()):
-        values = values.astype(np.int64).astype(object)  # pandas calls whole numbers decimal where some are missing
+        values = values.map(int).astype(object)  # pandas calls whole numbers decimal where some are missing
     elif kind not in ("string", "empty", "integer", "boolean"):
         return None
     return values.map(str).reindex(column.index).astype("category")

@@ -47,6 +47,22 @@ def test_few_vectors_are_all_compared(number: int, num_queries: int, k: int, sha
         np.testing.assert_allclose(cosine[rows], scores, atol=1e-5)
 
 
+@pytest.mark.parametrize("block_rows", [70, 1000])
+def test_of_copies_the_first_are_found_whatever_else_is_asked(block_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of matrices rounds a row by the number of rows, so copies differ by a last digit."""
+    monkeypatch.setattr(vector_index, "BLOCK_ROWS", block_rows)
+    vectors, queries = draw(150, width=178), draw(60, width=178, seed=1)
+    index = made_of(np.vstack([vectors] * 3))
+    together = index.search(np.vstack([vectors[:3], queries]), 5)
+    assert (together.rows[:3, :3] == np.arange(3)[:, None] + [0, 150, 300]).all() and together.scores.max() <= 1
+    np.testing.assert_array_equal(together.rows[:, 0] + 150, together.rows[:, 1])
+    np.testing.assert_array_equal(together.rows[:, 3] + 150, together.rows[:, 4])
+    for place, query in enumerate([*vectors[:3], *queries]):
+        alone = index.search(query[None], 5)
+        np.testing.assert_array_equal(alone.rows[0], together.rows[place])
+        np.testing.assert_array_equal(alone.scores[0], together.scores[place])
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("num_queries", [1, 7])
 def test_the_graph_finds_what_comparing_finds(

@@ -51,7 +51,7 @@ class CellTable:
         allowed = np.ones(len(self), dtype=bool)
         for name, wanted in where.items():
             several = isinstance(wanted, Collection) and not isinstance(wanted, str)
-            values = {str(value) for value in cast(Collection[object], wanted)} if several else {str(wanted)}
+            values = set(map(_text, cast(Collection[object], wanted) if several else [wanted]))
             column = self.column(name)
             missing = sorted(values - set(column.categories))
             if missing or not values:
@@ -130,3 +130,8 @@ class CellTableWriter:
 
 def _none(number: int) -> Int[np.ndarray, " n"]:
     return np.full(number, -1, dtype=np.int32)
+
+
+def _text(value: object) -> str:
+    """Return a value as it was indexed: whole numbers that pandas calls decimal, as some are missing, are whole."""
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)

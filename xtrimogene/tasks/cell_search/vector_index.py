@@ -1,6 +1,6 @@
 """Which of many vectors point the same way: a graph of neighbours (HNSW, by usearch) that is read from disk as needed.
 
-What is found is the same whatever else is asked at once.
+What is found is the same whatever else is asked at once; of cells that are alike, those added first.
 Letters: N vectors in the index; Q queries; W width of a vector; k answers to each query.
 """
 
@@ -26,6 +26,7 @@ BUILD_CANDIDATES, SEARCH_CANDIDATES = 128, 512  # kept while a vector is placed,
 EXACT_ROWS = 10_000  # so many vectors are read and compared in 15 ms, which a graph walked far takes too
 WIDER, MOST_WALKED = 8, 20_000  # neighbours of a query: times k / share allowed, and at most
 BLOCK_ROWS, BLOCK_QUERIES = 65_536, 256
+ROUNDING = 1e-5  # of a cosine, in float32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -137,8 +138,8 @@ class VectorIndex:
         """Score rows as `_compared` does: the graph rounds a query as it rounds what it holds."""
         scores = np.empty(rows.shape, dtype=np.float32)
         for place, (direction, of_one) in enumerate(zip(directions, rows, strict=True)):
-            score = self._stored(of_one) @ direction
-            order = np.argsort(-score, kind="stable")
+            score = _cosines(self._stored(of_one), direction)
+            order = np.lexsort((of_one, -score))
             rows[place], scores[place] = of_one[order], score[order]
         return Neighbors(rows=rows, scores=scores)
 
@@ -151,12 +152,14 @@ class VectorIndex:
             block = rows[start : start + BLOCK_ROWS]
             stored = self._stored(block)
             for query in range(0, len(directions), BLOCK_QUERIES):
-                scores = directions[query : query + BLOCK_QUERIES] @ stored.T
-                nearest = np.argpartition(-scores, min(k, len(block)) - 1, axis=1)[:, :k]
-                for place, (row, score) in enumerate(zip(nearest, scores, strict=True), start=query):
-                    found = np.append(best[place][0], block[row]), np.append(best[place][1], score[row])
-                    order = np.argsort(-found[1], kind="stable")[:k]
-                    best[place] = found[0][order], found[1][order]
+                rough = directions[query : query + BLOCK_QUERIES] @ stored.T
+                least = -np.partition(-rough, min(k, len(block)) - 1, axis=1)[:, min(k, len(block)) - 1]
+                for place, own in enumerate(rough >= least[:, None] - ROUNDING, start=query):
+                    near = np.flatnonzero(own)
+                    score = np.append(best[place][1], _cosines(stored[near], directions[place]))
+                    row = np.append(best[place][0], block[near])
+                    order = np.lexsort((row, -score))[:k]
+                    best[place] = row[order], score[order]
         return Neighbors(
             rows=np.stack([rows for rows, _ in best]) if best else np.zeros((0, k), dtype=np.int64),
             scores=np.stack([scores for _, scores in best]) if best else np.zeros((0, k), dtype=np.float32),
@@ -166,6 +169,11 @@ class VectorIndex:
         """Read vectors back; what rounding took from their length is given back."""
         stored = np.asarray(self.graph.get(rows, dtype=np.float32)).reshape(len(rows), -1)
         return unit(stored)
+
+
+def _cosines(stored: Float32[np.ndarray, "R W"], direction: Float32[np.ndarray, " W"]) -> Float32[np.ndarray, " R"]:
+    """Return one cosine a row, whatever the other rows are: a product of matrices rounds by how many there are."""
+    return np.minimum((stored * direction).sum(axis=1), np.float32(1))
 
 
 def check_precision(precision: str) -> None:
