@@ -13,6 +13,7 @@ from xtrimogene.evaluation.annotation_text import to_report, to_summary
 from xtrimogene.evaluation.comparison import Method
 from xtrimogene.evaluation.metrics import calibration_bins
 from xtrimogene.evaluation.study import AnnotationStudy
+from xtrimogene.evaluation.task_tables import table
 from xtrimogene.evaluation.tasks import Task
 from xtrimogene.evaluation.trials import Sureness, Trials
 
@@ -123,3 +124,16 @@ def test_whether_the_model_has_seen_the_cells_is_told(
     result = make_result(0, 6)
     facts = {**result.facts, "tested_cells_seen_in_pretraining": number}
     assert words in to_report(replace(result, facts=facts), FIGURES)
+
+
+def test_labels_that_were_never_learned_are_told(make_result: Callable[..., AnnotationResult]) -> None:
+    result = make_result(0, 6)
+    strange = replace(result, scores=replace(result.scores, unseen_labels=("Platelet", "a|b")))
+    for text in (to_report(strange, FIGURES), to_summary(strange)):
+        told = "tests without a training cell, where every method is wrong: Platelet, a|b."
+        assert told in " ".join(text.split())
+
+
+def test_a_name_does_not_end_a_cell_of_a_table() -> None:
+    (_, _, row) = table(("label", "cells"), [("a | b", "3")]).splitlines()
+    assert row == "| a \\| b | 3     |"

@@ -57,6 +57,8 @@ def test_what_is_kept_apart(settings: dict[str, object], grouping: str) -> None:
         ({"strengths": (0.0,)}, "C=0.0 is not possible"),
         ({"num_inner_folds": 1}, "num_inner_folds=1 must be at least 2"),
         ({"epochs": 0}, "epochs=0 must be at least 1"),
+        ({"num_folds": 0}, "num_folds=0 must be at least 2, or left out"),
+        ({"num_folds": 1}, "num_folds=1 must be at least 2"),
         ({"error_rate": 1.0}, "error_rate=1.0 must lie between 0 and 1"),
     ],
 )

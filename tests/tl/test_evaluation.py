@@ -19,6 +19,7 @@ from xtrimogene.evaluation.benchmark_sets import HAO_COARSE, PBMC3K_COARSE
 from xtrimogene.evaluation.classifiers import classify
 from xtrimogene.evaluation.splits import Split
 from xtrimogene.evaluation.trials import lesson_of
+from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation.learned import draw_cells
 from xtrimogene.tl import evaluation, learning, study_methods
 from xtrimogene.tl.study_cells import read_study_cells
@@ -226,10 +227,14 @@ def test_ours_in_a_study_says_what_annotate_says(
 def test_labels_are_renamed_and_others_left_out(make_study: Study, tiny_model: PretrainedModel) -> None:
     plain = make_study()
     (one,) = plain.files
-    study = make_study(labels={one: {"type 0": ("type 0", "type 1")}}, left_out=("type 2",))
+    (two,) = plain.test_files
+    names = {one: {"a": ("type 0", "type 1"), "type 2": ("type 2",)}, two: {"a": ("type 0",), "b": ("type 1",)}}
+    task = read_study_cells(make_study(labels=names), tiny_model, progress=False).task
+    assert set(task.labels[task.studies == "one"]) == {"a", "type 2"}
+    assert set(task.labels[task.studies == "two"]) == {"a", "b"}
+    study = make_study(left_out=("type 2",))
     task = read_study_cells(study, tiny_model, progress=False).task
-    assert set(task.labels[task.studies == "one"]) == {"type 0"}
-    assert set(task.labels[task.studies == "two"]) == {"type 0", "type 1"}
+    assert set(task.labels[task.studies == "one"]) == set(task.labels[task.studies == "two"]) == {"type 0", "type 1"}
 
 
 def test_a_gene_that_a_batch_never_has_is_not_measured(make_study: Study, tiny_model: PretrainedModel) -> None:
@@ -257,6 +262,25 @@ def test_a_gene_that_a_batch_never_has_is_not_measured(make_study: Study, tiny_m
 def test_refused(settings: dict[str, object], error: type[Exception], words: str, make_study: Study) -> None:
     with pytest.raises(error, match=words):
         annotation(make_study(**settings), progress=False)
+
+
+def test_what_cannot_be_learned_is_told_before_anything_is_embedded(
+    make_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inference, "cell_embeddings", lambda *_, **__: pytest.fail("too late"))
+    renamed = make_study(lambda cells: cells.obs.insert(0, "kind", "T" + cells.obs["cell_type"].astype(str)))
+    renamed = replace(renamed, label_keys={renamed.test_files[0]: "kind"})
+    words = r"no label that is tested \(Ttype 0, .*\) is one of those learned from \(type 0, .*\); say in \[labels\]"
+    with pytest.raises(ConfigError, match=words):
+        annotation(renamed, progress=False)
+
+    def part(cells: AnnData) -> None:
+        cells.obs["donor"] = np.where(cells.obs["cell_type"] == "type 0", "healthy", "ill")
+
+    study = make_study(part, left_out=("type 2",))
+    study = replace(study, files=study.test_files, test_files=(), group_key="donor")
+    with pytest.raises(ConfigError, match="the split 'donor: healthy' leaves cells of 1 label to learn from; two are"):
+        annotation(study, progress=False)
 
 
 def test_what_cannot_be_renamed_or_held_out_is_told(make_study: Study) -> None:

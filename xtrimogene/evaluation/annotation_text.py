@@ -64,7 +64,8 @@ def to_summary(result: AnnotationResult) -> str:
             f"Confidence is off by {worth.calibration_error:.3f}; {worth.labels_possible:.1f} possible labels a cell, "
             f"right in {worth.coverage:.0%}."
         )
-    warned = [*_seen_words(result, width=SCREEN), *([_cell_words()] if result.scores.grouping == "cell" else [])]
+    warned = [*_seen_words(result, width=SCREEN), *_unseen_words(result)]
+    warned += [_cell_words()] if result.scores.grouping == "cell" else []
     lines += [textwrap.fill(one, SCREEN) for one in warned]
     return "\n".join([*lines, textwrap.fill(f"Verdict: {result.verdict} in macro-F1.", SCREEN)])
 
@@ -79,11 +80,14 @@ def _facts(result: AnnotationResult) -> Iterator[str]:
     )
     if scores.grouping == "cell":
         yield _cell_words()
-    if scores.unseen_labels:
-        yield (
-            f"Labels that some split tests without a training cell, where every method is wrong: "
-            f"{', '.join(scores.unseen_labels)}."
-        )
+    yield from _unseen_words(result)
+
+
+def _unseen_words(result: AnnotationResult) -> list[str]:
+    if not result.scores.unseen_labels:
+        return []
+    names = ", ".join(result.scores.unseen_labels)
+    return [f"Labels that some split tests without a training cell, where every method is wrong: {names}."]
 
 
 def _cell_words() -> str:

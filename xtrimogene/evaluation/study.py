@@ -39,7 +39,7 @@ class AnnotationStudy:
     label_key: str  # column of obs
     output: str  # the folder of the report
     test_files: tuple[str, ...] = ()
-    group_key: str | None = None  # column of obs: donors, batches, ...
+    group_key: str | None = None  # column of obs: donors, batches, ...; one name is one group, in all files
     split: StudySplit = "auto"
     num_folds: int | None = None  # groups are dealt to so many folds; None: each is one (of cells: 5)
     label_keys: Mapping[str, str] = field(default_factory=dict)  # file: its column, where it has another name
@@ -97,7 +97,9 @@ class AnnotationStudy:
         require(min(self.seeds) >= 0, f"seeds={self.seeds} must not be negative.")
         for name, least in (("num_inner_folds", 2), ("min_genes", 1)):
             require(getattr(self, name) >= least, f"{name}={getattr(self, name)} must be at least {least}.")
-        require(self.epochs is None or self.epochs >= 1, f"epochs={self.epochs} must be at least 1, or left out.")
+        for name, least in (("num_folds", 2), ("epochs", 1)):
+            value = getattr(self, name)
+            require(value is None or value >= least, f"{name}={value} must be at least {least}, or left out.")
         require(0 < self.error_rate < 1, f"error_rate={self.error_rate} must lie between 0 and 1; 0.1 is usual.")
         for name in self.outside or ():
             module, package = PACKAGES[name]

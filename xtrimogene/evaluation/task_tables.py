@@ -98,6 +98,7 @@ def _tasks(number: int) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    header, *rows = ([cell.replace("|", "\\|") for cell in line] for line in (header, *rows))
     widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(

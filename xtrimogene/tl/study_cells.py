@@ -73,6 +73,7 @@ def read_study_cells(study: AnnotationStudy, model: PretrainedModel, *, progress
     test files, all cells in the genes that all files measured. A cell without a count in them is not used.
     """
     files = read_labelled_files(study)
+    _lay_out(study, [(file, np.flatnonzero(file.used)) for file in files])
     measured = [check_cells(file.path, model, study.min_genes)[0] for file in files]
     against = [one for one, file in zip(measured, files, strict=True) if file.tested]
     shared: Bool[np.ndarray, " G"] = np.logical_and.reduce(against)
@@ -138,24 +139,26 @@ def _read_part(
     )
 
 
-def _task(
-    study: AnnotationStudy, parts: Sequence[Part], panel: Bool[np.ndarray, " G"]
-) -> tuple[Task, Shaped[np.ndarray, " N"] | None]:
-    """Return the task of all cells, and what inner folds keep apart."""
-    numbers = [len(part.rows) for part in parts]
-    studies = np.repeat([part.known.name for part in parts], numbers)
-    tested = np.repeat([part.known.tested for part in parts], numbers)
-    labels = np.concatenate([part.known.labels[part.rows] for part in parts])
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Layout:
+    """Of all cells their label, study and what is kept apart, and the splits of each seed."""
+
+    labels: Shaped[np.ndarray, " N"]
+    studies: Shaped[np.ndarray, " N"]
+    apart: Shaped[np.ndarray, " N"]
+    splits: tuple[tuple[Split, ...], ...]
+
+
+def _lay_out(study: AnnotationStudy, cells: Sequence[tuple[LabelledFile, Int[np.ndarray, " _"]]]) -> Layout:
+    """Split these rows of the files; refuse what nothing can be learned or tested of."""
+    labels = np.concatenate([file.labels[rows] for file, rows in cells])
+    studies = np.concatenate([np.full(len(rows), file.name) for file, rows in cells])
+    tested = np.concatenate([np.full(len(rows), file.tested) for file, rows in cells])
     apart = studies
     if study.group_key is not None:
         apart = np.concatenate(
-            [
-                np.full(len(part.rows), part.known.name) if part.known.groups is None else part.known.groups[part.rows]
-                for part in parts
-            ]
+            [np.full(len(rows), file.name) if file.groups is None else file.groups[rows] for file, rows in cells]
         )
-    learned, asked = (list(dict.fromkeys(studies[where].tolist())) for where in (~tested, tested))
-    name = " + ".join(asked)
     by_cell, between = study.split == "cell", None
     if study.test_files:
         between = Split(name="study", train=np.flatnonzero(~tested), test=np.flatnonzero(tested), grouping="study")
@@ -164,26 +167,49 @@ def _task(
             f"all cells belong to the {study.grouping} {str(apart[0])!r}; two are needed, to learn from and to test "
             'on. Give another group_key, or ask for split = "cell".'
         )
+    splits = draw_splits(
+        labels,
+        None if by_cell else apart,
+        study.seeds,
+        grouping=study.grouping,
+        num_folds=study.num_folds,
+        between=between,
+    )
+    for split in (split for of_seed in splits for split in of_seed):
+        learned, asked = set(labels[split.train].tolist()), set(labels[split.test].tolist())
+        if len(learned) < 2:
+            raise ConfigError(
+                f"the split {split.name!r} leaves cells of {len(learned)} label to learn from; two are needed. Look at "
+                "labels and left_out, or hold out other groups (group_key, num_folds)."
+            )
+        if study.test_files and not learned & asked:
+            raise ConfigError(
+                f"no label that is tested ({', '.join(sorted(asked))}) is one of those learned from "
+                f"({', '.join(sorted(learned))}); say in [labels] which are the same."
+            )
+    return Layout(labels=labels, studies=studies, apart=apart, splits=splits)
+
+
+def _task(
+    study: AnnotationStudy, parts: Sequence[Part], panel: Bool[np.ndarray, " G"]
+) -> tuple[Task, Shaped[np.ndarray, " N"] | None]:
+    """Return the task of all cells, and what inner folds keep apart."""
+    layout = _lay_out(study, [(part.known, part.rows) for part in parts])
+    learned, asked = ([part.known.name for part in parts if part.known.tested == tested] for tested in (False, True))
+    name = " + ".join(asked)
     task = Task(
         name=f"{' + '.join(learned)} -> {name}" if study.test_files else f"{name} by {study.grouping}",
         counts=vstack([part.counts for part in parts], format="csr"),
         genes=panel,
-        labels=labels,
-        groups=apart,
-        studies=studies,
+        labels=layout.labels,
+        groups=layout.apart,
+        studies=layout.studies,
         rows=np.concatenate([part.rows for part in parts]),
-        splits=draw_splits(
-            labels,
-            None if by_cell else apart,
-            study.seeds,
-            grouping=study.grouping,
-            num_folds=study.num_folds,
-            between=between,
-        ),
+        splits=layout.splits,
         mixing=False,
     )
-    grouped = not by_cell and (study.group_key is not None or len(study.files) > 1)
-    return task, apart if grouped else None
+    grouped = study.split != "cell" and (study.group_key is not None or len(study.files) > 1)
+    return task, layout.apart if grouped else None
 
 
 def _facts(part: Part) -> dict[str, Any]:
