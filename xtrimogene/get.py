@@ -32,8 +32,9 @@ def cell_ontology_ids(names: Iterable[object]) -> dict[str, str]:
     Parameters
     ----------
     names
-        As the ontology has them, or a synonym of one of its types alone; upper and lower case are one. What is no text,
-        such as a missing value, is passed over.
+        As the ontology has them, or a synonym of one of its types alone, but for types that only another species has;
+        upper and lower case are one. What is no text, such as a missing value, is passed over. Look the ids over:
+        "P cell" is one name of a cell of the heart.
 
     Returns
     -------

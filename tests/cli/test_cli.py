@@ -1,5 +1,6 @@
 """The command line: help, exit codes, what it writes and what it leaves behind."""
 
+import csv
 import os
 import re
 import shutil
@@ -121,6 +122,9 @@ def test_search_writes_what_tl_search_gives(run: Run, cells: Path, tiny_folder: 
     pd.testing.assert_frame_equal(
         pd.read_csv(out), wanted.astype({"source": str, "cell_type": str, "note": str}), check_dtype=False, atol=1e-4
     )
+    with out.open() as written:
+        header, row, *_ = csv.reader(written, quoting=csv.QUOTE_NONNUMERIC)
+    assert isinstance(row[header.index("score")], float) and len(str(row[header.index("score")])) <= 7
     for arguments, words in (
         ([cells, index, out], f"error: {out} exists already"),
         ([cells, index, cells.with_name("hits.tsv")], "a name that ends in .csv is needed"),
@@ -211,6 +215,15 @@ def test_map_writes_what_tl_map_to_reference_gives(
     options[1] = "kind"
     code, _, said = run("map", cells, known, cells.with_name("no.h5ad"), *options)
     assert code == 2 and said == "error: the reference's obs has no 'kind', it has cell_type.\n"
+
+
+def test_a_reference_is_not_written_over(run: Run, cells: Path, tiny_folder: Path) -> None:
+    known = cells.parent / "known.h5ad"
+    known.write_bytes(cells.read_bytes())
+    learning = ("--reference", known, "--label-key", "cell_type", "--model", tiny_folder)
+    code, _, said = run("annotate", cells, known, *learning, "--overwrite")
+    assert code == 2 and said == f"error: OUT is the input {known}; name another file.\n"
+    assert known.read_bytes() == cells.read_bytes()
 
 
 def test_an_existing_file_is_kept_unless_told(run: Run, cells: Path, tiny_folder: Path) -> None:

@@ -78,6 +78,13 @@ def test_annotating_writes_what_offline_does(
     np.testing.assert_allclose(cells.obs["xtrimogene_confidence"], offline.obs["xtrimogene_confidence"], atol=1e-5)
     assert cells.uns["xtrimogene_annotation"]["held_out"] == offline.uns["xtrimogene_annotation"]["held_out"]
     cells.write_h5ad(tmp_path / "labelled.h5ad")
+    numbered, path = make_cells(40), tmp_path / "numbered.h5ad"
+    numbered.obs.reset_index(drop=True, inplace=True)
+    numbered.write_h5ad(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = client.annotate(path, annotator="types")
+    assert found.obs["xtrimogene_label"].tolist() == offline.obs["xtrimogene_label"].tolist()
     only = ["type 0", "type 1"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

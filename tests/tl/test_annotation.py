@@ -1,9 +1,11 @@
 """`tl.annotate`: what it writes of real cells, that the reference stays as it is, and what it refuses."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from anndata import AnnData, read_h5ad
 
 import xtrimogene as xt
 from xtrimogene.checkpoint import PretrainedModel
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.demo import sample_cells
 from xtrimogene.errors import CheckpointError, ConfigError, FieldError, GeneMatchError
 from xtrimogene.inference import Inference
@@ -21,6 +24,7 @@ from xtrimogene.tasks.annotation import tuning
 from xtrimogene.tasks.annotation.annotator_folder import load_annotator
 from xtrimogene.tasks.annotation.tuned import Tuned
 from xtrimogene.tl.answering import answer
+from xtrimogene.tl.label_options import read_markers
 from xtrimogene.training import FineTuneConfig
 
 MakeCells = Callable[..., AnnData]
@@ -93,6 +97,42 @@ def test_files_give_what_data_in_memory_give(
     }
     learned = from_files.uns["mine_annotation"]["annotator"]
     assert learned["labels"] == ["a", "b"] and learned["cells"] == [10, 10], "cells without a label are not used"
+
+
+def test_names_of_cells_that_a_file_holds_as_numbers_are_no_places(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    reference, query = make_cells(num_cells=30, seed=1), make_cells(num_cells=8, seed=2)
+    query.obs.reset_index(drop=True, inplace=True)  # AnnData lets it be, in memory as in a file
+    query.write_h5ad(tmp_path / "query.h5ad")
+    learning = {"reference": reference, "label_key": "cell_type", "model": tiny_model, "min_genes": 1}
+    with pytest.warns(UserWarning, match="Transforming to str index"):  # anndata's, which says what becomes of them
+        from_file = xt.tl.annotate(tmp_path / "query.h5ad", **learning)
+    in_memory = xt.tl.annotate(query, **learning)
+    assert from_file.obs_names.tolist() == [f"{place}" for place in range(8)]
+    for column in COLUMNS:
+        assert from_file.obs[column].tolist() == in_memory.obs[column].tolist(), column
+
+
+def test_what_another_call_wrote_does_not_stay_beside_new_labels(
+    tiny_model: PretrainedModel, typed: AnnData, make_cells: MakeCells
+) -> None:
+    query, learning = make_cells(num_cells=8, seed=2), {"reference": typed, "model": tiny_model, "min_genes": 1}
+    xt.tl.annotate(query, label_key="cell_type", ontology_key="id", vote=True, **learning)
+    more = [f"xtrimogene_{name}" for name in ("ontology_id", "ontology_name", "voted")]
+    assert set(more) < set(query.obs)
+    xt.tl.annotate(query, label_key="cell_type", key_added="other", **learning)
+    assert set(more) < set(query.obs)
+    xt.tl.annotate(query, label_key="cell_type", **learning)
+    assert not set(more) & set(query.obs) and set(COLUMNS) < set(query.obs)
+
+
+def test_a_cell_that_was_learned_from_is_not_unknown(blood: tuple[AnnData, AnnData]) -> None:
+    """In expression it lies farther than others, as the axes were fitted to it."""
+    reference = blood[0].copy()
+    xt.tl.annotate(reference, reference=blood[0], label_key="cell_type", align=False, baselines=False, progress=False)
+    assert not reference.obs["xtrimogene_unknown"].any()
+    assert (reference.obs["xtrimogene_label"].astype(str) == reference.obs["cell_type"].astype(str)).all()
 
 
 def test_cells_without_counts_have_no_answer(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
@@ -176,9 +216,12 @@ def test_a_kept_annotator_says_what_its_reference_says(
     reference.obs["donor"] = np.resize(["one", "one", "two", "two", "three", None], 30)
     options = {"model": tiny_model, "min_genes": 1}
     learning = {"label_key": "kind", "group_key": "donor", "method": method}
-    folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
+    without = r"5 cells of the reference that have a label are not used, since obs\['donor'\] holds nothing"
+    with pytest.warns(UserWarning, match=without):
+        folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
     assert sorted(path.name for path in folder.iterdir()) == ["annotator.json", "arrays.safetensors"]
-    directly = xt.tl.annotate(query.copy(), reference=reference, **learning, **options)
+    with pytest.warns(UserWarning, match=without):
+        directly = xt.tl.annotate(query.copy(), reference=reference, **learning, **options)
     kept = xt.tl.annotate(query.copy(), annotator=folder, **options)
     pd.testing.assert_frame_equal(kept.obs, directly.obs)
     kept.write_h5ad(tmp_path / "annotated.h5ad")
@@ -208,6 +251,24 @@ def test_genes_that_the_query_did_not_measure_are_not_read(
     assert (kept.obs["xtrimogene_confidence"] != found.obs["xtrimogene_confidence"]).any(), "it had read more genes"
     with pytest.raises(GeneMatchError, match=r"the genes measured here hold \d+% of the reference's counts"):
         xt.tl.annotate(query[:, :150].copy(), annotator=folder, **options)
+
+
+def test_genes_that_the_reference_did_not_measure_are_not_read(
+    tiny_model: PretrainedModel, make_cells: MakeCells, tmp_path: Path
+) -> None:
+    reference, query = make_cells(num_cells=30, seed=1)[:, :300].copy(), make_cells(num_cells=8, seed=2)
+    few = np.arange(300) < 40
+    reference.X = reference.X.multiply(~few).tocsr()  # of these genes no counts, though measured
+    learning = {"label_key": "cell_type", "baselines": False, "model": tiny_model, "min_genes": 1}
+    folder = xt.tl.fit_annotator(reference, tmp_path / "kept", **learning)
+    cut = query[:, query.var_names.isin(reference.var_names)].copy()
+    given = {"model": tiny_model, "min_genes": 1}
+    for options in ({"annotator": folder} | given, {"reference": reference} | learning):
+        found, wanted = (xt.tl.annotate(one.copy(), **options).obs[COLUMNS] for one in (query, cut))
+        pd.testing.assert_frame_equal(found, wanted)
+    cut.X = cut.X.multiply(~few).tocsr()
+    other = xt.tl.annotate(cut, annotator=folder, **given).obs
+    assert (other["xtrimogene_confidence"] != found["xtrimogene_confidence"]).any(), "it was read in the query"
 
 
 def test_what_there_is_to_warn_of_the_query_is_said_once(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
@@ -319,6 +380,9 @@ def test_ids_that_are_none_are_refused(
 
 def test_names_of_types_have_ids(typed: AnnData) -> None:
     assert xt.get.cell_ontology_ids(["T cell", "no such cell"]) == {"T cell": "CL:0000084"}
+    assert xt.get.cell_ontology_ids(["alpha cell"]) == {}, "one of the mouse's neurons is called so"
+    (name, term), *_ = xt.get.cell_ontology_ids(["alpha retinal ganglion cell (Mmus)"]).items()
+    assert term == "CL:0004117", f"{name} is asked for by its own name"
 
 
 def test_neighbours_vote_where_asked_to(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
@@ -332,9 +396,17 @@ def test_neighbours_vote_where_asked_to(tiny_model: PretrainedModel, make_cells:
 
 def test_few_held_out_cells_are_said(tiny_model: PretrainedModel, make_cells: MakeCells) -> None:
     reference, query = make_cells(num_cells=12, seed=1), make_cells(num_cells=3, seed=2)
-    with pytest.warns(UserWarning, match="12 cells of the reference could be held out, so novelty_rate=0.05 calls no"):
-        xt.tl.annotate(query, reference=reference, label_key="cell_type", model=tiny_model, min_genes=1)
+    learning = {"reference": reference, "label_key": "cell_type", "model": tiny_model, "min_genes": 1}
+    few = "12 cells of the reference could be held out, so novelty_rate=0.05 calls no .* or ask for (0.077)"
+    with pytest.warns(UserWarning, match=few):
+        xt.tl.annotate(query, **learning)
     assert not query.obs["xtrimogene_unknown"].any()
+    with pytest.warns(UserWarning) as said:  # 1 / 9 is no 0.111
+        xt.tl.annotate(query, **learning | {"reference": reference[:8].copy()}, novelty_rate=0.112, error_rate=0.111)
+    assert [str(one.message) for one in said if "held out" in str(one.message)] == [
+        "8 cells of the reference could be held out, so error_rate=0.111 excludes no label; label more cells, or ask "
+        "for 0.112."
+    ]
 
 
 def test_a_type_is_described_by_its_markers(blood: tuple[AnnData, AnnData], tmp_path: Path) -> None:
@@ -387,6 +459,22 @@ def test_markers_and_candidates_that_cannot_be(
         xt.tl.annotate(blood[1].copy(), reference=blood[0], label_key="cell_type", progress=False, **options)
 
 
+@pytest.mark.parametrize(
+    ("markers", "error", "words"),
+    [
+        (["FCER1A"], ConfigError, r"markers=\['FCER1A'\]: genes by label are needed, such as {'Platelet': "),
+        ({"DC": None}, GeneMatchError, "markers of 'DC': genes=None: a list of symbols or Ensembl ids is needed"),
+    ],
+)
+def test_markers_of_another_shape_are_refused(
+    markers: Any, error: type[Exception], words: str, tiny_model: PretrainedModel
+) -> None:
+    unchecked, places = inspect.unwrap(read_markers), inspect.unwrap(GeneVocabulary.places)
+    genes = SimpleNamespace(places=partial(places, tiny_model.genes))  # without the type checks that tests switch on
+    with pytest.raises(error, match=words):
+        unchecked(markers, genes)
+
+
 def test_what_weakens_named_labels_is_said(blood: tuple[AnnData, AnnData]) -> None:
     reference, query = (cells.copy() for cells in blood)
     learning = {"reference": reference, "label_key": "cell_type", "baselines": False, "progress": False}
@@ -396,7 +484,7 @@ def test_what_weakens_named_labels_is_said(blood: tuple[AnnData, AnnData]) -> No
         xt.tl.annotate(few, method="match", markers=markers, **learning)
     with pytest.warns(UserWarning) as said:
         xt.tl.annotate(query, candidates=pd.Index(["NK cells", "B cells"]), key_added="X_sorted", **learning)
-    assert any("of the cells is no candidate; they get one all the same" in str(one.message) for one in said)
+    assert any("of the cells is no candidate; such a cell gets one, or is unknown" in str(one.message) for one in said)
     assert set(query.obs["sorted_label"].astype(str)) <= {"NK cells", "B cells", "unknown"}
     assert query.uns["sorted_annotation"]["best_label_no_candidate"] >= 15
 
@@ -428,9 +516,10 @@ def test_a_tuned_annotator_says_what_its_reference_says(
     reference.obs["lane"] = np.where(np.arange(40) == 39, None, reference.obs["lane"].to_numpy())
     options = {"model": tiny_model, "min_genes": 1}
     learning = {"label_key": "kind", "batch_key": "lane", "method": "finetune", "tuning": TUNING, "baselines": False}
-    with pytest.warns(UserWarning, match="3 cells of the reference have no counts"):
+    said = [r"1 cells of the reference .* since obs\['lane'\]", "3 cells of the reference have no counts"]
+    with pytest.warns(UserWarning, match=said[0]), pytest.warns(UserWarning, match=said[1]):
         folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
-    with pytest.warns(UserWarning, match="3 cells of the reference have no counts"):
+    with pytest.warns(UserWarning, match=said[0]), pytest.warns(UserWarning, match=said[1]):
         directly = xt.tl.annotate(query.copy(), reference=reference, **learning, **options)
     files = ["annotator.json", "arrays.safetensors", "tuned.safetensors"]
     assert sorted(path.name for path in folder.iterdir()) == files

@@ -29,11 +29,25 @@ def test_those_called_unknown_are_told_of_by_their_number() -> None:
     assert labels.used.tolist() == [True, True, False, True, False, True]
 
 
-def test_so_are_those_whose_group_is_unknown_and_each_cell_is_told_of_once() -> None:
-    donors = ["x", "x", "unknown", "y", "unknown", "unknown"]
+@pytest.mark.parametrize(
+    ("donors", "lost", "used"),
+    [
+        (["x", "x", "unknown", "y", "unknown", "unknown"], ".", [True, True, False, True, False, False]),
+        (["x", None, "x", "y", "x", None], "; no cell is left of 'b'.", [True, False, False, True, False, False]),
+    ],
+)
+def test_so_are_those_without_a_group_and_each_cell_is_told_of_once(
+    donors: list[str | None], lost: str, used: list[bool]
+) -> None:
+    donors, kinds = [*donors, "y"], pd.Categorical([*KINDS, "c"])
+    obs = pd.DataFrame({"kind": kinds, "donor": donors}, index=[f"cell{place}" for place in range(7)])
     with pytest.warns(UserWarning) as said:
-        labels = read_labels(cells(kind=KINDS, donor=donors), "kind", "donor", None)
-    assert [str(one.message).split("; ")[0] for one in said] == [
-        f"1 cells of the reference are not used, since obs['{key}'] says 'unknown' of them" for key in ("kind", "donor")
+        labels = read_labels(AnnData(obs=obs), "kind", "donor", None)
+    missing = 6 - sum(used) - 2
+    assert [str(one.message) for one in said] == [
+        "1 cells of the reference are not used, since obs['kind'] says 'unknown' of them; if that is a name, give them "
+        "another.",
+        f"{missing} cells of the reference that have a label are not used, since obs['donor'] holds nothing, or "
+        f"'unknown', of them{lost}",
     ]
-    np.testing.assert_array_equal(labels.used, [True, True, False, True, False, False])
+    np.testing.assert_array_equal(labels.used, [*used, True])

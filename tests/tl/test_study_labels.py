@@ -43,7 +43,9 @@ def test_unknown_cells_are_told_of_where_no_setting_leaves_them_out(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         (file,) = read_labelled_files(make_study(**settings))
-    assert [str(one.message).split("; ")[0] for one in said] == [
-        f"1 cells of one are not used, since obs['{key}'] says 'unknown' of them" for key in told
-    ]
+    why = {
+        "kind": "are not used, since obs['kind'] says 'unknown' of them",
+        "donor": "that have a label are not used, since obs['donor'] holds nothing, or 'unknown', of them",
+    }
+    assert [str(one.message).split("; ")[0] for one in said] == [f"1 cells of one {why[key]}" for key in told]
     assert "".join(file.labels[file.used]) == used

@@ -134,7 +134,9 @@ def annotate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
 ) -> None:
     """Write each cell's type, learned from labelled cells, and how sure it is."""
-    check_target(source, out, overwrite)
+    for one in (source, reference):
+        if one is not None:
+            check_target(one, out, overwrite)
     check_table(source)
     from xtrimogene import tl
     from xtrimogene.tl.embedding import record_key

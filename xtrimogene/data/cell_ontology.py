@@ -1,10 +1,12 @@
 """The Cell Ontology, offline, from the package cellxgene-ontology-guide: ids, names, and what types have in common."""
 
+import re
 from collections.abc import Collection, Iterable
 
 from xtrimogene.errors import ConfigError
 
 NAME = "CL"
+OF_OTHER_SPECIES = re.compile(r"\(mmus\)|, mouse|sensu (?!vertebrata)")  # in a type's name, in lower case
 
 
 class CellOntology:
@@ -32,11 +34,16 @@ class CellOntology:
         return str(self.parser.get_term_label(term))
 
     def find(self, names: Iterable[object]) -> dict[str, str]:
-        """Return ids by name, {"T cell": "CL:0000084"}, of what is a term's name or a synonym of one term alone."""
+        """Return ids by name, {"T cell": "CL:0000084"}, of what is a term's name or a synonym of one term alone.
+
+        A synonym of a type that only another species has is none: "alpha cell" is one of a neuron of the mouse.
+        """
         terms: dict[str, str] = self.parser.get_term_label_to_id_map(NAME)
         named = {name.casefold(): term for name, term in terms.items() if not self.parser.is_term_deprecated(term)}
         synonyms: dict[str, set[str]] = {}
-        for term in named.values():
+        for name, term in named.items():
+            if OF_OTHER_SPECIES.search(name):
+                continue
             for synonym in self.parser.get_term_synonyms(term):
                 synonyms.setdefault(synonym.casefold(), set()).add(term)
         found = {}

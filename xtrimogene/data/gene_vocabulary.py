@@ -101,7 +101,7 @@ class GeneVocabulary:
         GeneMatchError
             A name is none of ours; or there is no name.
         """
-        if isinstance(names, str) or not len(names):
+        if names is None or isinstance(names, str) or not len(names):
             raise GeneMatchError(
                 f"genes={names!r}: a list of symbols or Ensembl ids is needed, such as ['CD3D', 'MS4A1']."
             )

@@ -27,7 +27,7 @@ from xtrimogene.errors import ConfigError, LimitError, MissingExtraError, Servic
 from xtrimogene.inference import vector_width
 from xtrimogene.serving.wire import ARROW, Answer, ModelGenes, WireCells, read_answer, write_cells
 from xtrimogene.tasks.annotation.annotator import check_options
-from xtrimogene.tl.answer_columns import UNKNOWN
+from xtrimogene.tl.answer_columns import UNKNOWN, write_columns
 from xtrimogene.tl.embedding import read_vectors, reading_record, record_key, warn_of_unread, write_vectors
 from xtrimogene.tl.label_options import read_candidates
 
@@ -209,13 +209,14 @@ class Client:
             warnings.warn(message, UserWarning, stacklevel=2)
         written = query if isinstance(query, AnnData) else AnnData(obs=obs)
         labels = list(dict.fromkeys([*answer.meta["record"]["candidates"], UNKNOWN]))
+        columns: dict[str, Any] = {}
         for name, column in answer.columns.items():
-            values = column
+            columns[name] = column
             if name in ("label", "voted"):
-                values = pd.Categorical(column, categories=pd.Index(labels))
+                columns[name] = pd.Categorical(column, categories=pd.Index(labels))
             elif column.dtype == object:
-                values = pd.Categorical(column)
-            written.obs[f"{key_added}_{name}"] = pd.Series(values, index=obs.index)
+                columns[name] = pd.Categorical(column)
+        write_columns(written, columns, key_added)
         record = answer.meta["record"]
         options = record["options"] | read | {"min_genes": min_genes}
         record |= reading_record(remote.name, remote.sha256, options, report)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 
 from xtrimogene.checkpoint import PretrainedModel, load, require_new_folder
@@ -18,7 +17,7 @@ from xtrimogene.tasks.annotation import voting
 from xtrimogene.tasks.annotation.annotator import check_candidates, check_options
 from xtrimogene.tasks.annotation.annotator_folder import load_annotator, save_annotator
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
-from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns
+from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns, write_columns
 from xtrimogene.tl.answering import answer
 from xtrimogene.tl.embedding import record_key, require_model, warn_of_unread
 from xtrimogene.tl.label_options import read_candidates, read_markers
@@ -66,8 +65,8 @@ def annotate(
     model
         As in `embed`; with ``annotator``, the model it was fitted with.
     candidates
-        The labels that may be given, such as those of a sorted sample: every cell gets one of them, and confidence is
-        that among them. Default: all.
+        The labels that may be given, such as those of a sorted sample: every cell gets one of them, or is unknown, and
+        confidence is that among them. Default: all.
     markers
         More labels for method "match", each described by its marker genes alone: ``{"Platelet": ["PPBP", "PF4"]}``.
         No cell of them could be held out: the rates are checked for the other labels. Such a cell is unknown where its
@@ -161,8 +160,7 @@ def annotate(
         columns |= ontology_columns(annotation, saved.card["ontology"], ontology)
     if vote:
         columns["voted"] = label_column(annotation, voting.vote(asked.embedding, annotation.probabilities))
-    for name, column in columns.items():
-        written.obs[f"{key_added}_{name}"] = pd.Series(column, index=asked.obs.index)
+    write_columns(written, columns, key_added)
     record = answers.record
     if markers:
         record["described"] = [f"{name}: {', '.join(genes)}" for name, genes in markers.items()]

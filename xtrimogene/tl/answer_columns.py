@@ -5,12 +5,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from jaxtyping import Int
 
 from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.tasks.annotation.annotator import Annotation
 
 UNKNOWN, SEPARATOR = "unknown", " | "
+NOT_ALWAYS = ("voted", "ontology_id", "ontology_name")
+
+
+def write_columns(written: AnnData, columns: Mapping[str, Any], key_added: str) -> None:
+    """Write columns into obs, the cells in their order; what another call left of those not written goes."""
+    for name in NOT_ALWAYS:
+        if name not in columns and f"{key_added}_{name}" in written.obs:
+            del written.obs[f"{key_added}_{name}"]
+    for name, column in columns.items():
+        written.obs[f"{key_added}_{name}"] = pd.Series(column, index=written.obs.index)
 
 
 def answer_columns(annotation: Annotation) -> dict[str, Any]:

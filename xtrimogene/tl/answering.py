@@ -1,5 +1,6 @@
 """A query, embedded as its reference was, and what is said of its cells; what makes that worth less is warned of."""
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,8 @@ def answer(
 ) -> Answers:
     """Embed a query as the reference was, and say what its cells are; warn of what makes the answers worth less.
 
-    ``candidates`` and ``described`` as in `Annotator.annotate`.
+    Genes that were not read of the reference are not read here. ``candidates`` and ``described``: as in
+    `Annotator.annotate`.
     """
     learned = saved.annotator.learned
     check_candidates(learned.labels, candidates, described or {}, saved.annotator.method)
@@ -66,6 +68,7 @@ def answer(
         model,
         pool=read["pool"],
         read_depth=read["read_depth"],
+        panel=saved.annotator.read,
         each=see,
         **reading,
     )
@@ -100,7 +103,7 @@ def _warn_of_few(saved: SavedAnnotator, error_rate: float, novelty_rate: float) 
         if rate < 1 / (number + 1):
             warnings.warn(
                 f"{number:,} cells of the reference could be held out, so {name}={rate:g} {then}; label more cells, "
-                f"or ask for {1 / (number + 1):.2g}.",
+                f"or ask for {math.ceil(1000 / (number + 1)) / 1000:g}.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -152,8 +155,8 @@ def _warn_of_elsewhere(annotation: Annotation) -> None:
     number, known = int(annotation.elsewhere.sum()), int((annotation.best >= 0).sum())
     if number > max(0.1 * known, LEAST_STRANGE):
         warnings.warn(
-            f"the best label of {number / known:.0%} of the cells is no candidate; they get one all the same, and its "
-            "confidence does not hold for them. Look at them without candidates=.",
+            f"the best label of {number / known:.0%} of the cells is no candidate; such a cell gets one, or is "
+            "unknown, and its confidence does not hold. Look at them without candidates=.",
             UserWarning,
             stacklevel=4,
         )

@@ -31,10 +31,12 @@ def read_markers(
     Raises
     ------
     ConfigError
-        A label that cannot be told from others, or from none.
+        They are not given by label, or a label cannot be told from others, or from none.
     GeneMatchError
         A marker is no gene of the model's, or a label has none.
     """
+    if not isinstance(markers or {}, Mapping):
+        raise ConfigError(f"markers={markers!r}: genes by label are needed, such as {{'Platelet': ['PPBP', 'PF4']}}.")
     described = {}
     for name, listed in (markers or {}).items():
         if not isinstance(name, str) or name.strip() in ("", "nan", UNKNOWN) or SEPARATOR in name:

@@ -47,13 +47,10 @@ def read_labels(
     groups = batches = None
     if group_key is not None:
         groups, given = text_column(obs, group_key)
-        warn_of_unknown(groups[used], group_key)
-        used = used & given
+        used = with_name(labels, used, given, group_key)
     if batch_key is not None:
         batches, given = text_column(obs, batch_key)
-        if batch_key != group_key:
-            warn_of_unknown(batches[used], batch_key)
-        used = used & given
+        used = with_name(labels, used, given, batch_key)
         if len(np.unique(batches[used])) < 2:
             raise FieldError(f"the reference's obs[{batch_key!r}] holds one batch; leave batch_key out.")
     check_labels(labels[used], None if groups is None else groups[used])
@@ -121,3 +118,23 @@ def warn_of_unknown(text: Shaped[np.ndarray, " N"], key: str, what: str = "the r
             UserWarning,
             stacklevel=4,
         )
+
+
+def with_name(
+    labels: Shaped[np.ndarray, " N"],
+    used: Bool[np.ndarray, " N"],
+    given: Bool[np.ndarray, " N"],
+    key: str,
+    what: str = "the reference",
+) -> Bool[np.ndarray, " N"]:
+    """Return which cells of those used so far have a name in column ``key`` too; warn of the others."""
+    kept = used & given
+    if number := int((used & ~given).sum()):
+        lost = sorted(set(labels[used].tolist()) - set(labels[kept].tolist()))
+        warnings.warn(
+            f"{number:,} cells of {what} that have a label are not used, since obs[{key!r}] holds nothing, or "
+            f"{UNKNOWN!r}, of them" + (f"; no cell is left of {', '.join(map(repr, lost))}." if lost else "."),
+            UserWarning,
+            stacklevel=4,
+        )
+    return kept

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Shaped
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.errors import ConfigError
 from xtrimogene.evaluation.study import AnnotationStudy
-from xtrimogene.tl.reference_labels import text_column, warn_of_unknown
+from xtrimogene.tl.reference_labels import text_column, warn_of_unknown, with_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -68,11 +68,10 @@ def _read_labels(path: str, name: str, study: AnnotationStudy) -> LabelledFile:
     groups = batches = None
     if study.group_key is not None and not (study.test_files and tested):
         groups, grouped = text_column(obs, study.group_key, name)
-        warn_of_unknown(groups[used], study.group_key, name)
-        used &= grouped
+        used = with_name(labels, used, grouped, study.group_key, name)
     if path in study.joined_by:
         batches, joined = text_column(obs, study.joined_by[path], name)
-        used &= joined
+        used = with_name(labels, used, joined, study.joined_by[path], name)
     if not used.any():
         raise ConfigError(f"no cell of {name} has a label that is asked for; look at label_key, labels and left_out.")
     return LabelledFile(path=path, name=name, tested=tested, labels=labels, groups=groups, batches=batches, used=used)

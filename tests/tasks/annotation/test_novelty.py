@@ -71,3 +71,10 @@ def test_cells_like_the_reference_are_seldom_strange(rate: float) -> None:
         held_out, asked = np.random.default_rng(seed).normal(size=(2, 99, 2))
         called.append((Strangeness.fit(held_out).share(asked) <= rate).mean())
     assert rate - 0.02 < np.mean(called) < rate + 0.01
+
+
+def test_a_vector_is_known_again_but_for_rounding() -> None:
+    known = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
+    distance = NeighborDistance.fit(known)
+    assert distance.has(known * np.float32(1 + 1e-6)).all()
+    assert not distance.has(known * np.float32(1.01)).any()

@@ -31,7 +31,8 @@ class Annotation:
     """What is said of each cell; one without an embedding (a NaN row) has no label, no confidence, and is not novel.
 
     ``possible`` are the best label and those that may be the right one, at the error rate asked for; ``novel``: the
-    cell lies farther from the reference than all but the novelty rate of its own cells, or its label is described by
+    cell lies farther from the reference than all but the novelty rate of its held-out cells and is none of its own (of
+    which the distance in expression says nothing, as its axes were fitted to them), or its label is described by
     markers, and these speak against it; ``elsewhere``: the best of all labels is no candidate. ``cells`` are those with
     an embedding, where they were judged; ``aligned``: they were moved there.
     """
@@ -51,11 +52,14 @@ class Annotation:
 class Annotator:
     """Fitted by `fit`; ``of_right_labels`` and ``strangeness`` are of held-out reference cells, as `HeldOutCells`.
 
+    ``read`` are the model's genes that were read of the reference, and are all that should be read of other cells.
+
     ``held_out`` is what labels and probabilities are worth there: `HeldOutCells.figures` and ``beside_baselines``.
     """
 
     method: AnnotationMethod
     align: bool
+    read: Bool[np.ndarray, " G"]
     learned: Learned
     temperature: float
     of_right_labels: Float[np.ndarray, " N"]
@@ -128,6 +132,7 @@ class Annotator:
         return cls(
             method=method,
             align=align,
+            read=read,
             learned=Learned.fit(method, embedding, counts, labels, read=read, expression=expression, seed=seed),
             temperature=cells.temperature,
             of_right_labels=cells.of_right_labels,
@@ -176,11 +181,12 @@ class Annotator:
         aligned, elsewhere = False, np.zeros(number, dtype=bool)
         asked = cells.rows(known)
         if known.any():
+            taught = self.learned.neighbors.has(asked.embedding)
             if self.align:
                 asked, aligned = self.learned.align(asked)
             scores, distances = self.learned.scores(asked), self.learned.distances(asked)
             if aligned:
-                near, first = self.learned.near(asked), scores.argmax(axis=1)
+                near, first = self.learned.near(asked) & ~taught, scores.argmax(axis=1)
                 distances -= common_excess(distances[near], first[near], self.strangeness.center, scores.shape[1])
             more = [self.learned.described_scores(asked, genes) for genes in described.values()]
             every = np.column_stack([scores, *more])
@@ -190,7 +196,7 @@ class Annotator:
             best[known], confidence[known] = probable.argmax(axis=1), probable.max(axis=1)
             possible[known] = label_sets(probable, self.of_right_labels, error_rate)
             of_reference = kept[best[known]] < len(self.learned.labels)
-            strange = self.strangeness.share(distances) <= novelty_rate
+            strange = ~taught & (self.strangeness.share(distances) <= novelty_rate)
             novel[known] = np.where(of_reference, strange, scores.max(axis=1) < 0)
         return Annotation(
             labels=tuple(names[kept].tolist()),

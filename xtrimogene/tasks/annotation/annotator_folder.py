@@ -25,7 +25,7 @@ from xtrimogene.tasks.saved_folder import Arrays, Facts, SavedFolder
 
 FOLDER = SavedFolder(
     what="annotator",
-    format="xtrimogene-annotator-2",
+    format="xtrimogene-annotator-3",
     json_name="annotator.json",
     fitted_by="xtrimogene.tl.fit_annotator",
     files=("arrays", "tuned"),
@@ -61,7 +61,7 @@ class SavedAnnotator:
 def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Path:
     """Write the folder (`SavedFolder.write`)."""
     annotator = saved.annotator
-    arrays = {"of_right_labels": annotator.of_right_labels}
+    arrays: dict[str, np.ndarray] = {"of_right_labels": annotator.of_right_labels, "read": annotator.read}
     arrays |= {f"strangeness.{name}": getattr(annotator.strangeness, name) for name in _arrays(Strangeness)}
     arrays["centers"] = annotator.learned.centers
     for part, kind in {"classifier": CLASSIFIERS[annotator.method], **PARTS}.items():
@@ -101,6 +101,7 @@ def _build(facts: Facts, files: Mapping[str, Arrays]) -> SavedAnnotator:
     annotator = Annotator(
         method=facts["method"],
         align=bool(facts["align"]),
+        read=arrays["read"],
         learned=Learned(**parts, both=facts["method"] in BOTH, centers=arrays["centers"]),
         temperature=float(facts["temperature"]),
         of_right_labels=arrays["of_right_labels"],
@@ -164,10 +165,11 @@ def _check(saved: SavedAnnotator) -> None:
         _check_numbers(classifier.embedding, (num_cells, width), "embedding")
         _check_places(classifier.label_of_cell, (num_cells,), len(labels), "label_of_cell")
     _check_places(learned.space.genes, (num_variable,), num_genes, "genes")
-    if learned.evidence is not None:
-        markers, read = learned.evidence.markers, learned.evidence.read
-        if read.dtype != bool or read.shape != (num_genes,):
+    for owner in (annotator, learned.evidence):
+        if owner is not None and (owner.read.dtype != bool or owner.read.shape != (num_genes,)):
             raise ValueError("read")
+    if learned.evidence is not None:
+        markers = learned.evidence.markers
         _check_places(markers, (len(labels), markers.shape[1]), num_genes, "markers")
     if right.min() < 0 or right.max() > 1 or not 0 < annotator.temperature < np.inf:
         raise ValueError("probabilities")

@@ -8,13 +8,14 @@ Source of the second distance: Lee et al., A simple unified framework for detect
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
 NUM_NEIGHBORS = 15
 OWN_CELLS = 20  # that outweigh what is expected of any label's scatter
 LEAST_SCALE = 0.05  # of log distances
+ROUNDING = 1e-4  # of a vector's length
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -30,6 +31,11 @@ class NeighborDistance:
     def of(self, embedding: Float[np.ndarray, "B P"]) -> Float[np.ndarray, " B"]:
         nearest = NearestNeighbors(n_neighbors=min(NUM_NEIGHBORS, len(self.embedding))).fit(self.embedding)
         return np.asarray(nearest.kneighbors(embedding)[0].mean(axis=1))
+
+    def has(self, embedding: Float[np.ndarray, "B P"]) -> Bool[np.ndarray, " B"]:
+        """Say which cells are of the reference itself: the same cell has the same vector, but for rounding."""
+        nearest = NearestNeighbors(n_neighbors=1).fit(self.embedding).kneighbors(embedding)[0][:, 0]
+        return np.asarray(nearest <= ROUNDING * np.linalg.norm(embedding, axis=1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
