@@ -57,11 +57,11 @@ def annotate(
     query
         Cells x genes, or the path of an .h5ad or .zarr; counts and genes are found as in `embed`.
     reference, label_key, group_key, ontology_key, method, batch_key, tuning
-        Labelled cells to learn from, as in `fit_annotator`; genes that the query did not measure are not read.
+        Labelled cells to learn from, as in `fit_annotator`; genes that one of the two did not measure are not read.
     baselines, align
         As in `fit_annotator`; by default both.
     annotator
-        Instead of these, a folder that `fit_annotator` wrote.
+        Instead of these, a folder that `fit_annotator` wrote; genes that its reference did not measure are not read.
     model
         As in `embed`; with ``annotator``, the model it was fitted with.
     candidates
@@ -109,10 +109,10 @@ def annotate(
     Warns
     -----
     UserWarning
-        As in `embed`; cells of the reference are not used since their label, or group, is "unknown"; so few cells could
-        be held out that a rate excludes no label, or calls no cell unknown; three times as many cells are unknown as
-        the rate says; markers that were not measured; many cells whose best label is no candidate; or fine-tuning made
-        held-out cells no better told apart.
+        As in `embed`; cells of the reference are not used: their label is "unknown", or they have no group or batch
+        where one is asked for; so few cells could be held out that a rate excludes no label, or calls no cell unknown;
+        three times as many cells are unknown as the rate says; markers that were not measured; many cells whose best
+        label is no candidate; or fine-tuning made held-out cells no better told apart.
     """
     check_options(method=method or "ensemble", error_rate=error_rate, novelty_rate=novelty_rate)
     key_added = record_key(key_added)
@@ -231,8 +231,8 @@ def fit_annotator(
     Warns
     -----
     UserWarning
-        Cells of the reference that have no counts in the model's genes, or whose label, group or batch is "unknown",
-        teach nothing; fine-tuning made held-out cells no better told apart.
+        Cells of the reference that have no counts in the model's genes, or no group or batch where one is asked for, or
+        whose label is "unknown", teach nothing; fine-tuning made held-out cells no better told apart.
 
     Raises
     ------

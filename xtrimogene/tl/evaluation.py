@@ -35,7 +35,7 @@ def annotation(study: AnnotationStudy, *, progress: bool = True) -> AnnotationRe
     Warns
     -----
     UserWarning
-        As in `xtrimogene.tl.embed`; cells are not used since their label, or group, is "unknown".
+        As in `xtrimogene.tl.embed`; cells are not used since their label is "unknown" or they have no group.
     """
     for method in study.methods:
         check_options(method=method)
