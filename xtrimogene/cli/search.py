@@ -84,6 +84,6 @@ def search(
         source, place, k=k, where=wanted or None, exact=exact, model=model, device=device, min_genes=min_genes
     )
     with whole_file(out) as written:
-        found = found.assign(score=found["score"].round(4))
+        found = found.assign(score=found["score"].astype(float).round(4))
         found.to_csv(written, index=False, quoting=csv.QUOTE_NONNUMERIC)
     typer.echo(f"{out}: {len(found):,} cells found for {found['query_row'].nunique():,}")
