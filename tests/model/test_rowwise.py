@@ -18,7 +18,7 @@ def cumulative(x: Tensor, seen: list[int]) -> Tensor:
     return x.cumsum(1)
 
 
-@pytest.mark.parametrize(("num_rows", "shares"), [(0, []), (8, [8]), (9, [8, 1]), (20, [8, 8, 4])])
+@pytest.mark.parametrize(("num_rows", "shares"), [(0, [0]), (8, [8]), (9, [8, 1]), (20, [8, 8, 4])])
 @torch.no_grad()
 def test_shares_are_the_whole(num_rows: int, shares: list[int], seen: list[int]) -> None:
     x = torch.randn(num_rows, 3)

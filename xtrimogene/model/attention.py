@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from xtrimogene_kernels.linear_attention import linear_attention
-from xtrimogene_kernels.linear_attention.streamed import FeatureMaps, KeySums
+from xtrimogene_kernels.linear_attention.streamed import FeatureMaps
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import varlen_attention
 
@@ -72,9 +72,9 @@ class LinearAttention(nn.Module):
         """Return the queries of ``rows`` (default: all) and the keys and values of all."""
         return self.query(x if rows is None else x[rows]), self.key(x), self.value(x)
 
-    def key_sums(self) -> KeySums:
-        """Begin with a cell whose rows, (n, H, d), come some at a time: its keys and values, then queries."""
-        return KeySums(FeatureMaps(self.projection, self.num_heads, self.projection.dtype))
+    def feature_maps(self) -> FeatureMaps:
+        """Return what `KeySums` reads the rows of a cell by, where they come some at a time."""
+        return FeatureMaps(self.projection, self.num_heads, self.projection.dtype)
 
     def forward(
         self,

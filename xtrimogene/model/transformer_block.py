@@ -11,6 +11,7 @@ from xtrimogene.config import DecoderConfig, EncoderConfig
 from xtrimogene.model.attention import LinearAttention, SoftmaxAttention
 from xtrimogene.model.checkpointing import CheckpointedBlock
 from xtrimogene.model.rowwise import in_shares, shares
+from xtrimogene_kernels.linear_attention.streamed import KeySums
 from xtrimogene_kernels.segments import Segments
 
 
@@ -105,9 +106,9 @@ class DecoderBlock(CheckpointedBlock):
         """As `_layer`; but for ``x`` and what is returned, no tensor has all rows."""
         attention, width = self.attention, x.shape[1]
         heads = (attention.num_heads, -1)
-        out = x.new_empty((row_segments.num_rows, width))
+        maps, out = attention.feature_maps(), x.new_empty((row_segments.num_rows, width))
         for cell in range(segments.num_segments):
-            keys = attention.key_sums()
+            keys = KeySums(maps)
             for share in shares(segments.rows_between(cell, cell + 1), width):
                 if read:
                     key, value = read[1][share], read[2][share]
@@ -118,8 +119,9 @@ class DecoderBlock(CheckpointedBlock):
             state = keys.state()
             for share in shares(row_segments.rows_between(cell, cell + 1), width):
                 at = share if rows is None else rows[share]
-                query = read[0][at] if read else attention.query(self.attention_norm(x[at]))
-                out[share] = self._finish(state.attend(torch.unflatten(query, -1, heads)).flatten(1), x[at])
+                own = x[at]
+                query = read[0][at] if read else attention.query(self.attention_norm(own))
+                out[share] = self._finish(state.attend(torch.unflatten(query, -1, heads)).flatten(1), own)
         return out
 
     def _finish(self, attended: Tensor, x: Tensor) -> Tensor:

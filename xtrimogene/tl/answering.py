@@ -74,8 +74,7 @@ def answer(
     )
     _warn_of_panel(learned.space.share_of(asked.measured))
     if learned.evidence is not None:
-        both = asked.measured & learned.evidence.read
-        _warn_of_markers(described or {}, both, latent=learned.evidence.expression is not None)
+        _warn_of_markers(described or {}, asked.measured, latent=learned.evidence.expression is not None)
     cells = Views.join(seen, asked.embedding)
     annotation = saved.annotator.annotate(
         cells, error_rate=error_rate, novelty_rate=novelty_rate, candidates=candidates, described=described

@@ -5,6 +5,7 @@ Letters: n used cells of a file; N of the task; G genes of the model; P width of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def _lay_out(study: AnnotationStudy, cells: Sequence[tuple[LabelledFile, Int[np.
         num_folds=study.num_folds,
         between=between,
     )
-    for split in (split for of_seed in splits for split in of_seed):
+    for split in chain.from_iterable(splits):
         learned, asked = set(labels[split.train].tolist()), set(labels[split.test].tolist())
         if len(learned) < 2:
             raise ConfigError(

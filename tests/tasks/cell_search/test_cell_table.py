@@ -36,6 +36,18 @@ def test_cells_are_allowed_by_all_columns_and_any_value(table: CellTable) -> Non
     assert table.allowed({}).all()
 
 
+def test_a_whole_number_is_itself_however_it_was_written(tmp_path: Path) -> None:
+    with CellTableWriter(tmp_path / "cells.h5") as writer:
+        texts = {"batch": ("1", "2"), "resolution": ("0.5", "1.0")}
+        codes = np.array([0, 1])
+        writer.append(
+            np.array(["c0", "c1"]), {name: TextColumn(categories=own, codes=codes) for name, own in texts.items()}
+        )
+    written = CellTable(tmp_path / "cells.h5")
+    assert written.allowed({"batch": np.float32(1)}).tolist() == written.allowed({"batch": 1}).tolist() == [True, False]
+    assert written.allowed({"resolution": 1.0}).tolist() == [False, True]
+
+
 def test_what_is_not_there_is_named_with_what_is(table: CellTable) -> None:
     with pytest.raises(FieldError, match="the index has no column 'organ', it has tissue, donor/age"):
         table.allowed({"organ": "lung"})

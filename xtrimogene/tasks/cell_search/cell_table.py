@@ -51,8 +51,8 @@ class CellTable:
         allowed = np.ones(len(self), dtype=bool)
         for name, wanted in where.items():
             several = isinstance(wanted, Collection) and not isinstance(wanted, str)
-            values = set(map(_text, cast(Collection[object], wanted) if several else [wanted]))
             column = self.column(name)
+            values = {_text(value, column) for value in (cast(Collection[object], wanted) if several else [wanted])}
             missing = sorted(values - set(column.categories))
             if missing or not values:
                 there = ", ".join(sorted(column.categories)[:SHOWN]) or "nothing"
@@ -132,6 +132,7 @@ def _none(number: int) -> Int[np.ndarray, " n"]:
     return np.full(number, -1, dtype=np.int32)
 
 
-def _text(value: object) -> str:
-    """Return a value as it was indexed: whole numbers that pandas calls decimal, as some are missing, are whole."""
-    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
+def _text(value: object, column: TextColumn) -> str:
+    """Return a value as the column has it: whole numbers, which pandas calls decimal as some are missing, are whole."""
+    whole = isinstance(value, float | np.floating) and value.is_integer() and str(value) not in column.categories
+    return str(int(cast(float, value))) if whole else str(value)

@@ -150,11 +150,11 @@ class VectorIndex:
         best = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in directions]
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
-            stored = self._stored(block)
+            stored, most = self._stored(block), min(k, len(block))
             for query in range(0, len(directions), BLOCK_QUERIES):
                 rough = directions[query : query + BLOCK_QUERIES] @ stored.T
-                least = -np.partition(-rough, min(k, len(block)) - 1, axis=1)[:, min(k, len(block)) - 1]
-                for place, own in enumerate(rough >= least[:, None] - ROUNDING, start=query):
+                least = np.partition(rough, -most, axis=1)[:, -most, None]
+                for place, own in enumerate(rough >= least - ROUNDING, start=query):
                     near = np.flatnonzero(own)
                     score = np.append(best[place][1], _cosines(stored[near], directions[place]))
                     row = np.append(best[place][0], block[near])
