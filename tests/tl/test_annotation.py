@@ -286,8 +286,9 @@ def test_an_annotator_belongs_to_its_model(tiny_model: PretrainedModel, make_cel
     options = {"label_key": "cell_type", "min_genes": 1}
     folder = xt.tl.fit_annotator(cells, tmp_path / "kept", model=tiny_model, **options)
     other = replace(tiny_model, sha256="f" * 64, name="other")
-    with pytest.raises(CheckpointError, match="was fitted on vectors of 'tiny' .* not of 'other'"):
-        xt.tl.annotate(cells, annotator=folder, model=other, min_genes=1)
+    for annotator, name in ((folder, "kept'"), (load_annotator(folder), "the annotator")):
+        with pytest.raises(CheckpointError, match=f"{name} was fitted on vectors of 'tiny' .* not of 'other'"):
+            xt.tl.annotate(cells, annotator=annotator, model=other, min_genes=1)
     with pytest.raises(CheckpointError, match="exists already"):
         xt.tl.fit_annotator(cells, folder, model=tiny_model, **options)
 

@@ -87,11 +87,12 @@ class AnnotateWork:
 
     def prepare(self, model: PretrainedModel, device: str | None) -> Callable[[Path], Table]:
         """Return what does a shard with this model, which is ``self.model`` loaded."""
+        annotator = load_annotator(self.annotator)
 
         def label(source: Path) -> Table:
             cells = annotate(
                 os.fspath(source),
-                annotator=self.annotator,
+                annotator=annotator,
                 model=model,
                 error_rate=self.error_rate,
                 novelty_rate=self.novelty_rate,

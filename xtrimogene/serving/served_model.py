@@ -186,8 +186,9 @@ def build_model(served: ServedModel) -> Handler[Any, Any]:
     model = load(served.place)
     inference = Inference(model, device=served.device, token_budget=served.token_budget)
     placed = replace(model, network=inference.network)  # on the device: `annotate` would copy it there at each request
-    for name, folder in served.annotators.items():
-        require_model(load_annotator(folder).card["model"], model, f"annotator {name!r} was fitted on", "fit again")
+    annotators = {name: load_annotator(folder) for name, folder in served.annotators.items()}
+    for name, annotator in annotators.items():
+        require_model(annotator.card["model"], model, f"annotator {name!r} was fitted on", "fit again")
     facts = ModelFacts(
         name=model.name,
         sha256=model.sha256,
@@ -228,7 +229,7 @@ def build_model(served: ServedModel) -> Handler[Any, Any]:
             warnings.simplefilter("always", UserWarning)
             cells = tl.annotate(
                 asked.cells,
-                annotator=served.annotators[asked.annotator],
+                annotator=annotators[asked.annotator],
                 model=placed,
                 device=served.device,
                 token_budget=served.token_budget,

@@ -15,7 +15,7 @@ from xtrimogene.errors import ConfigError
 from xtrimogene.inference import Inference
 from xtrimogene.tasks.annotation import voting
 from xtrimogene.tasks.annotation.annotator import check_candidates, check_options
-from xtrimogene.tasks.annotation.annotator_folder import load_annotator, save_annotator
+from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator, load_annotator, save_annotator
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
 from xtrimogene.tl.answer_columns import answer_columns, label_column, ontology_columns, write_columns
 from xtrimogene.tl.answering import answer
@@ -29,7 +29,7 @@ def annotate(
     query: AnnData | str | os.PathLike[str],
     *,
     reference: AnnData | str | os.PathLike[str] | None = None,
-    annotator: str | os.PathLike[str] | None = None,
+    annotator: SavedAnnotator | str | os.PathLike[str] | None = None,
     label_key: str | None = None,
     group_key: str | None = None,
     ontology_key: str | None = None,
@@ -61,7 +61,8 @@ def annotate(
     baselines, align
         As in `fit_annotator`; by default both.
     annotator
-        Instead of these, a folder that `fit_annotator` wrote; genes that its reference did not measure are not read.
+        Instead of these, a folder that `fit_annotator` wrote, or what `load_annotator` read of it; genes that its
+        reference did not measure are not read.
     model
         As in `embed`; with ``annotator``, the model it was fitted with.
     candidates
@@ -121,8 +122,10 @@ def annotate(
     reading: dict[str, Any] = {"min_genes": min_genes, "progress": progress}
     learning = (reference, label_key, group_key, ontology_key, method, batch_key, tuning, baselines, align)
     if annotator is not None and all(one is None for one in learning):
-        saved = load_annotator(annotator)
-        require_model(saved.card["model"], loaded, f"{os.fspath(annotator)!r} was fitted on", "fit again")
+        name, saved = "the annotator", annotator
+        if not isinstance(saved, SavedAnnotator):
+            name, saved = repr(os.fspath(saved)), load_annotator(saved)
+        require_model(saved.card["model"], loaded, f"{name} was fitted on", "fit again")
         inference = Inference(loaded, device=device, token_budget=token_budget)
         ontology = CellOntology() if "ontology" in saved.card else None
     elif annotator is None and reference is not None and label_key is not None:

@@ -165,9 +165,8 @@ def _check(saved: SavedAnnotator) -> None:
         _check_numbers(classifier.embedding, (num_cells, width), "embedding")
         _check_places(classifier.label_of_cell, (num_cells,), len(labels), "label_of_cell")
     _check_places(learned.space.genes, (num_variable,), num_genes, "genes")
-    for owner in (annotator, learned.evidence):
-        if owner is not None and (owner.read.dtype != bool or owner.read.shape != (num_genes,)):
-            raise ValueError("read")
+    if annotator.read.dtype != bool or annotator.read.shape != (num_genes,):
+        raise ValueError("read")
     if learned.evidence is not None:
         markers = learned.evidence.markers
         _check_places(markers, (len(labels), markers.shape[1]), num_genes, "markers")

@@ -148,7 +148,10 @@ class Learned:
         *,
         described: Mapping[str, Int[np.ndarray, " m"]] | None = None,
     ) -> Views:
-        """Place cells (B x G) in both spaces; ``described`` are labels by marker genes, for `described_scores`."""
+        """Place cells (B x G) in both spaces; ``described`` are labels by marker genes, for `described_scores`.
+
+        ``measured`` are genes that were read both here and of the cells learned from.
+        """
         return Views(
             embedding=embedding,
             components=self.space.place(counts, measured),

@@ -68,13 +68,12 @@ class Pairs:
 class MarkerEvidence:
     """What is usual of every gene in the reference's cells; ``markers`` are those of each label, best first.
 
-    ``usual`` is the mean of what was measured, of the genes ``read``; ``center`` is the mean cell's embedding, of which
-    the model is asked what is usual.
+    ``usual`` is the mean of what was measured; ``center`` is the mean cell's embedding, of which the model is asked
+    what is usual.
     """
 
     markers: Int[np.ndarray, "L K"]
     usual: Float[np.ndarray, " G"]
-    read: Bool[np.ndarray, " G"]
     center: Float[np.ndarray, " P"]
     expression: LatentExpression | None
 
@@ -89,7 +88,7 @@ class MarkerEvidence:
         expression: LatentExpression | None,
         num_markers: int = NUM_MARKERS,
     ) -> "MarkerEvidence":
-        """Choose markers: the genes whose mean ``values`` (A x G) exceed those of every other label by most."""
+        """Choose markers, of ``read``: the genes whose mean ``values`` (A x G) exceed every other label's by most."""
         names, label = np.unique(labels, return_inverse=True)
         cells = np.bincount(label)
         of_label = csr_matrix((1 / cells[label], (label, np.arange(len(label)))), shape=(len(names), len(label)))
@@ -101,7 +100,6 @@ class MarkerEvidence:
         return cls(
             markers=np.argsort(-ahead, axis=1, kind="stable")[:, :number],
             usual=np.asarray(values.mean(axis=0), dtype=np.float64).ravel(),
-            read=read,
             center=embedding.mean(axis=0, dtype=np.float64),
             expression=expression,
         )
@@ -120,8 +118,8 @@ class MarkerEvidence:
     ) -> Float[np.ndarray, "B L E"]:
         """Return by how much the mean of each label's genes exceeds what is usual: measured and predicted.
 
-        Measured has to be a gene in both, the reference and these cells; where none was, it says 0. ``markers`` are
-        those of each label (default: of the reference's).
+        Of genes that were not measured (`MarkerValues`) nothing is said: 0 where none was. ``markers`` are those of
+        each label (default: of the reference's).
         """
         lists = list(self.markers) if markers is None else markers
         measured = np.stack([self._measured(values, genes) for genes in lists], axis=1)
@@ -141,10 +139,10 @@ class MarkerEvidence:
 
     def _measured(self, values: MarkerValues, genes: Int[np.ndarray, " m"]) -> Float[np.ndarray, " B"]:
         place = np.searchsorted(values.genes, genes)
-        both = values.measured[place] & self.read[genes]
-        if not both.any():
+        known = values.measured[place]
+        if not known.any():
             return np.zeros(values.values.shape[0])
-        return np.asarray(values.values[:, place[both]].mean(axis=1)).ravel() - self.usual[genes[both]].mean()
+        return np.asarray(values.values[:, place[known]].mean(axis=1)).ravel() - self.usual[genes[known]].mean()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
