@@ -78,3 +78,4 @@ def test_a_vector_is_known_again_but_for_rounding() -> None:
     distance = NeighborDistance.fit(known)
     assert distance.has(known * np.float32(1 + 1e-6)).all()
     assert not distance.has(known * np.float32(1.01)).any()
+    assert distance.has(np.stack([known[0], 1e4 * known[1], known[0] * 1.01])).tolist() == [True, False, False]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
+from scipy.spatial import KDTree
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
@@ -34,8 +35,9 @@ class NeighborDistance:
 
     def has(self, embedding: Float[np.ndarray, "B P"]) -> Bool[np.ndarray, " B"]:
         """Say which cells are of the reference itself: the same cell has the same vector, but for rounding."""
-        nearest = NearestNeighbors(n_neighbors=1).fit(self.embedding).kneighbors(embedding)[0][:, 0]
-        return np.asarray(nearest <= ROUNDING * np.linalg.norm(embedding, axis=1))
+        rounding = ROUNDING * np.linalg.norm(embedding, axis=1)
+        nearest, _ = KDTree(self.embedding).query(embedding, distance_upper_bound=np.nextafter(rounding.max(), np.inf))
+        return np.asarray(nearest <= rounding)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
