@@ -17,7 +17,17 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
-from annotation import groups_of, others_of, prepare, read_options, read_report, to_text, write_report
+from annotation import (
+    ALIGNED,
+    aligned_pca,
+    groups_of,
+    others_of,
+    prepare,
+    read_options,
+    read_report,
+    to_text,
+    write_report,
+)
 from embed import describe_machine
 from jaxtyping import Float
 
@@ -52,7 +62,9 @@ def main() -> None:
                 done["seeds"].append(joined(task, seed, done.pop("unfinished")))
             elif len(done["seeds"]) > seed + 1:
                 continue
-            result = judged(task, done["seeds"], others_of(task, studies, options))  # others may be new
+            others = others_of(task, studies, options)  # they may be new
+            others[ALIGNED] = aligned_pca(task, task.gather(placed))
+            result = judged(task, done["seeds"], others)
             done["result"] = {**asdict(result), "spaces": None}
             print(to_text(result, {}), f"  epochs {done['seeds'][seed]['epochs']}", sep="\n", flush=True)
             write_report(options, report)

@@ -1,3 +1,4 @@
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,15 @@ def test_many_labels_are_not_drawn_beyond_what_may_be() -> None:
     labels = np.repeat([f"type {number}" for number in range(700)], 1000)
     drawn, counted = draw_cells(labels, most=7_000)
     assert len(drawn) == 7_000 and counted.all() and len(np.unique(labels[drawn])) == 700
+
+
+def test_no_table_of_all_pairs_is_made_of_aligned_cells(draw_kinds: Any) -> None:
+    cells = draw_kinds({"B cell": 900, "T cell": 900, "platelet": 900})
+    wide = cells.at(np.hstack([cells.embedding, np.zeros((2700, 30), dtype=np.float32)]))  # too wide for a tree
+    learned = wide.learn()
+    moved, aligned = learned.align(wide.at(wide.embedding + np.float32(1)).seen_by(learned))
+    tracemalloc.start()
+    learned.distances(moved)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert aligned and peak < 2700 * 2700

@@ -230,10 +230,15 @@ class Learned:
                 return cells, False
             moved = replace(
                 cells,
-                embedding=cells.embedding - common_shift(vectors, best, self.centers[:, :width]),
-                components=cells.components - common_shift(components, best, self.centers[:, width:]),
+                embedding=_moved(cells.embedding, common_shift(vectors, best, self.centers[:, :width])),
+                components=_moved(cells.components, common_shift(components, best, self.centers[:, width:])),
             )
         return moved, True
+
+
+def _moved(cells: Float[np.ndarray, "B P"], shift: Float[np.ndarray, " P"]) -> Float[np.ndarray, "B P"]:
+    """Keep the precision of the cells: where neighbours are of another, scikit-learn makes a table of all pairs."""
+    return cells - shift.astype(cells.dtype)
 
 
 def fit_scorer(
