@@ -115,8 +115,8 @@ again.obs[["xtrimogene_possible", "xtrimogene_ontology_name", "xtrimogene_ontolo
 # %% [markdown]
 # ## A type that the reference lacks
 #
-# Of the B cells and plasma cells some are unknown, and some get another's name: a cell is called unknown if it lies far
-# from every label, or could be several. It is a warning, not a proof.
+# Of the B cells and plasma cells some are unknown, and some get another's name: a cell is called unknown if it lies
+# farther from the reference than nearly all of its held-out cells. It is a warning, not a proof.
 
 # %%
 lacking = again.obs["cell_type"].isin(["B cells", "Plasma cells"]).to_numpy()

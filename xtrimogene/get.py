@@ -42,7 +42,7 @@ def cell_ontology_ids(names: Iterable[object]) -> dict[str, str]:
 
     Raises
     ------
-    ConfigError
+    MissingExtraError
         The package cellxgene-ontology-guide is not installed.
     """
     return CellOntology().find(names)

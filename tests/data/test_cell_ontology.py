@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from xtrimogene.data.cell_ontology import CellOntology
-from xtrimogene.errors import ConfigError
+from xtrimogene.errors import MissingExtraError
 
 
 @pytest.fixture(scope="module")
@@ -56,5 +56,5 @@ def test_what_is_no_text_has_no_id(ontology: CellOntology) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cellxgene_ontology_guide.ontology_parser", None)
-    with pytest.raises(ConfigError, match=r'pip install "xtrimogene\[ontology\]"'):
+    with pytest.raises(MissingExtraError, match=r"pip install 'xtrimogene\[ontology\]'"):
         CellOntology()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 
-from xtrimogene.errors import ConfigError
+from xtrimogene.errors import MissingExtraError
 
 NAME = "CL"
 OF_OTHER_SPECIES = re.compile(r"\(mmus\)|, mouse|sensu (?!vertebrata)")  # in a type's name, in lower case
@@ -14,7 +14,7 @@ class CellOntology:
 
     Raises
     ------
-    ConfigError
+    MissingExtraError
         The package is not installed.
     """
 
@@ -22,7 +22,7 @@ class CellOntology:
         try:
             from cellxgene_ontology_guide.ontology_parser import OntologyParser
         except ImportError:
-            raise ConfigError('cell types by id need a package: pip install "xtrimogene[ontology]".') from None
+            raise MissingExtraError("cell types by id need a package: pip install 'xtrimogene[ontology]'.") from None
         self.parser = OntologyParser()
 
     def __contains__(self, term: str) -> bool:

@@ -102,6 +102,8 @@ def annotate(
         Neither a reference with a label_key nor an annotator, or both; fewer than two labels; a rate that is none; a
         candidate that is no label; markers for another method than "match", or of a label that the reference has; an
         option of `embed` that cannot be.
+    MissingExtraError
+        Types have ids, and cellxgene-ontology-guide is not installed: pip install 'xtrimogene[ontology]'.
     CheckpointError
         No such annotator, or one fitted with another model; or as in `embed`.
     CountsError, GeneMatchError, FileFormatError
@@ -239,7 +241,7 @@ def fit_annotator(
 
     Raises
     ------
-    FieldError, ConfigError, CheckpointError, CountsError, GeneMatchError, FileFormatError
+    FieldError, ConfigError, MissingExtraError, CheckpointError, CountsError, GeneMatchError, FileFormatError
         As in `annotate`; the folder exists and holds something, or cannot be written.
     """
     check_options(method=method)
