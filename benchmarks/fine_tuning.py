@@ -1,6 +1,7 @@
 r"""Does training a model's last layers on labels beat reading its embedding as it is? Method "finetune" of annotate.
 
-python benchmarks/fine_tuning.py --validation --task ">" --out benchmarks/results/fine_tuning_validation.json
+python benchmarks/fine_tuning.py --validation --task "^wu2021 -> zil" \
+    --out benchmarks/results/fine_tuning_validation.json
 python benchmarks/fine_tuning.py --test --outside --task "^(pbmc3k|wu|baron|sc_)" \
     --out benchmarks/results/fine_tuning_test.json
 

@@ -39,3 +39,9 @@ def test_the_table_of_denoising_is_what_the_script_writes(monkeypatch: pytest.Mo
     report = importlib.import_module("denoising_report")
     table = json.loads((RESULTS / "denoising.json").read_text())
     assert (RESULTS / "denoising.md").read_text() == report.to_text(table) + "\n"
+
+
+def test_the_table_of_labels_is_in_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RESULTS.parent))
+    table = importlib.import_module("annotation_report").readme_table()
+    assert "\n".join(table) in (RESULTS.parents[1] / "README.md").read_text()
