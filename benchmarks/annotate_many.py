@@ -19,6 +19,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+from embed import describe_machine
 
 import xtrimogene as xt
 from xtrimogene.demo import HELD_OUT_LANES, sample_cells
@@ -45,18 +46,21 @@ def main() -> None:
             results.append({"cells": number} | annotate(folder, annotator))
             print(results[-1], flush=True)
     if options.out is not None:
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+        report = {"machine": describe_machine() | {"threads": 1}, "runs": results}
+        options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def annotate(folder: Path, annotator: Path) -> dict[str, float]:
     """Run the command; its memory is that of the largest child so far, so smaller runs come first."""
     command = [sys.executable, "-W", "ignore", "-c", "from xtrimogene.cli import main; main()", "annotate"]
     command += [str(folder / "query.h5ad"), str(folder / "out.h5ad"), "--annotator", str(annotator), "--overwrite"]
-    began = time.perf_counter()
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "seconds": round(time.perf_counter() - began, 1),
-        "peak_gigabytes": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6, 3),
+        "core_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "peak_gigabytes": round(after.ru_maxrss * 1024 / 1e9, 3),
         "file_gigabytes": round((folder / "query.h5ad").stat().st_size / 1e9, 3),
     }
 
