@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 from scipy.sparse import csr_matrix
 
 from xtrimogene.atlas import EmbedWork, index_vectors, run
@@ -65,6 +66,21 @@ def test_what_is_there_is_not_made_again(shards: list[Path], vectors: Path, tiny
         index_vectors(shards[:1], vectors, out, **options, precision="int8")
     with pytest.raises(CheckpointError):
         index_vectors(shards[::2], vectors, out, **options)
+
+
+def test_an_index_of_columns_that_were_corrected_since_is_not_taken(
+    shards: list[Path], vectors: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    options = {"model": str(tiny_folder), "expression": False, "columns": ["donor"]}
+    index_vectors(shards[:1], vectors, tmp_path / "index", **options)
+    before = pq.read_table(vectors / "shard0.parquet")
+    cells = read_h5ad(shards[0])
+    cells.obs["donor"] = "corrected"
+    cells.write_h5ad(shards[0])
+    run(shards[:1], vectors, EmbedWork(model=str(tiny_folder), precision="float32"), device="cpu")
+    assert pq.read_table(vectors / "shard0.parquet") == before
+    with pytest.raises(CheckpointError, match="exists already"):
+        index_vectors(shards[:1], vectors, tmp_path / "index", **options)
 
 
 def test_vectors_of_other_cells_models_or_works_are_refused(

@@ -35,8 +35,8 @@ def index_vectors(
 ) -> CellIndex:
     """Make an index as `xtrimogene.tl.build_index` does, from the vectors that `run` wrote with `EmbedWork`.
 
-    One process does it; memory holds the vectors of one shard and the graph. An index of these very vectors and options
-    that is there already is opened, and nothing is done.
+    One process does it; memory holds the vectors of one shard and the graph. An index of these very sources, vectors
+    and options that is there already is opened, and nothing is done.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def index_vectors(
     if run["model"] != loaded.sha256:
         raise CheckpointError(f"{vectors} holds vectors of another model than {loaded.name}; name theirs as the model.")
     shards = {str(shard.source): shard for shard in plan_shards([path.absolute() for path in sources], vectors, run)}
-    tables = {shard.name: _digest(shard) for shard in shards.values()}
-    asked = {"tables": tables, "columns": None if columns is None else list(columns), "expression": expression}
+    made_of = {shard.name: _hashes(shard) for shard in shards.values()}
+    asked = {"shards": made_of, "columns": None if columns is None else list(columns), "expression": expression}
     target = folder.resolve()
     if (target / CARD).exists():
         there = open_index(target)
@@ -112,13 +112,14 @@ def _read_run(vectors: Path) -> dict[str, Any]:
     return run
 
 
-def _digest(shard: Shard) -> str:
+def _hashes(shard: Shard) -> dict[str, str]:
+    """Return those of the source, whose names, columns and counts an index holds too, and of its vectors."""
     record = shard.done()
     if record is None:
         raise ConfigError(
             f"{shard.source} is not embedded in {shard.folder}, or was changed since; run 'atlas embed' again."
         )
-    return str(record["sha256"])
+    return {"source": record["source"]["sha256"], "vectors": record["sha256"]}
 
 
 def _read_table(shard: Shard, names: list[str]) -> Float32[np.ndarray, "N P"]:
