@@ -15,8 +15,9 @@ from scipy.sparse import csr_matrix
 
 import xtrimogene as xt
 from xtrimogene.atlas import EmbedWork, run
-from xtrimogene.atlas.shards import plan_shards
+from xtrimogene.atlas.shards import Shard, plan_shards
 from xtrimogene.atlas.work import Table
+from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
 
 MakeCells = Callable[..., AnnData]
@@ -92,6 +93,48 @@ def test_one_bad_shard_does_not_stop_the_others(shards: list[Path], work: EmbedW
     assert "no HDF5 file" in report.failures["shard1"]
     assert "does not exist" in report.failures["none"]
     assert "failed   shard1:" in str(report)
+
+
+@pytest.mark.parametrize("unreadable", ["shard1.h5ad", "shard1.parquet"])
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(
+    unreadable: str, shards: list[Path], work: EmbedWork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(shards[:2], tmp_path / "out", work, device="cpu")
+    os.utime(shards[1])
+    os.utime(tmp_path / "out" / "shard1.parquet")  # so that both are read again
+
+    def refuse(path: Path) -> str:
+        if path.name == unreadable:
+            raise PermissionError(13, "Permission denied", str(path))
+        return file_sha256(path)
+
+    for name in ("content_sha256", "file_sha256"):
+        monkeypatch.setattr(f"xtrimogene.atlas.shards.{name}", refuse)
+    report = run(shards, tmp_path / "out", work, device="cpu")
+    assert (report.done_before, report.done_now, list(report.failures)) == (1, 2, ["shard1"])
+    assert f"{unreadable} cannot be read (Permission denied)" in report.failures["shard1"]
+
+
+def test_a_source_that_goes_while_it_is_read_is_told_in_a_sentence(shards: list[Path], tmp_path: Path) -> None:
+    (shard,) = plan_shards(shards[:1], tmp_path / "out", {})
+
+    def last(source: Path) -> Table:
+        source.unlink()
+        return {"cell": ["a"]}, 0
+
+    told = shard.attempt(last)
+    assert isinstance(told, str)
+    assert "shard0.h5ad cannot be read (No such file or directory)" in told
+
+
+def test_a_shard_that_another_process_does_again_is_not_done(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shard,) = plan_shards(shards[:1], tmp_path / "out", {})
+    record = shard.do(lambda _: ({"cell": ["a"]}, 0))
+    shard.record.unlink()  # the other does, once this one has read it
+    monkeypatch.setattr(Shard, "_read_record", lambda _: record)
+    assert shard.done() is None
 
 
 def test_tasks_share_the_shards_between_them(shards: list[Path], work: EmbedWork, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,18 @@ from xtrimogene.long_work import temporary_folder, temporary_prefix, whole_file
 RUN = "run.json"
 _RANDOM = 8  # characters that `tempfile` adds
 _DEAD = 3600.0  # seconds
+
+
+@contextmanager
+def _told_of_the_shard() -> Iterator[None]:
+    """Make an OSError one of the errors that end a shard, and not the run."""
+    try:
+        yield
+    except OSError as error:
+        raise FileFormatError(
+            f"{error.filename or 'A file'} cannot be read ({error.strerror or error}); see that it is there and may be "
+            "read, and run this again."
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +54,7 @@ class Shard:
     def record(self) -> Path:
         return self.folder / f"{self.name}.json"
 
+    @_told_of_the_shard()
     def done(self) -> dict[str, Any] | None:
         """Return the record of what was done, if it was, with this source and this table as they are now.
 
@@ -50,18 +63,21 @@ class Shard:
         Raises
         ------
         FileFormatError
-            The source is not there, or a record is damaged.
+            The source is not there, a file cannot be read, or a record is damaged.
         """
         here = _stamp(self.source)
         record = self._read_record()
-        if record is None or not self.table.exists():
+        if record is None:
             return None
-        source, table = record["source"], self.table.stat()
+        try:
+            source, table, recorded = record["source"], self.table.stat(), self.record.stat()
+        except FileNotFoundError:  # another process may be replacing them
+            return None
         if source["bytes"] != here["bytes"] or record["bytes"] != table.st_size:
             return None
         if source["changed"] != here["changed"] and source["sha256"] != content_sha256(self.source):
             return None
-        younger = table.st_mtime_ns > self.record.stat().st_mtime_ns
+        younger = table.st_mtime_ns > recorded.st_mtime_ns
         return None if younger and record["sha256"] != file_sha256(self.table) else record
 
     def attempt(self, work: Callable[[Path], Table]) -> dict[str, Any] | str:
@@ -89,6 +105,7 @@ class Shard:
             raise FileFormatError(f"{self.record} is damaged; remove it to do its shard again.")
         return record
 
+    @_told_of_the_shard()
     def do(self, work: Callable[[Path], Table]) -> dict[str, Any]:
         """Do the work; return its record once it and the output are written.
 
