@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xtrimogene.errors import ConfigError, FileFormatError
-from xtrimogene.long_work import begin_run, progress_bar, whole_file
+from xtrimogene.long_work import begin_run, progress_bar, temporary_prefix, whole_file
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -36,6 +36,15 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         place.write_text("half")
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
+
+
+def test_temporary_names_of_long_names_differ_and_are_no_longer(tmp_path: Path) -> None:
+    names = [f"{'n' * 240}{number}.h5ad" for number in range(2)]
+    assert len({temporary_prefix(tmp_path / name) for name in names}) == 2
+    for name in names:
+        with whole_file(tmp_path / name) as place:
+            assert len(place.parent.name) < 60
+            place.touch()
 
 
 def test_progress_is_drawn_on_a_terminal_only(

@@ -1,5 +1,6 @@
 """What long work owes its user: a progress bar, no half-written file, and to go on as it began where it was stopped."""
 
+import hashlib
 import json
 import os
 import sys
@@ -52,8 +53,9 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def temporary_prefix(path: Path) -> str:
-    """Return how the name of a temporary folder for ``path`` begins."""
-    return f".{path.name[:32]}."
+    """Return how names of temporary folders for ``path`` begin, and for no other path."""
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]  # a whole name may be too long with more to it
+    return f".{path.name[:32]}.{digest}."
 
 
 def begin_run(record: Path, run: Mapping[str, Any], *, remedy: str) -> None:

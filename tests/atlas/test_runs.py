@@ -19,6 +19,7 @@ from xtrimogene.atlas.shards import Shard, plan_shards
 from xtrimogene.atlas.work import Table
 from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
+from xtrimogene.long_work import temporary_prefix
 
 MakeCells = Callable[..., AnnData]
 
@@ -160,11 +161,14 @@ def test_a_folder_holds_one_kind_of_work(shards: list[Path], work: EmbedWork, tm
 
 
 def test_only_what_a_killed_process_left_of_ours_is_swept(shards: list[Path], work: EmbedWork, tmp_path: Path) -> None:
+    def left(name: str) -> str:
+        return f"{temporary_prefix(out / name)}k3_aaaaa"
+
     out, long = tmp_path / "out", tmp_path / f"{'n' * 40}.h5ad"
     shards[0].rename(long)
     run([long, *shards[1:]], out, work, device="cpu")
-    new = [f".{'n' * 32}.k3_aaaaa", ".shard1.parquet.k3_aaaab", ".shard2.json.k3_aaaac", ".run.json.k3_aaaad"]
-    kept = [".git", ".other.parquet.k3_aaaae", ".shard1.notes", ".shard3.parquet.k3_aaaaf"]
+    new = [left(f"{long.stem}.parquet"), left("shard1.parquet"), left("shard2.json"), left("run.json")]
+    kept = [".git", left("other.parquet"), left(f"{long.stem}_2.parquet"), ".shard1.notes", left("shard3.parquet")]
     for name in [*new, *kept]:
         (out / name).mkdir()
         os.utime(out / name, (0, 0))
