@@ -123,6 +123,28 @@ def tiny_folder(tiny_model: "PretrainedModel", tmp_path_factory: pytest.TempPath
     return save(tiny_model, tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def annotator(tiny_folder: Path, tiny_model: "PretrainedModel", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an annotator of three types, each with 40 genes of its own."""
+    import pandas as pd
+    from anndata import AnnData
+
+    from xtrimogene.tl import fit_annotator
+
+    random = np.random.default_rng(0)
+    rate = np.full((3, 400), 0.1)
+    for number in range(3):
+        rate[number, 40 * number : 40 * number + 40] = 3
+    labels = np.arange(90) % 3
+    obs = pd.DataFrame({"cell_type": [f"type {label}" for label in labels]}, index=[f"cell{row}" for row in range(90)])
+    var = pd.DataFrame(index=list(tiny_model.genes.symbols))
+    reference = AnnData(csr_matrix(random.poisson(rate[labels]).astype(np.float32)), obs=obs, var=var)
+    folder = tmp_path_factory.mktemp("annotators") / "types"
+    return fit_annotator(
+        reference, folder, label_key="cell_type", model=tiny_folder, baselines=False, progress=False, device="cpu"
+    )
+
+
 @pytest.fixture
 def make_cells(tiny_model: "PretrainedModel", make_counts: Callable[..., csr_matrix]) -> Callable[..., "AnnData"]:
     """Return a builder of an AnnData with counts over the genes of ``tiny_model``, in another order."""

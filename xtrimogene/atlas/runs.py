@@ -40,9 +40,10 @@ def run(
     Raises
     ------
     ConfigError
-        No source, one given twice or called ``run``, a folder that is not ours, or a task that is none.
+        No source, one given twice or called ``run``, a folder that is not ours, a task that is none, or an option that
+        the model does not have.
     CheckpointError, MissingExtraError
-        The model, or an annotator, cannot be loaded; an extra is missing.
+        The model, or an annotator, cannot be loaded, or the two are not of each other; an extra is missing.
     """
     if not 0 <= task < num_tasks:
         raise ConfigError(f"task={task} is none of {num_tasks}; tasks count from 0.")

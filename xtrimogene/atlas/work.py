@@ -12,11 +12,13 @@ import pandas as pd
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import Pool, require
 from xtrimogene.data.file_hashes import content_sha256
+from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.errors import ConfigError, MissingExtraError
-from xtrimogene.inference import Inference
+from xtrimogene.inference import Inference, vector_width
+from xtrimogene.tasks.annotation.annotator import check_options
 from xtrimogene.tasks.annotation.annotator_folder import load_annotator
 from xtrimogene.tl.annotation import annotate
-from xtrimogene.tl.embedding import read_vectors
+from xtrimogene.tl.embedding import read_vectors, require_model
 
 VectorType = Literal["float16", "float32"]
 Table: TypeAlias = tuple[dict[str, Any], int]  # columns, and how many cells could not be read
@@ -37,9 +39,18 @@ class EmbedWork:
 
     def __post_init__(self) -> None:
         require(self.precision in ("float16", "float32"), f"precision={self.precision!r} is no float16 or float32.")
+        if self.read_depth is not None:
+            ReadDepth.parse(self.read_depth)
 
     def facts(self, model: PretrainedModel) -> dict[str, Any]:
-        """Return what an output depends on: options, and the model's weights."""
+        """Return what an output depends on: options, and the model's weights.
+
+        Raises
+        ------
+        ConfigError
+            The model has no such pool.
+        """
+        vector_width(model.config, self.pool)
         return {"work": "embed", **asdict(self), "model": model.sha256}
 
     def prepare(self, model: PretrainedModel, device: str | None) -> Callable[[Path], Table]:
@@ -75,9 +86,19 @@ class AnnotateWork:
     novelty_rate: float = 0.05
     min_genes: int = 200
 
+    def __post_init__(self) -> None:
+        check_options(error_rate=self.error_rate, novelty_rate=self.novelty_rate)
+
     def facts(self, model: PretrainedModel) -> dict[str, Any]:
-        """Return what an output depends on: options, the model's weights, and the annotator."""
-        load_annotator(self.annotator)
+        """Return what an output depends on: options, the model's weights, and the annotator.
+
+        Raises
+        ------
+        CheckpointError
+            The annotator cannot be loaded, or is of another model.
+        """
+        made = load_annotator(self.annotator).card["model"]
+        require_model(made, model, f"{self.annotator!r} was fitted on", "fit again")
         return {
             "work": "annotate",
             **asdict(self),
