@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from anndata import AnnData
 
-from xtrimogene.atlas import EmbedWork, run, run_on_ray
-from xtrimogene.atlas.on_ray import _start
+from xtrimogene.atlas import AnnotateWork, EmbedWork, run, run_on_ray
+from xtrimogene.atlas.on_ray import _start, _with_whole_paths
 from xtrimogene.atlas.work import Table
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import ConfigError
@@ -106,6 +106,25 @@ def test_a_shard_is_called_as_its_link(shards: list[Path], tiny_folder: Path, tm
     work = Odd(model=str(tiny_folder))
     run_on_ray([tmp_path / "link.h5ad"], tmp_path / "out", work, num_workers=1, progress=False)
     assert (tmp_path / "out" / "link.parquet").exists()
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_workers_in_another_folder_find_the_model(
+    shards: list[Path], tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_folder.parent)  # where the workers of a Ray that runs already are not
+    work = EmbedWork(model=tiny_folder.name)
+    report = run_on_ray(shards[:1], tmp_path / "out", work, num_workers=1, progress=False)
+    assert (report.done_now, report.failures) == (1, {})
+
+
+def test_what_is_named_by_a_path_is_named_by_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("demo", "mine"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    for model, named in (("mine", str(tmp_path / "mine")), ("demo", "demo"), ("hf://owner/mine", "hf://owner/mine")):
+        work = _with_whole_paths(AnnotateWork(annotator="blood", model=model))
+        assert (work.annotator, work.model) == (str(tmp_path / "blood"), named)
 
 
 def test_no_cluster_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

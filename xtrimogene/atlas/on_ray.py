@@ -3,13 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xtrimogene.atlas.report import Report
 from xtrimogene.atlas.runs import part_done
 from xtrimogene.atlas.shards import Shard, plan_shards, sweep
-from xtrimogene.atlas.work import Work
+from xtrimogene.atlas.work import AnnotateWork, Work
 from xtrimogene.checkpoint import load
 from xtrimogene.errors import ConfigError, MissingExtraError, XTrimoGeneError
 from xtrimogene.long_work import progress_bar
@@ -56,8 +57,8 @@ def run_on_ray(
     Parameters
     ----------
     address
-        Of a cluster, "auto" for the one this machine belongs to. Default: this machine alone. Sources and folder are
-        paths that all machines see.
+        Of a cluster, "auto" for the one this machine belongs to. Default: this machine alone. Sources, folder, and
+        those of the model and the annotator, are paths that all machines see.
     price
         Of all workers an hour, for the report.
 
@@ -76,6 +77,7 @@ def run_on_ray(
         raise MissingExtraError("Ray is needed: pip install 'xtrimogene[distributed]'.") from None
     if num_workers < 1:
         raise ConfigError(f"num_workers={num_workers} must be at least 1.")
+    work = _with_whole_paths(work)
     shards = plan_shards([source.absolute() for source in sources], folder.absolute(), work.facts(load(work.model)))
     failures: dict[str, str] = {}
     began, now = time.perf_counter(), []
@@ -99,6 +101,16 @@ def run_on_ray(
                 ray.shutdown()
     sweep(shards)
     return Report.of(before, now, failures, time.perf_counter() - began, price)
+
+
+def _with_whole_paths(work: Work) -> Work:
+    """Name the model and the annotator as a worker finds them, which may run in another folder."""
+    whole: dict[str, Any] = {}
+    if work.model != "demo" and Path(work.model).is_dir():
+        whole["model"] = str(Path(work.model).absolute())
+    if isinstance(work, AnnotateWork):
+        whole["annotator"] = str(Path(work.annotator).absolute())
+    return replace(work, **whole)
 
 
 def _start(address: str | None, num_workers: int) -> None:
