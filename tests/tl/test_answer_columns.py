@@ -4,7 +4,7 @@ import pytest
 from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.tasks.annotation.annotator import Annotation
 from xtrimogene.tasks.annotation.learned import Views
-from xtrimogene.tl.answer_columns import answer_columns, ontology_columns
+from xtrimogene.tl.answer_columns import ALWAYS, answer_columns, ontology_columns
 
 T, CD4, B = "CL:0000084", "CL:0000624", "CL:0000236"
 
@@ -27,6 +27,7 @@ def annotation() -> Annotation:
 
 def test_labels_are_those_of_the_reference_or_unknown(annotation: Annotation) -> None:
     columns = answer_columns(annotation)
+    assert tuple(columns) == ALWAYS
     assert list(columns["label"].astype(object)) == ["CD4", "T", "B", "unknown", "mine", np.nan]
     assert list(columns["possible"].astype(object))[:3] == ["CD4", "CD4 | T", "CD4 | B"]
 

@@ -18,6 +18,7 @@ from xtrimogene.inference import Inference, vector_width
 from xtrimogene.tasks.annotation.annotator import check_options
 from xtrimogene.tasks.annotation.annotator_folder import load_annotator
 from xtrimogene.tl.annotation import annotate
+from xtrimogene.tl.answer_columns import ALWAYS, NOT_ALWAYS
 from xtrimogene.tl.embedding import read_vectors, require_model
 
 VectorType = Literal["float16", "float32"]
@@ -121,8 +122,8 @@ class AnnotateWork:
                 device=device,
                 progress=False,
             )
-            names = [name for name in cells.obs if name.startswith("xtrimogene_")]
-            columns = {name.removeprefix("xtrimogene_"): _plain(cells.obs[name]) for name in names}
+            names = [name for name in (*ALWAYS, *NOT_ALWAYS) if f"xtrimogene_{name}" in cells.obs]
+            columns = {name: _plain(cells.obs[f"xtrimogene_{name}"]) for name in names}
             unread = int(cells.obs["xtrimogene_label"].isna().sum())
             return {"cell": cells.obs_names.astype(str).tolist(), **columns}, unread
 

@@ -12,6 +12,7 @@ from xtrimogene.data.cell_ontology import CellOntology
 from xtrimogene.tasks.annotation.annotator import Annotation
 
 UNKNOWN, SEPARATOR = "unknown", " | "
+ALWAYS = ("label", "confidence", "possible", "unknown")
 NOT_ALWAYS = ("voted", "ontology_id", "ontology_name")
 
 
