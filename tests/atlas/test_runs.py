@@ -269,6 +269,13 @@ def test_outputs_of_who_came_first_are_no_other_things(
     plan_shards(shards, tmp_path / "out", {})
 
 
+@pytest.mark.parametrize("second", ["S1.h5ad", "more/S1.zarr", "s1.h5ad"])
+def test_no_two_shards_write_one_file(second: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two shards are called 'S1'"):
+        plan_shards([tmp_path / name for name in ("S0.h5ad", "S1.h5ad", second)], tmp_path / "out", {})
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_shard_is_called_as_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="called 'run'"):
         plan_shards([tmp_path / "run.h5ad"], tmp_path / "out", {})

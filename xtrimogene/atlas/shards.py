@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -146,11 +147,12 @@ def plan_shards(sources: Sequence[Path], folder: Path, facts: dict[str, Any]) ->
         No source, one given twice or called ``run``, or a folder that holds other things or those of other work.
     """
     names = [source.stem for source in sources]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    number = Counter(name.casefold() for name in names)  # to many disks, names that differ in case are one
+    twice = next((name for name in names if number[name.casefold()] > 1), None)
     if twice is not None or not names:
-        told = "no shard was given" if twice is None else f"two shards are called {twice!r}"
+        told = "no shard was given" if twice is None else f"two shards are called {twice!r} (case does not count)"
         raise ConfigError(f"Outputs are called as their shards are, and {told}; give files of different names.")
-    if any(name.casefold() == "run" for name in names):
+    if "run" in number:
         raise ConfigError(f"A shard called 'run' would write over {RUN}; give its file another name.")
     begun = _claim(folder, facts)
     other = [name for name in facts if begun.get(name) != facts[name]]

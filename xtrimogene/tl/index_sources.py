@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def names_of(sources: Sequence[Source]) -> list[str]:
         raise ConfigError("no cells were given; an index needs an AnnData, or the path of one.")
     paths = [None if isinstance(source, AnnData) else Path(source).resolve() for source in sources]
     named = [path for path in paths if path is not None]
-    if twice := next((path for path in named if named.count(path) > 1), None):
+    if twice := next((path for path, number in Counter(named).items() if number > 1), None):
         raise ConfigError(f"{twice} is given twice; each cell should be found once.")
     in_memory = [id(source) for source in sources if isinstance(source, AnnData)]
     if len(set(in_memory)) < len(in_memory):
