@@ -1,3 +1,4 @@
+import json
 import os
 from collections.abc import Callable
 from copy import deepcopy
@@ -12,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from xtrimogene.atlas import EmbedWork, index_vectors, run
 from xtrimogene.checkpoint import PretrainedModel, save
-from xtrimogene.errors import CheckpointError, ConfigError
+from xtrimogene.errors import CheckpointError, ConfigError, FileFormatError
 from xtrimogene.tl import build_index, search
 
 MakeCells = Callable[..., AnnData]
@@ -98,6 +99,11 @@ def test_vectors_of_other_cells_models_or_works_are_refused(
         index_vectors(shards[:1], vectors, out, **options)
     with pytest.raises(ConfigError, match="no folder of a run"):
         index_vectors(shards[1:], tmp_path, out, **options)
+    begun = json.loads((vectors / "run.json").read_text())
+    for name in EmbedWork.__slots__:
+        (vectors / "run.json").write_text(json.dumps({other: begun[other] for other in begun if other != name}))
+        with pytest.raises(FileFormatError, match=f"run.json is damaged: it has no '{name}'"):
+            index_vectors(shards[1:], vectors, out, **options)
     (vectors / "run.json").write_text('{"work": "annotate"}')
     with pytest.raises(ConfigError, match="holds no vectors"):
         index_vectors(shards[1:], vectors, out, **options)

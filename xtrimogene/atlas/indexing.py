@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from xtrimogene.atlas.shards import RUN, Shard, plan_shards
+from xtrimogene.atlas.work import EmbedWork
 from xtrimogene.checkpoint import load, require_new_folder
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.matched_counts import MatchedCounts
@@ -58,7 +60,7 @@ def index_vectors(
     CheckpointError
         The vectors are of another model; the folder of the index holds something else.
     FieldError, CountsError, GeneMatchError, FileFormatError, MissingExtraError
-        As in `xtrimogene.tl.build_index`.
+        As in `xtrimogene.tl.build_index`; the record of the run is damaged.
     """
     graph_class()
     check_precision(precision)
@@ -109,6 +111,8 @@ def _read_run(vectors: Path) -> dict[str, Any]:
         raise ConfigError(f"{vectors} is no folder of a run ({error}); name what 'atlas embed' wrote.") from None
     if not isinstance(run, dict) or run.get("work") != "embed":
         raise ConfigError(f"{vectors} holds no vectors; name what 'atlas embed' wrote.")
+    if missing := {field.name for field in fields(EmbedWork)} - run.keys():
+        raise FileFormatError(f"{vectors / RUN} is damaged: it has no {min(missing)!r}; embed into a new folder.")
     return run
 
 
