@@ -116,6 +116,31 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(
     assert f"{unreadable} cannot be read (Permission denied)" in report.failures["shard1"]
 
 
+def test_what_was_touched_is_read_again_once(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shard,) = plan_shards(shards[:1], tmp_path / "out", {})
+    shard.do(lambda _: ({"cell": ["a"]}, 0))
+    os.utime(shard.source, (1, 1))
+    os.utime(shard.table)
+    with monkeypatch.context() as patch:
+        patch.setattr(Shard, "_write_record", _refuse)  # a folder that one may only read
+        assert shard.done() is not None
+    record = shard.done()
+    with monkeypatch.context() as patch:
+        for name in ("content_sha256", "file_sha256"):
+            patch.setattr(f"xtrimogene.atlas.shards.{name}", _killed)
+        assert shard.done() == record == json.loads(shard.record.read_text())
+    os.utime(shard.source)
+    shard.table.write_bytes(shard.table.read_bytes()[::-1])
+    assert shard.done() is None
+    assert json.loads(shard.record.read_text()) == record
+
+
+def _refuse(shard: Shard, record: object) -> None:
+    raise ConfigError(f"{shard.record} cannot be written.")
+
+
 def test_a_source_that_goes_while_it_is_read_is_told_in_a_sentence(shards: list[Path], tmp_path: Path) -> None:
     (shard,) = plan_shards(shards[:1], tmp_path / "out", {})
 

@@ -59,7 +59,8 @@ class Shard:
     def done(self) -> dict[str, Any] | None:
         """Return the record of what was done, if it was, with this source and this table as they are now.
 
-        A table is told from another by its size; its bytes are read only where it is younger than the record.
+        A table is told from another by its size; its bytes are read only where it is younger than the record, and those
+        of a source only where it was touched: if they are the same, the record says so from then on.
 
         Raises
         ------
@@ -79,7 +80,13 @@ class Shard:
         if source["changed"] != here["changed"] and source["sha256"] != content_sha256(self.source):
             return None
         younger = table.st_mtime_ns > recorded.st_mtime_ns
-        return None if younger and record["sha256"] != file_sha256(self.table) else record
+        if younger and record["sha256"] != file_sha256(self.table):
+            return None
+        if younger or source["changed"] != here["changed"]:
+            record = {**record, "source": {**source, "changed": here["changed"]}}
+            with suppress(ConfigError):  # who may only read the folder reads the bytes again
+                self._write_record(record)
+        return record
 
     def attempt(self, work: Callable[[Path], Table]) -> dict[str, Any] | str:
         """Do the work if it is not done; return the record, or a sentence that says why there is none."""
@@ -133,9 +140,12 @@ class Shard:
         }
         if _stamp(self.source) != before:
             raise FileFormatError(f"{self.source} was changed while it was read; do it again.")
+        self._write_record(record)
+        return record
+
+    def _write_record(self, record: dict[str, Any]) -> None:
         with whole_file(self.record) as whole:
             whole.write_text(json.dumps(record, indent=1) + "\n")
-        return record
 
 
 def plan_shards(sources: Sequence[Path], folder: Path, facts: dict[str, Any]) -> list[Shard]:
