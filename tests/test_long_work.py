@@ -82,3 +82,22 @@ def test_a_run_goes_on_as_it_began_and_no_other_does(tmp_path: Path) -> None:
         record.write_text(text)
         with pytest.raises(FileFormatError, match=words):
             begin_run(record, run, remedy="name a new folder")
+
+
+def test_of_runs_that_begin_at_once_one_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = tmp_path / "run.json"
+    begin_run(record, {"seed": 0}, remedy="name a new folder")
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # looked at before
+    with pytest.raises(ConfigError, match="with seed=0 and not 1"):
+        begin_run(record, {"seed": 1}, remedy="name a new folder")
+    assert list(tmp_path.iterdir()) == [record]
+
+
+def test_a_run_begins_on_a_disk_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: Path) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.link", refuse)
+    begin_run(tmp_path / "run.json", {"seed": 0}, remedy="name a new folder")
+    with pytest.raises(ConfigError, match="with seed=0 and not 1"):
+        begin_run(tmp_path / "run.json", {"seed": 1}, remedy="name a new folder")

@@ -61,6 +61,8 @@ def temporary_prefix(path: Path) -> str:
 def begin_run(record: Path, run: Mapping[str, Any], *, remedy: str) -> None:
     """Write what parts beside ``record`` are made of and how, all of it JSON, or find that they are of this very run.
 
+    Of processes that begin at once, one writes the record, and all read it.
+
     Parameters
     ----------
     remedy
@@ -74,8 +76,15 @@ def begin_run(record: Path, run: Mapping[str, Any], *, remedy: str) -> None:
         The record is no JSON object.
     """
     if not record.exists():
-        with whole_file(record) as whole:
+        with temporary_folder(record) as scratch:
+            whole = scratch / record.name
             whole.write_text(json.dumps(dict(run), indent=1) + "\n")
+            try:
+                os.link(whole, record)  # which, unlike a move, leaves another's where it is
+            except FileExistsError:
+                pass
+            except OSError:  # a disk without hard links
+                os.replace(whole, record)
     try:
         begun = json.loads(record.read_text())
     except OSError as error:

@@ -175,7 +175,7 @@ def test_tasks_share_the_shards_between_them(shards: list[Path], work: EmbedWork
 def test_a_folder_holds_one_kind_of_work(shards: list[Path], work: EmbedWork, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(shards[:1], out, work, device="cpu")
-    with pytest.raises(ConfigError, match="precision='float32', not 'float16'"):
+    with pytest.raises(ConfigError, match='precision="float32" and not "float16"'):
         run(shards, out, EmbedWork(model=work.model))
     with pytest.raises(ConfigError, match="holds something else"):
         run(shards, tmp_path, work)
@@ -281,7 +281,7 @@ def test_tasks_that_start_at_once_agree(shards: list[Path], tmp_path: Path, monk
     monkeypatch.setattr(os, "listdir", another_comes_first)
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: path.name != "run.json" and exists(path))  # looked at before
-    with pytest.raises(ConfigError, match="work='theirs', not 'ours'"):
+    with pytest.raises(ConfigError, match='work="theirs" and not "ours"'):
         plan_shards(shards, out, {"work": "ours"})
     plan_shards(shards, out, {"work": "theirs"})
 

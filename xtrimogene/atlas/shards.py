@@ -20,7 +20,7 @@ from typing import Any
 from xtrimogene.atlas.work import Table, write_table
 from xtrimogene.data.file_hashes import content_sha256, file_sha256, files_in
 from xtrimogene.errors import ConfigError, FileFormatError, XTrimoGeneError
-from xtrimogene.long_work import temporary_folder, temporary_prefix, whole_file
+from xtrimogene.long_work import begin_run, temporary_prefix, whole_file
 
 RUN = "run.json"
 _RANDOM = 8  # characters that `tempfile` adds
@@ -155,6 +155,8 @@ def plan_shards(sources: Sequence[Path], folder: Path, facts: dict[str, Any]) ->
     ------
     ConfigError
         No source, one given twice or called ``run``, or a folder that holds other things or those of other work.
+    FileFormatError
+        The record of what the folder holds is damaged.
     """
     names = [source.stem for source in sources]
     number = Counter(name.casefold() for name in names)  # to many disks, names that differ in case are one
@@ -164,38 +166,17 @@ def plan_shards(sources: Sequence[Path], folder: Path, facts: dict[str, Any]) ->
         raise ConfigError(f"Outputs are called as their shards are, and {told}; give files of different names.")
     if "run" in number:
         raise ConfigError(f"A shard called 'run' would write over {RUN}; give its file another name.")
-    begun = _claim(folder, facts)
-    other = [name for name in facts if begun.get(name) != facts[name]]
-    if other:
-        raise ConfigError(
-            f"{folder} holds shards with {other[0]}={begun.get(other[0])!r}, not {facts[other[0]]!r}; name another "
-            "folder, or do as was done there."
-        )
-    return [Shard(name=name, source=source, folder=folder) for name, source in zip(names, sources, strict=True)]
-
-
-def _claim(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what is done in this folder; of those that come first at once, one says so and all read it."""
     run = folder / RUN
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Listed before the file is looked for: outputs of another process that came first come after its file.
         others = [name for name in os.listdir(folder) if name != RUN and not name.startswith(temporary_prefix(run))]
-        if not run.exists():
-            if others:
-                raise ConfigError(f"{folder} holds something else, {others[0]!r}; name a new folder.")
-            with temporary_folder(run) as scratch:
-                (scratch / RUN).write_text(json.dumps(facts, indent=1) + "\n")
-                with suppress(FileExistsError):
-                    os.link(scratch / RUN, run)
-        begun = json.loads(run.read_text())
-    except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{folder} cannot be used ({error}); name another folder.") from None
-    if not isinstance(begun, dict):
-        raise ConfigError(f"{folder} cannot be used ({RUN} is damaged); name another folder.")
-    return begun
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be used ({error.strerror or error}); name another folder.") from error
+    if others and not run.exists():
+        raise ConfigError(f"{folder} holds something else, {others[0]!r}; name a new folder.")
+    begin_run(run, facts, remedy="name another folder, or do as was done there")
+    return [Shard(name=name, source=source, folder=folder) for name, source in zip(names, sources, strict=True)]
 
 
 def sweep(shards: Sequence[Shard]) -> None:
