@@ -23,6 +23,7 @@ import numpy as np
 from embed import describe_machine
 from scipy.sparse import csr_matrix
 
+from xtrimogene.checkpoint import load
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.matched_counts import MatchedCounts
@@ -50,7 +51,9 @@ def main() -> None:
     small = write_cells(WireCells(counts=csr_matrix(cells.X)[:3, :40], genes={"var_names": list(cells.var_names[:40])}))
     report: dict[str, Any] = {"seed": options.seed, "machine": describe_machine()}
     random = np.random.default_rng(options.seed)
-    reader: Child[Any, Any] = Child(build_reader, {"demo": "demo"}, Limits(), name="reader", extra_memory=2 << 30)
+    reader: Child[Any, Any] = Child(
+        build_reader, {"demo": load("demo").genes}, Limits(), name="reader", extra_memory=2 << 30
+    )
     ask = partial(read_body, reader)
     report["bodies"] = tally(ask, [body, small, small], random, options.bodies, options.seconds)
     reader.close()

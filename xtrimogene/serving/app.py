@@ -195,7 +195,7 @@ def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
     @app.get("/v1/models/{model}/genes", dependencies=guarded, responses={404: _ANSWERS[404]})
     def genes(model: str) -> Response:
         """Return the model's genes in order: symbol and Ensembl id, tab-separated."""
-        return Response(service.host(model).facts.genes, media_type="text/tab-separated-values")
+        return Response(service.host(model).facts.genes.to_bytes(), media_type="text/tab-separated-values")
 
     @app.get("/health/live", response_class=PlainTextResponse)
     def live() -> str:
@@ -381,8 +381,8 @@ def _describe(service: Service, name: str) -> dict[str, Any]:
         "name": name,
         "model": facts.name,
         "sha256": facts.sha256,
-        "genes": facts.num_genes,
-        "genes_sha256": facts.genes_sha256,
+        "genes": len(facts.genes),
+        "genes_sha256": facts.genes.sha256,
         "config": facts.config,
         "annotators": list(facts.annotators),
         "card": facts.card,

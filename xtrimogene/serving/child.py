@@ -42,6 +42,8 @@ class _Refused:
 class Child(Generic[Request, Reply]):
     """``Child(build, ...)`` runs ``build(*arguments)`` in a new process and sends what it is called with to the result.
 
+    ``arguments`` may be replaced: the next process is built with what stands there then.
+
     Parameters
     ----------
     extra_memory
@@ -59,7 +61,7 @@ class Child(Generic[Request, Reply]):
         start_seconds: float = 300.0,
     ) -> None:
         self.name, self.num_starts = name, 0
-        self._build, self._arguments = build, arguments
+        self._build, self.arguments = build, arguments
         self._extra_memory, self._start_seconds = extra_memory, start_seconds
         self._lock = Lock()
         self._process: Any = None
@@ -94,7 +96,7 @@ class Child(Generic[Request, Reply]):
         context.set_forkserver_preload(list(_PRELOADED))
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_run, args=(theirs, self._build, self._arguments, self._extra_memory), name=self.name, daemon=True
+            target=_run, args=(theirs, self._build, self.arguments, self._extra_memory), name=self.name, daemon=True
         )
         self._process.start()
         theirs.close()

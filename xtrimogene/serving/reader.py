@@ -11,7 +11,6 @@ from anndata import AnnData
 from jaxtyping import Bool
 from scipy.sparse import csr_matrix
 
-from xtrimogene.checkpoint import load
 from xtrimogene.data.blocks import open_cells
 from xtrimogene.data.counts import CountsChoice, InputKind, SampleKind, to_counts
 from xtrimogene.data.gene_report import GeneReport
@@ -56,9 +55,8 @@ class Matched:
     warnings: tuple[str, ...]
 
 
-def build_reader(models: Mapping[str, str], limits: Limits) -> Handler[Unread, Matched | AnnData]:
-    """Return what reads bodies for these models, by the name they are served under; runs in a `Child`."""
-    vocabularies = {name: load(place).genes for name, place in models.items()}
+def build_reader(vocabularies: Mapping[str, GeneVocabulary], limits: Limits) -> Handler[Unread, Matched | AnnData]:
+    """Return what reads bodies for models with these genes, by the name they are served under; runs in a `Child`."""
 
     def handle(unread: Unread) -> Matched | AnnData:
         cells = (read_json_cells if unread.media_type == JSON else read_cells)(unread.body, limits)

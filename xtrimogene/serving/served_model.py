@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
 
@@ -14,13 +15,15 @@ from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import load
 from xtrimogene.config import Pool, to_dict
-from xtrimogene.errors import XTrimoGeneError
+from xtrimogene.data.file_hashes import file_sha256
+from xtrimogene.data.gene_vocabulary import GeneVocabulary
+from xtrimogene.errors import CheckpointError, XTrimoGeneError
 from xtrimogene.inference import Inference, default_token_budget
 from xtrimogene.serving.batching import Job, MicroBatcher
 from xtrimogene.serving.child import Child, ChildDied, ChildHung, Handler
 from xtrimogene.serving.limits import Limits
 from xtrimogene.serving.wire import Answer
-from xtrimogene.tasks.annotation.annotator_folder import load_annotator
+from xtrimogene.tasks.annotation.annotator_folder import FOLDER, load_annotator
 from xtrimogene.tl.embedding import require_model
 
 log = logging.getLogger(__name__)
@@ -71,19 +74,17 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFacts:
-    """What is said of a model that runs."""
+    """What is said of a model that runs; where two are equal, so are their answers. ``annotators`` have a sha256."""
 
     name: str
     sha256: str
-    num_genes: int
-    genes: bytes  # the content of genes.tsv
-    genes_sha256: str
+    genes: GeneVocabulary
     pool: Pool
     read_depth: str
     config: Mapping[str, Any]
-    token_budget: int
-    annotators: tuple[str, ...]
-    card: Mapping[str, Any]
+    token_budget: int = field(compare=False)
+    annotators: Mapping[str, str]
+    card: Mapping[str, Any] = field(compare=False)
 
 
 class HostFailed(Exception):
@@ -104,6 +105,7 @@ class ModelHost:
     def start(self) -> None:
         self.child.start()
         self.facts = self.child.call(None, self._limits.batch_seconds)
+        self.child.arguments = (self.model, self.facts)  # a process that is started later answers as this one
         self.batcher = MicroBatcher(
             max_tokens=_PASSES * self.facts.token_budget,
             max_waiting=self._limits.max_waiting_tokens,
@@ -115,8 +117,8 @@ class ModelHost:
 
     def _measure_speed(self) -> None:
         """Run the model, so that it is warm, and the queue knows from the first request what it can do."""
-        facts, number = self.facts, min(self.facts.num_genes, _WARM_GENES)
-        counts = np.zeros((max(1, facts.token_budget // number), facts.num_genes), dtype=np.float32)
+        facts, number = self.facts, min(len(self.facts.genes), _WARM_GENES)
+        counts = np.zeros((max(1, facts.token_budget // number), len(facts.genes)), dtype=np.float32)
         counts[:, :number] = 1
         key = Vectors(pool=facts.pool, read_depth=facts.read_depth, normalized=False)
         for _ in range(2):  # the first is slower than any later one
@@ -181,8 +183,14 @@ def _fail(job: Job, error: ChildDied | XTrimoGeneError) -> None:
     job.result.set_exception(HostFailed(str(error)) if isinstance(error, ChildDied) else error)
 
 
-def build_model(served: ServedModel) -> Handler[Any, Any]:
-    """Load a model and return what computes with it; runs in a `Child`."""
+def build_model(served: ServedModel, before: ModelFacts | None = None) -> Handler[Any, Any]:
+    """Load a model and return what computes with it; runs in a `Child`.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be loaded, or is another than the one ``before``, in whose name it would answer.
+    """
     model = load(served.place)
     inference = Inference(model, device=served.device, token_budget=served.token_budget)
     placed = replace(model, network=inference.network)  # on the device: `annotate` would copy it there at each request
@@ -192,16 +200,19 @@ def build_model(served: ServedModel) -> Handler[Any, Any]:
     facts = ModelFacts(
         name=model.name,
         sha256=model.sha256,
-        num_genes=len(model.genes),
-        genes=model.genes.to_bytes(),
-        genes_sha256=model.genes.sha256,
+        genes=model.genes,
         pool=model.config.pool,
         read_depth=model.config.read_depth,
         config=to_dict(model.config),
         token_budget=served.token_budget or default_token_budget(inference.device, model.config.encoder.dim),
-        annotators=tuple(served.annotators),
+        annotators={name: file_sha256(Path(folder, FOLDER.json_name)) for name, folder in served.annotators.items()},
         card=model.card,
     )
+    if before not in (None, facts):
+        raise CheckpointError(
+            f"The model at {served.place!r}, or an annotator, was replaced since {served.name!r} was first loaded; "
+            "start the service again to serve the new one."
+        )
 
     def handle(asked: tuple[Vectors | Expression | Labels, csr_matrix] | None) -> Any:
         if asked is None:

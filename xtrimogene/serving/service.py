@@ -43,10 +43,9 @@ class Service:
         self.limits = limits
         self.hosts = {model.name: ModelHost(model, limits) for model in models}
         self.default = names[0]
-        places = {model.name: model.place for model in models}
         self.readers = [
             Child[Unread, Matched | AnnData](
-                build_reader, places, limits, name=f"reader {number}", extra_memory=4 * limits.max_decoded_bytes
+                build_reader, name=f"reader {number}", extra_memory=4 * limits.max_decoded_bytes
             )
             for number in range(num_readers)
         ]
@@ -69,7 +68,11 @@ class Service:
             return
         try:
             with ThreadPoolExecutor(8, "start") as threads:
-                list(threads.map(lambda one: one.start(), [*self.hosts.values(), *self.readers]))
+                list(threads.map(ModelHost.start, self.hosts.values()))
+                genes = {name: host.facts.genes for name, host in self.hosts.items()}
+                for reader in self.readers:
+                    reader.arguments = (genes, self.limits)
+                list(threads.map(Child.start, self.readers))
         except BaseException:
             for child in self.children:
                 child.close()
