@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import forkserver
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.serving.conftest import BEARER, Running
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import ConfigError
 from xtrimogene.serving.batching import Job, QueueFull
+from xtrimogene.serving.child import ChildNotStarted
 from xtrimogene.serving.json_cells import JSON
 from xtrimogene.serving.served_model import Vectors
 from xtrimogene.serving.wire import ARROW, Answer, WireCells, read_answer, write_cells
@@ -257,4 +259,26 @@ def test_memory_that_requests_held_is_given_back_and_no_more_is_there_to_hold(
     with service.room() as hold:
         hold(service.limits.max_waiting_bytes)
         assert "Too much waits already" in refused(running, 429, body)
+    ask(running, "/v1/embed", body)
+
+
+def test_without_what_keeps_it_going_it_is_not_ready(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert running.http.get("/health/ready").status_code == 200
+    for owner, name in ((running.service, "_keeper"), (running.service.hosts["small"], "_thread")):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, Thread())  # one that does not run
+            assert running.http.get("/health/ready").status_code == 503
+
+
+def test_where_the_system_has_no_room_for_a_process_one_asks_again(
+    running: Running, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise ChildNotStarted("too many open files")
+
+    body, service = wire(make_cells(3)), running.service
+    for child in service.children:
+        with monkeypatch.context() as patched:
+            patched.setattr(child, "call", full)
+            assert "ask again in 5 s" in refused(running, 429, body)
     ask(running, "/v1/embed", body)

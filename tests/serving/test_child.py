@@ -3,12 +3,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from multiprocessing.context import ForkServerProcess
+from threading import Timer
 from typing import Any
 
 import pytest
 
 from xtrimogene.errors import ConfigError, LimitError
-from xtrimogene.serving.child import Child, ChildDied
+from xtrimogene.serving.child import Child, ChildDied, ChildNotStarted
 
 
 def build(offset: int = 0) -> Callable[[Any], Any]:
@@ -128,3 +131,27 @@ def test_kept_it_is_there_again(child: Child[Any, Any]) -> None:
     child.keep()
     assert child.is_alive
     assert child.call(1, 60.0) == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [(ForkServerProcess, OSError(24, "Too many open files")), (Timer, RuntimeError("can't start new thread"))],
+)
+def test_where_the_system_has_no_room_it_is_started_later(
+    monkeypatch: pytest.MonkeyPatch, what: type, error: Exception
+) -> None:
+    def full(_: object) -> None:
+        raise error
+
+    with closing(Child[Any, Any](build, 1, name="adder")) as made:
+        with monkeypatch.context() as patched:
+            patched.setattr(what, "start", full)
+            files = len(os.listdir("/proc/self/fd"))
+            for _ in range(3):
+                with pytest.raises(ChildNotStarted, match=str(error.args[-1])):
+                    made.call(1, 60.0)
+                made.keep()
+            if what is ForkServerProcess:
+                assert made.pid is None
+                assert len(os.listdir("/proc/self/fd")) == files
+        assert made.call(1, 60.0) == 2

@@ -34,6 +34,12 @@ class ChildHung(ChildDied):
     """It did not answer in time."""
 
 
+class ChildNotStarted(ChildDied):
+    """There is no room for it on this machine now: too many open files, processes or threads."""
+
+    seconds = 5  # when to ask again
+
+
 @dataclass(frozen=True, slots=True)
 class _Refused:
     error: XTrimoGeneError
@@ -85,6 +91,8 @@ class Child(Generic[Request, Reply]):
         ------
         ChildDied
             It ended before it was ready.
+        ChildNotStarted
+            The system does not start it now.
         XTrimoGeneError
             What building raised.
         """
@@ -92,16 +100,16 @@ class Child(Generic[Request, Reply]):
             raise ChildDied(f"{self.name} was closed")
         if self._pipe is not None:
             return
-        context = multiprocessing.get_context("forkserver")  # forks from a process with what takes seconds to import
-        context.set_forkserver_preload(list(_PRELOADED))
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_run, args=(theirs, self._build, self.arguments, self._extra_memory), name=self.name, daemon=True
-        )
-        self._process.start()
-        theirs.close()
+        try:
+            self._process, self._pipe = self._launch()
+        except (OSError, EOFError) as error:
+            raise ChildNotStarted(f"there is no room for {self.name} ({error})") from None
         self.num_starts += 1
-        self._receive(self._start_seconds)
+        try:
+            self._receive(self._start_seconds)
+        except XTrimoGeneError:
+            self._end()
+            raise
         self._ready = True
 
     def call(self, request: Request, seconds: float) -> Reply:
@@ -113,6 +121,8 @@ class Child(Generic[Request, Reply]):
             It did not answer, or not even listen, in time and was ended.
         ChildDied
             It ended.
+        ChildNotStarted
+            It, or what watches it, is not started now.
         XTrimoGeneError
             What the handler raised.
         """
@@ -122,7 +132,10 @@ class Child(Generic[Request, Reply]):
             until = time.monotonic() + seconds
             watchdog = Timer(seconds, self.kill)  # a process that stopped does not take a large request
             watchdog.daemon = True
-            watchdog.start()
+            try:
+                watchdog.start()
+            except RuntimeError as error:
+                raise ChildNotStarted(f"there is no room to watch {self.name} ({error})") from None
             try:
                 self._pipe.send(request)
             except OSError:
@@ -158,6 +171,21 @@ class Child(Generic[Request, Reply]):
         self.kill()
         with self._lock:
             self._end()
+
+    def _launch(self) -> tuple[Any, Connection]:
+        context = multiprocessing.get_context("forkserver")  # forks from a process with what takes seconds to import
+        context.set_forkserver_preload(list(_PRELOADED))
+        ours, theirs = context.Pipe()
+        with theirs:
+            process = context.Process(
+                target=_run, args=(theirs, self._build, self.arguments, self._extra_memory), name=self.name, daemon=True
+            )
+            try:
+                process.start()
+            except BaseException:
+                ours.close()
+                raise
+        return process, ours
 
     def _receive(self, seconds: float) -> Any:
         assert self._pipe is not None

@@ -19,8 +19,8 @@ from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import CheckpointError, XTrimoGeneError
 from xtrimogene.inference import Inference, default_token_budget
-from xtrimogene.serving.batching import Job, MicroBatcher
-from xtrimogene.serving.child import Child, ChildDied, ChildHung, Handler
+from xtrimogene.serving.batching import Job, MicroBatcher, QueueFull
+from xtrimogene.serving.child import Child, ChildDied, ChildHung, ChildNotStarted, Handler
 from xtrimogene.serving.limits import Limits
 from xtrimogene.serving.wire import Answer
 from xtrimogene.tasks.annotation.annotator_folder import FOLDER, load_annotator
@@ -126,6 +126,11 @@ class ModelHost:
             self.child.call((key, csr_matrix(counts)), self._limits.batch_seconds)
         self.batcher.done(int(counts.sum()), time.monotonic() - began)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a process, and what brings it the queue's cells."""
+        return self.child.is_alive and self._thread.is_alive()
+
     def close(self) -> None:
         """End the process; what has not been answered fails."""
         self._closed = True
@@ -180,7 +185,10 @@ def _hung(error: Exception) -> bool:
 
 
 def _fail(job: Job, error: ChildDied | XTrimoGeneError) -> None:
-    job.result.set_exception(HostFailed(str(error)) if isinstance(error, ChildDied) else error)
+    told: Exception = error
+    if isinstance(error, ChildDied):
+        told = QueueFull(error.seconds) if isinstance(error, ChildNotStarted) else HostFailed(str(error))
+    job.result.set_exception(told)
 
 
 def build_model(served: ServedModel, before: ModelFacts | None = None) -> Handler[Any, Any]:

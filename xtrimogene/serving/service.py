@@ -18,7 +18,7 @@ from xtrimogene.data.read_depth import ReadDepth
 from xtrimogene.errors import ConfigError, FileFormatError, LimitError
 from xtrimogene.inference import readable_cells, vector_width
 from xtrimogene.serving.batching import QueueFull
-from xtrimogene.serving.child import Child, ChildDied
+from xtrimogene.serving.child import Child, ChildDied, ChildNotStarted
 from xtrimogene.serving.json_cells import JSON
 from xtrimogene.serving.limits import Limits
 from xtrimogene.serving.reader import Matched, Unread, build_reader
@@ -99,7 +99,8 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        return not self._closing.is_set() and all(child.is_alive for child in self.children)
+        kept = self._keeper.is_alive() and not self._closing.is_set()
+        return kept and all(host.is_alive for host in self.hosts.values()) and all(one.is_alive for one in self.readers)
 
     def _keep(self) -> None:
         while not self._closing.wait(0.5):
@@ -214,6 +215,8 @@ class Service:
             for _ in range(2):
                 try:
                     return reader.call(unread, self.limits.batch_seconds)
+                except ChildNotStarted as error:
+                    raise QueueFull(error.seconds) from None
                 except ChildDied as death:
                     log.error("%s of a body of %d bytes", death, len(unread.body))
             raise FileFormatError("The body cannot be read: whatever reads it ends; send what xt.Client writes.")
