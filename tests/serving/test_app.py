@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import forkserver
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -282,3 +282,25 @@ def test_where_the_system_has_no_room_for_a_process_one_asks_again(
             patched.setattr(child, "call", full)
             assert "ask again in 5 s" in refused(running, 429, body)
     ask(running, "/v1/embed", body)
+
+
+def test_who_waited_in_vain_is_told_to_come_again_and_who_was_too_slow_to_ask_for_less(
+    running: Running, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, begun, ended, child = wire(make_cells(3)), Event(), Event(), running.service.hosts["small"].child
+    call = child.call
+
+    def slow(request: object, seconds: float) -> object:
+        begun.set()
+        ended.wait(60)
+        return call(request, seconds)
+
+    monkeypatch.setattr(child, "call", slow)
+    monkeypatch.setattr(running.service, "limits", replace(running.service.limits, request_seconds=0.5))
+    with ThreadPoolExecutor(2) as threads:
+        runs = threads.submit(refused, running, 503, body)
+        assert begun.wait(60)
+        waits = threads.submit(refused, running, 429, body, pool="mean")
+        assert "send fewer cells" in runs.result(60)
+        assert "ask again in 60 s" in waits.result(60)
+        ended.set()

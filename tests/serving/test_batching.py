@@ -75,12 +75,15 @@ def test_it_says_how_long_what_waits_will_take() -> None:
 def test_nothing_is_taken_behind_a_minute_of_work() -> None:
     queue = batcher()
     queue.done(tokens=1, seconds=1.0)
-    queue.submit("a", cells([40, 18]))
+    queue.submit("a", cells([40, 18]), whole=True)
     queue.submit("a", cells([9]))  # a minute stands before it
     with pytest.raises(QueueFull) as refused:
         queue.submit("a", cells([9]))
     assert refused.value.seconds == 60
     with pytest.raises(QueueFull):
+        queue.require_room()
+    assert queue.take(0.0)
+    with pytest.raises(QueueFull):  # what runs stands before it too
         queue.require_room()
     assert queue.take(0.0)
     queue.require_room()

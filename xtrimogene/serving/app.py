@@ -229,24 +229,30 @@ async def _answered(request: Request, service: Service, make: Callable[[bytes], 
     text = request.headers.get("content-length", "")
     if text.isdecimal() and int(text) > limits.max_body_bytes:
         raise _too_large(limits)
-    async with asyncio.timeout(limits.request_seconds):
-        with service.room() as hold:
-            body = bytearray()
-            async with asyncio.timeout(limits.body_seconds):
-                async for chunk in request.stream():
-                    hold(len(chunk))
-                    body += chunk
-                    if len(body) > limits.max_body_bytes:
-                        raise _too_large(limits)
-            return await _unless_gone(request, make(bytes(body)))
+    until = asyncio.get_running_loop().time() + limits.request_seconds
+    with service.room() as hold:
+        body = bytearray()
+        async with asyncio.timeout(min(limits.body_seconds, limits.request_seconds)):
+            async for chunk in request.stream():
+                hold(len(chunk))
+                body += chunk
+                if len(body) > limits.max_body_bytes:
+                    raise _too_large(limits)
+        return await _in_time(request, make(bytes(body)), until)
 
 
 def _too_large(limits: Limits) -> LimitError:
     return LimitError(f"A body may have {limits.max_body_bytes:,} bytes and this one has more; send it in parts.")
 
 
-async def _unless_gone(request: Request, work: Awaitable[Answer]) -> Answer:
-    """Stop working when nobody waits for the answer any more; the body has been read, so what comes next is the end."""
+async def _in_time(request: Request, work: Awaitable[Answer], until: float) -> Answer:
+    """Stop working when it takes too long, or nobody waits any more; after the body comes nothing but the end.
+
+    Raises
+    ------
+    QueueFull
+        It took too long only because it waited.
+    """
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -254,14 +260,20 @@ async def _unless_gone(request: Request, work: Awaitable[Answer]) -> Answer:
 
     working, watching = asyncio.ensure_future(work), asyncio.ensure_future(gone())
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
+        left = until - asyncio.get_running_loop().time()
+        done, _ = await asyncio.wait((working, watching), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if working not in done:
+            if watching in done:
+                raise ClientDisconnect
+            working.cancel()
+            await asyncio.wait((working,))
+            if working.cancelled():
+                raise TimeoutError
         return working.result()
     finally:
         for task in (working, watching):
             task.cancel()
-        await asyncio.wait((working, watching))
+        await asyncio.gather(working, watching, return_exceptions=True)
 
 
 def _explain_errors(app: FastAPI) -> None:

@@ -51,7 +51,7 @@ class MicroBatcher:
     max_waiting
         Expressed genes that may wait.
     max_seconds
-        How long those that wait may take, when more come; by the speed that `done` was told of.
+        How long those that wait or run may take, when more come; by the speed that `done` was told of.
     patience
         Seconds that a job may wait for others to fill its batch.
     """
@@ -61,7 +61,7 @@ class MicroBatcher:
         self.max_seconds, self.patience = max_seconds, patience
         self._jobs: deque[Job] = deque()
         self._changed = Condition()
-        self._waiting = 0
+        self._waiting = self._running = 0
         self._closed = False
         self._tokens_a_second = 0.0
 
@@ -109,9 +109,13 @@ class MicroBatcher:
             self._require_room(1)
 
     def take(self, seconds: float) -> list[Job] | None:
-        """Wait for the next batch, of one key: [] where no job came in time, None when closed and empty."""
+        """Wait for the next batch, of one key: [] where no job came in time, None when closed and empty.
+
+        Who asks for the next has ended the one before.
+        """
         until = time.monotonic() + seconds
         with self._changed:
+            self._running = 0
             while True:
                 self._drop_cancelled()
                 now = time.monotonic()
@@ -162,6 +166,7 @@ class MicroBatcher:
                 self._waiting -= job.num_tokens
         self._jobs = kept
         self._waiting -= tokens
+        self._running = tokens
         return taken
 
     def _drop_cancelled(self) -> None:
@@ -184,7 +189,8 @@ class MicroBatcher:
         return pieces
 
     def _require_room(self, tokens: int) -> None:
-        seconds = self._waiting / self._tokens_a_second if self._tokens_a_second else 0.0
-        is_full = self._waiting + tokens > self.max_waiting or seconds > self.max_seconds
-        if self._closed or (self._waiting and is_full):
+        before = self._waiting + self._running
+        seconds = before / self._tokens_a_second if self._tokens_a_second else 0.0
+        is_full = self._waiting > 0 and self._waiting + tokens > self.max_waiting
+        if self._closed or is_full or seconds > self.max_seconds:
             raise QueueFull(min(60, max(1, round(seconds))))

@@ -27,6 +27,7 @@ from xtrimogene.serving.wire import Answer
 from xtrimogene.tl.embedding import check_vectors, reading_record
 
 log = logging.getLogger(__name__)
+_LATER = 60  # seconds, where a request waited in vain
 
 
 class NoSuchName(Exception):
@@ -245,10 +246,18 @@ class Service:
 
 
 async def _all(futures: "Sequence[Future[Any]]") -> list[Any]:
-    """Wait for all; where one fails, or nobody waits any more, what has not begun leaves the queue."""
+    """Wait for all; where one fails, or nobody waits any more, what has not begun leaves the queue.
+
+    Raises
+    ------
+    QueueFull
+        Nobody waits any more, and none has begun.
+    """
     try:
         return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-    except BaseException:
-        for future in futures:
-            future.cancel()
+    except BaseException as error:
+        begun = [future for future in futures if not future.cancel()]
+        task = asyncio.current_task()  # where it is not cancelled, the queue was dropped
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() and not begun:
+            raise QueueFull(_LATER) from None
         raise
