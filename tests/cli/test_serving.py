@@ -32,10 +32,34 @@ def test_models_and_their_annotators_have_names(asked: list[Any]) -> None:
     assert options["host"] == "127.0.0.1"
 
 
+def test_a_folder_that_is_there_is_taken_as_it_is(
+    asked: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = tmp_path / "runs" / "lr=0.1" / "model"
+    place.mkdir(parents=True)
+    (tmp_path / "latest").symlink_to(place)
+    monkeypatch.chdir(place)
+    run("serve", ".", "..", str(tmp_path / "latest"), "lr=..", "hf://lab/atlas@v1")
+    ((models, _),) = asked
+    assert [(model.name, model.place) for model in models] == [
+        ("model", "."),
+        ("lr=0.1", ".."),
+        ("latest", str(tmp_path / "latest")),
+        ("lr", ".."),
+        ("hf://lab/atlas@v1", "hf://lab/atlas@v1"),
+    ]
+    monkeypatch.chdir(tmp_path)
+    run("serve", "runs/lr=0.1/model")
+    assert asked[1][0] == [ServedModel(name="model", place="runs/lr=0.1/model")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("demo", "x/demo"), "same name"),
+        (("=demo",), "name='' cannot stand"),
+        (("..=demo",), "name='..' cannot stand"),
+        (("/",), "name='' cannot stand"),
         (("demo", "--annotator", "blood"), "not of the form"),
         (("demo", "--annotator", "other/blood=x"), "a model that is served: demo"),
     ],

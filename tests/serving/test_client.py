@@ -184,3 +184,13 @@ def test_what_would_fail_again_is_not_sent_again(running: Running, make_cells: M
             client.annotate(make_cells(3), annotator="types", candidates=[])
     with pytest.raises(ConfigError, match="no address"):
         Client("localhost:8000")
+
+
+def test_a_models_name_may_hold_a_slash(
+    running: Running, client: Client, make_cells: MakeCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = running.service.hosts
+    for name in ("hf://lab/atlas@v1", "50% a/b"):
+        monkeypatch.setitem(hosts, name, hosts["small"])
+        found = client.embed(make_cells(3), name, progress=False)
+        assert np.isfinite(found.obsm["X_xtrimogene"]).all()

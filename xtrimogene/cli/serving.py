@@ -1,5 +1,6 @@
 """The service: serve."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +55,9 @@ def serve(
 
 def _named(text: str) -> tuple[str, str]:
     name, parted, place = text.partition("=")
-    return (name, place) if parted else (Path(text).name if "://" not in text else text, text)
+    if parted and not Path(text).is_dir():
+        return name, place
+    return text if "://" in text else Path(os.path.abspath(text)).name, text
 
 
 def _by_model(texts: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -192,7 +192,7 @@ def create_app(service: Service, tokens: Tokens | None = None) -> FastAPI:
         """Return what is served."""
         return [_describe(service, name) for name in service.hosts]
 
-    @app.get("/v1/models/{model}/genes", dependencies=guarded, responses={404: _ANSWERS[404]})
+    @app.get("/v1/models/{model:path}/genes", dependencies=guarded, responses={404: _ANSWERS[404]})
     def genes(model: str) -> Response:
         """Return the model's genes in order: symbol and Ensembl id, tab-separated."""
         return Response(service.host(model).facts.genes.to_bytes(), media_type="text/tab-separated-values")

@@ -14,7 +14,7 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix, vstack
 
 from xtrimogene.checkpoint import load
-from xtrimogene.config import Pool, to_dict
+from xtrimogene.config import Pool, require, to_dict
 from xtrimogene.data.file_hashes import file_sha256
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.errors import CheckpointError, XTrimoGeneError
@@ -41,6 +41,13 @@ class ServedModel:
     annotators: Mapping[str, str] = field(default_factory=dict)
     device: str | None = None
     token_budget: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.name not in ("", ".", ".."),
+            f"name={self.name!r} cannot stand in the address of the model at {self.place!r}; give it another, as "
+            "NAME=PLACE on the command line.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
