@@ -194,3 +194,28 @@ def test_a_models_name_may_hold_a_slash(
         monkeypatch.setitem(hosts, name, hosts["small"])
         found = client.embed(make_cells(3), name, progress=False)
         assert np.isfinite(found.obsm["X_xtrimogene"]).all()
+
+
+@pytest.mark.parametrize("token", ["lab 0123456789SECRET", "0123456789SECRET\nother", "SECRET\twörd", "ß-SECRET", " "])
+def test_what_is_no_token_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(ConfigError, match="not one word of ASCII") as refused:
+        Client("http://service", token)
+    assert "SECRET" not in str(refused.value)
+
+
+def test_a_password_in_the_address_is_sent_and_not_shown() -> None:
+    for url in ("lab:SECRET@service", "http://lab:SE/CRET@service", "http://"):
+        with pytest.raises(ConfigError, match="no address") as refused:
+            Client(url)
+        assert "CRET" not in str(refused.value)
+    with Client("http://lab:SECRET@127.0.0.1:9/base/", patience=0.0) as client:
+        with pytest.raises(ServiceError, match="http://127.0.0.1:9/base cannot be reached") as lost:
+            client.models()
+        assert "SECRET" not in str(lost.value)
+        asked: list[httpx.Request] = []
+        client._http._transport = httpx.MockTransport(
+            lambda request: asked.append(request) or httpx.Response(200, json=[])
+        )
+        client.models()
+        assert asked[0].headers["Authorization"] == httpx.BasicAuth("lab", "SECRET")._auth_header
+        assert "SECRET" not in str(asked[0].url)

@@ -84,16 +84,25 @@ class Client:
             raise MissingExtraError("xt.Client needs an extra: pip install 'xtrimogene[client]'.") from None
         if cells_per_request < 1 or timeout <= 0 or patience < 0:
             raise ConfigError("cells_per_request and timeout must be positive, and patience not negative.")
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"url={url!r} is no address of a service; give 'http://host:port'.")
-        headers = {} if token is None else {"Authorization": f"Bearer {token.strip()}"}
-        self.url, self._patience, self._cells = url.rstrip("/"), patience, cells_per_request
+        token = None if token is None else token.strip()
+        if token is not None and (not token.isascii() or not token.isprintable() or len(token.split()) != 1):
+            raise ConfigError("The token is not one word of ASCII; give what the service's file has after the name.")
+        try:
+            address = httpx.URL(url)
+        except httpx.InvalidURL:
+            address = httpx.URL()
+        if address.scheme not in ("http", "https") or not address.host:
+            shown = url.rpartition("@")[2]  # before it may stand a password
+            raise ConfigError(f"url={shown!r} is no address of a service; give 'http://host:port'.")
+        auth = (address.username, address.password) if address.userinfo else None
+        self.url = str(address.copy_with(userinfo=b"")).rstrip("/")
+        self._patience, self._cells = patience, cells_per_request
         self._lost = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
         self._wrong = (httpx.InvalidURL, httpx.TransportError)
-        try:
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout, connect=10))
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise ConfigError(f"url={url!r} or the token cannot be used ({error}); give 'http://host:port'.") from None
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(
+            base_url=self.url, auth=auth, headers=headers, timeout=httpx.Timeout(timeout, connect=10)
+        )
 
     def __enter__(self) -> "Client":
         return self
