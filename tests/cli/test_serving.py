@@ -57,6 +57,7 @@ def test_a_folder_that_is_there_is_taken_as_it_is(
     ("arguments", "told"),
     [
         (("demo", "x/demo"), "same name"),
+        (("demo", "--max-body", "513"), "no place even alone"),
         (("=demo",), "name='' cannot stand"),
         (("..=demo",), "name='..' cannot stand"),
         (("/",), "name='' cannot stand"),

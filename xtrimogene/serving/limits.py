@@ -27,3 +27,9 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             require(value > 0, f"limits: {field.name}={value} must be positive.")
+        require(
+            self.max_body_bytes + self.max_decoded_bytes <= self.max_waiting_bytes,
+            f"limits: max_body_bytes={self.max_body_bytes:,} and max_decoded_bytes={self.max_decoded_bytes:,}, as an "
+            f"answer may have, are more than max_waiting_bytes={self.max_waiting_bytes:,}: such a request would find "
+            "no place even alone. Lower the first two, or raise the last.",
+        )

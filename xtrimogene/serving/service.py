@@ -124,7 +124,7 @@ class Service:
 
         def hold(num_bytes: int) -> None:
             nonlocal held
-            if self._waiting_bytes and self._waiting_bytes + num_bytes > self.limits.max_waiting_bytes:
+            if self._waiting_bytes + num_bytes > self.limits.max_waiting_bytes:
                 raise QueueFull(1)
             self._waiting_bytes += num_bytes
             held += num_bytes
