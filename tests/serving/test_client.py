@@ -14,6 +14,7 @@ from tests.serving.conftest import TOKEN, Running
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import ConfigError, CountsError, GeneMatchError, LimitError, ServiceError
 from xtrimogene.serving.client import Client
+from xtrimogene.serving.wire import Answer, write_answer
 
 MakeCells = Callable[..., AnnData]
 
@@ -219,3 +220,48 @@ def test_a_password_in_the_address_is_sent_and_not_shown() -> None:
         client.models()
         assert asked[0].headers["Authorization"] == httpx.BasicAuth("lab", "SECRET")._auth_header
         assert "SECRET" not in str(asked[0].url)
+
+
+def test_blocks_that_a_proxy_finds_too_large_are_sent_in_parts(running: Running, make_cells: MakeCells) -> None:
+    most = 2_000
+
+    def proxied(request: httpx.Request) -> httpx.Response:
+        if len(request.read()) > most:
+            return httpx.Response(413, html="<h1>413 Request Entity Too Large</h1>")
+        return client.pass_on(request)  # type: ignore[attr-defined,no-any-return]
+
+    with connected(running, proxied) as client:
+        cells = make_cells(16)
+        client.embed(cells, progress=False)
+        assert np.isfinite(cells.obsm["X_xtrimogene"]).all()
+        most = 10
+        with pytest.raises(LimitError, match="takes less in one request"):
+            client.embed(cells, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("route", "content"),
+    [
+        ("/v1/models", b"<html>Log in</html>"),
+        ("/v1/models", b'{"detail": "hi"}'),
+        ("/v1/models", b"[3]"),
+        ("/v1/models", b"[{}]"),
+        ("/v1/models", b'[{"name": "small"}]'),
+        ("/v1/models", b'[{"name": "small", "config": {"later": 1}}]'),
+        ("/v1/models/small/genes", b"<html>"),
+        ("/v1/models/small/genes", b"\xff"),
+        ("/v1/embed", b"<html>"),
+        ("/v1/embed", write_answer(Answer(columns={"vector": np.zeros((2, 12), np.float32)}, meta={}))),
+        ("/v1/embed", write_answer(Answer(columns={"vectors": np.zeros((3, 12), np.float32)}, meta={}))),
+    ],
+)
+def test_what_is_no_service_of_this_version_is_said(
+    running: Running, make_cells: MakeCells, route: str, content: bytes
+) -> None:
+    def other(request: httpx.Request) -> httpx.Response:
+        if request.url.path == route:
+            return httpx.Response(200, content=content)
+        return client.pass_on(request)  # type: ignore[attr-defined,no-any-return]
+
+    with connected(running, other) as client, pytest.raises(ServiceError, match="not answer as a service of this vers"):
+        client.embed(make_cells(3), progress=False)

@@ -4,8 +4,9 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -117,7 +118,9 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """Return what is served: names, annotators, cards."""
-        return list(self._ask("GET", "/v1/models").json())
+        response = self._ask("GET", "/v1/models")
+        with self._reading():
+            return [dict(one) for one in response.json()]
 
     def embed(
         self,
@@ -213,7 +216,7 @@ class Client:
         if candidates is not None:
             asked["candidate"] = list(candidates)
         asked["min_genes"] = 1  # how many there are was looked at here
-        answer = self._send("/v1/annotate", remote, WireCells(counts=matrix, genes=genes), asked)
+        answer = self._send("/v1/annotate", remote, WireCells(counts=matrix, genes=genes), asked, "label")
         for message in answer.meta["warnings"]:
             warnings.warn(message, UserWarning, stacklevel=2)
         written = query if isinstance(query, AnnData) else AnnData(obs=obs)
@@ -241,21 +244,43 @@ class Client:
             It has none of this name.
         """
         served = self.models()
-        facts = next((one for one in served if name is None or one["name"] == name), None)
-        if facts is None:
-            raise ServiceError(f"{self.url} has no model {name!r}; it has {', '.join(one['name'] for one in served)}.")
-        text = self._ask("GET", f"/v1/models/{quote(facts['name'], safe='')}/genes").content.decode()
-        _, *rows = (line.split("\t") for line in text.rstrip("\n").split("\n"))
-        genes = GeneVocabulary(tuple(row[0] for row in rows), tuple(row[1] for row in rows))
-        config = from_dict(ModelConfig, facts["config"], "model")
-        return RemoteModel(
-            name=facts["model"], sha256=facts["sha256"], genes=genes, config=config, served_as=facts["name"]
-        )
+        with self._reading():
+            known = {str(one["name"]): one for one in served}
+        served_as = next(iter(known), None) if name is None else name
+        if served_as not in known:
+            raise ServiceError(f"{self.url} has no model {name!r}; it has {', '.join(known) or 'none'}.")
+        facts, response = known[served_as], self._ask("GET", f"/v1/models/{quote(served_as, safe='')}/genes")
+        with self._reading():
+            _, *rows = (line.split("\t") for line in response.content.decode().rstrip("\n").split("\n"))
+            genes = GeneVocabulary(tuple(row[0] for row in rows), tuple(row[1] for row in rows))
+            config = from_dict(ModelConfig, facts["config"], "model")
+            if len(genes) != config.num_genes:
+                raise ValueError(f"{len(genes):,} genes of {config.num_genes:,} came")
+            return RemoteModel(
+                name=facts["model"], sha256=facts["sha256"], genes=genes, config=config, served_as=served_as
+            )
 
-    def _send(self, route: str, model: RemoteModel, cells: WireCells, asked: dict[str, Any]) -> Answer:
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say in one sentence that an answer is none of our service, whatever was tripped over in it."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, OSError, NotImplementedError) as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise ServiceError(
+                f"{self.url} does not answer as a service of this version does ({type(error).__name__}: {reason}); "
+                "check the address, and the version there."
+            ) from None
+
+    def _send(self, route: str, model: RemoteModel, cells: WireCells, asked: dict[str, Any], *columns: str) -> Answer:
         body = write_cells(cells)
         response = self._ask("POST", route, params={"model": model.served_as, **asked}, content=body)
-        return read_answer(response.content)
+        with self._reading():
+            answer = read_answer(response.content)
+            lengths = {name: len(column) for name, column in answer.columns.items()}
+            if set(lengths.values()) != {cells.counts.shape[0]} or not {*columns} <= {*lengths}:
+                raise ValueError(f"{cells.counts.shape[0]} cells were sent, and {lengths or 'nothing'} came back")
+            return answer
 
     def _ask(self, method: str, route: str, **request: Any) -> Any:
         """Send a request until it is answered: nothing changes by it, so it may be sent again."""
@@ -313,7 +338,8 @@ class _RemoteInference:
 
         def sent(block: csr_matrix) -> Float32[np.ndarray, "b _"]:
             try:
-                answer = self._client._send("/v1/embed", self._model, WireCells(counts=block, genes=genes), asked)
+                cells = WireCells(counts=block, genes=genes)
+                answer = self._client._send("/v1/embed", self._model, cells, asked, "vector")
             except LimitError:  # the service's own, which is not ours to know
                 if block.shape[0] == 1:
                     raise
@@ -337,6 +363,8 @@ def _problem(response: Any) -> tuple[XTrimoGeneError, str]:
         told = response.json()["error"]
         kind, message = str(told["type"]), str(told["message"])
     except (ValueError, KeyError, TypeError):
+        if response.status_code == 413:  # as a proxy says it, whose limit may be lower than the service's
+            return LimitError("The way to the service takes less in one request; send fewer cells at once."), "unknown"
         told = f"The service answered {response.status_code}, in words not its own; ask who runs it."
         return ServiceError(told), "unknown"
     known = getattr(errors, kind, ServiceError)
