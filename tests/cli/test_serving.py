@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,14 @@ def test_what_cannot_be_is_refused(
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
     assert not asked
+
+
+def test_without_arrow_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; from xtrimogene.cli import main; main(['serve', 'demo'])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "pip install 'xtrimogene[serve]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_others_cannot_reach_it_without_tokens(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from xtrimogene.checkpoint import PretrainedModel, save
 from xtrimogene.data.gene_vocabulary import GeneVocabulary
-from xtrimogene.errors import CheckpointError
+from xtrimogene.errors import CheckpointError, ServiceError
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene.serving.limits import Limits
 from xtrimogene.serving.reader import Matched, Unread
@@ -76,3 +76,14 @@ def test_an_annotator_that_was_replaced_is_another_model(tiny_folder: Path, anno
     learned.write_text(learned.read_text().replace('"temperature": ', '"temperature": 1'))
     with pytest.raises(CheckpointError, match="was replaced"):
         build_model(served, facts)
+
+
+def test_a_process_that_ends_while_it_loads_is_an_error_that_is_told(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service([ServedModel(name="small", place=str(tiny_folder), device="cpu")], limits=Limits())
+    monkeypatch.setattr(service.hosts["small"].child, "_build", os._exit)
+    monkeypatch.setattr(service.hosts["small"].child, "arguments", (9,))
+    with pytest.raises(ServiceError, match="did not start: model small ended"):
+        service.start()
+    assert not any(child.is_alive for child in service.children)

@@ -85,7 +85,7 @@ def body(columns: dict[str, pa.Array] | None = None, meta: object = None, compre
         ({"genes": [[0, None]], "counts": [[1, 1]]}, "missing value"),
         ({"genes": [[0], [0]], "counts": [[1], None]}, "missing value"),
         ({"genes": [[5]], "counts": [[1]]}, "at place 5, and 5 genes"),
-        ({"genes": [[-1]], "counts": [[1]]}, "count from 0"),
+        ({"genes": [[-3, 1]], "counts": [[1, 1]]}, "at place -3, and 5 genes"),
         ({"genes": [[2**63 - 1]], "counts": [[1]]}, "count from 0"),
         ({"genes": [[1, 1]], "counts": [[1, 2]]}, "same gene twice"),
         ({"cell": ["a", None], "genes": [[1], [1]], "counts": [[1], [1]]}, "no name"),

@@ -42,6 +42,8 @@ def serve(
         An address that others can reach, and no tokens; an option that cannot be.
     CheckpointError
         A model or annotator that cannot be loaded.
+    ServiceError
+        A process that ends, or hangs, before it is ready.
     MissingExtraError
         Without the extra ``serve``.
     """

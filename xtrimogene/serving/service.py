@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from xtrimogene.config import ModelConfig, Pool, from_dict
 from xtrimogene.data.read_depth import ReadDepth
-from xtrimogene.errors import ConfigError, FileFormatError, LimitError
+from xtrimogene.errors import ConfigError, FileFormatError, LimitError, ServiceError
 from xtrimogene.inference import readable_cells, vector_width
 from xtrimogene.serving.batching import QueueFull
 from xtrimogene.serving.child import Child, ChildDied, ChildNotStarted
@@ -64,6 +64,8 @@ class Service:
         ------
         CheckpointError
             A model or an annotator cannot be loaded.
+        ServiceError
+            A process ends, or hangs, before it is ready.
         """
         if self._keeper.is_alive():
             return
@@ -74,9 +76,14 @@ class Service:
                 for reader in self.readers:
                     reader.arguments = (genes, self.limits)
                 list(threads.map(Child.start, self.readers))
-        except BaseException:
+        except BaseException as error:
             for child in self.children:
                 child.close()
+            if isinstance(error, ChildDied):
+                raise ServiceError(
+                    f"The service did not start: {error}. Is there memory for it? Host fewer models, or where there is "
+                    "more."
+                ) from None
             raise
         for reader in self.readers:
             self._idle.put(reader)

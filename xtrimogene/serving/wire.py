@@ -27,7 +27,7 @@ from xtrimogene.serving.limits import Limits
 try:
     import pyarrow as pa
 except ImportError:
-    raise MissingExtraError("Arrow needs an extra: pip install 'xtrimogene[client]'.") from None
+    raise MissingExtraError("Arrow needs an extra: pip install 'xtrimogene[serve]', or 'xtrimogene[client]'.") from None
 
 ARROW = "application/vnd.apache.arrow.stream"
 KEY = b"xtrimogene"
@@ -116,9 +116,10 @@ def read_cells(body: bytes, limits: Limits) -> WireCells:
     lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
     places = np.concatenate([np.zeros(0, np.int64), *(part.places for part in parts)])
     values = np.concatenate([np.zeros(0, np.float32), *(part.values for part in parts)])
-    if len(places) and (places.min() < 0 or places.max() >= num_genes):
+    strange = places[(places < 0) | (places >= num_genes)]
+    if len(strange):
         raise FileFormatError(
-            f"A cell has a gene at place {places.max():,}, and {num_genes:,} genes are listed; count from 0."
+            f"A cell has a gene at place {strange[0]:,}, and {num_genes:,} genes are listed; count from 0."
         )
     counts = csr_matrix((values, places, np.cumsum(lengths)), shape=(len(lengths) - 1, num_genes))
     stored = counts.nnz
