@@ -304,3 +304,11 @@ def test_who_waited_in_vain_is_told_to_come_again_and_who_was_too_slow_to_ask_fo
         assert "send fewer cells" in runs.result(60)
         assert "ask again in 60 s" in waits.result(60)
         ended.set()
+
+
+def test_labels_come_back_with_the_names_of_the_cells(running: Running, make_cells: MakeCells) -> None:
+    cells = make_cells(5)
+    cells.obs_names = ["a", "b", "a", "c", "d"]
+    found = ask(running, "/v1/annotate", wire(cells), annotator="types")
+    assert found.columns["cell"].tolist() == ["a", "b", "a", "c", "d"]
+    assert list(found.columns)[:2] == ["cell", "label"]

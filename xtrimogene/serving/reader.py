@@ -110,7 +110,7 @@ def match(cells: WireCells, genes: GeneVocabulary, unread: Unread) -> Matched:
 
 
 def to_anndata(cells: WireCells, genes: GeneVocabulary) -> AnnData:
-    """Return the cells as whoever sent them has them; rows are numbered, as names need not differ."""
+    """Return the cells as whoever sent them has them; rows are numbered, as names, in ``obs["cell"]``, may be alike."""
     counts = cells.counts
     if isinstance(cells.genes, ModelGenes):
         columns = {"symbol": list(genes.symbols), "ensembl_id": list(genes.ensembl_ids)}
@@ -120,7 +120,8 @@ def to_anndata(cells: WireCells, genes: GeneVocabulary) -> AnnData:
         columns = {name: list(column) for name, column in cells.genes.items()}
         first = "var_names" if "var_names" in columns else next(iter(columns))
         var = pd.DataFrame(columns, index=pd.Index(columns[first])).drop(columns=first)
-    return AnnData(counts, obs=pd.DataFrame(index=list(map(str, range(counts.shape[0])))), var=var)
+    names = {} if cells.names is None else {"cell": list(cells.names)}
+    return AnnData(counts, obs=pd.DataFrame(names, index=list(map(str, range(counts.shape[0])))), var=var)
 
 
 def require_genes(sent: ModelGenes, genes: GeneVocabulary, model: str) -> None:
