@@ -1,4 +1,5 @@
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import xtrimogene as xt
 from tests.serving.conftest import TOKEN, Running
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.errors import ConfigError, CountsError, GeneMatchError, LimitError, ServiceError
-from xtrimogene.serving.client import Client
-from xtrimogene.serving.wire import Answer, write_answer
+from xtrimogene.serving.client import Client, _RemoteInference
+from xtrimogene.serving.limits import Limits
+from xtrimogene.serving.wire import Answer, read_cells, write_answer
 
 MakeCells = Callable[..., AnnData]
 
@@ -265,3 +267,27 @@ def test_what_is_no_service_of_this_version_is_said(
 
     with connected(running, other) as client, pytest.raises(ServiceError, match="not answer as a service of this vers"):
         client.embed(make_cells(3), progress=False)
+
+
+def test_what_is_given_up_is_not_sent_again(running: Running, make_cells: MakeCells) -> None:
+    tried: Counter[bytes] = Counter()
+    counts = csr_matrix(make_cells(4).X)
+
+    def busy(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return client.pass_on(request)  # type: ignore[attr-defined,no-any-return]
+        body = request.read()
+        tried[body] += 1
+        if (read_cells(body, Limits()).counts != counts[:1]).nnz == 0:
+            return client.pass_on(request)  # type: ignore[attr-defined,no-any-return]
+        return httpx.Response(429, headers={"Retry-After": "20"})
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with connected(running, busy) as client:
+        inference = _RemoteInference(client, client.model(), "single_cell")
+        client._cells = 1
+        with pytest.raises(KeyboardInterrupt):
+            inference.cell_embeddings(counts, progress=interrupt)
+        assert set(tried.values()) == {1}

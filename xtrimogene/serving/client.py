@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -272,9 +273,17 @@ class Client:
                 "check the address, and the version there."
             ) from None
 
-    def _send(self, route: str, model: RemoteModel, cells: WireCells, asked: dict[str, Any], *columns: str) -> Answer:
-        body = write_cells(cells)
-        response = self._ask("POST", route, params={"model": model.served_as, **asked}, content=body)
+    def _send(
+        self,
+        route: str,
+        model: RemoteModel,
+        cells: WireCells,
+        asked: dict[str, Any],
+        *columns: str,
+        given_up: Event | None = None,
+    ) -> Answer:
+        asked = {"model": model.served_as, **asked}
+        response = self._ask("POST", route, given_up, params=asked, content=write_cells(cells))
         with self._reading():
             answer = read_answer(response.content)
             lengths = {name: len(column) for name, column in answer.columns.items()}
@@ -282,9 +291,9 @@ class Client:
                 raise ValueError(f"{cells.counts.shape[0]} cells were sent, and {lengths or 'nothing'} came back")
             return answer
 
-    def _ask(self, method: str, route: str, **request: Any) -> Any:
-        """Send a request until it is answered: nothing changes by it, so it may be sent again."""
-        until, wait = time.monotonic() + self._patience, 0.2
+    def _ask(self, method: str, route: str, given_up: Event | None = None, **request: Any) -> Any:
+        """Send a request until it is answered, or given up: nothing changes by it, so it may be sent again."""
+        until, wait, given_up = time.monotonic() + self._patience, 0.2, given_up or Event()
         headers = {"Content-Type": ARROW} if "content" in request else {}
         while True:
             try:
@@ -302,9 +311,8 @@ class Client:
             except self._wrong as error:
                 raise ServiceError(f"{self.url} cannot be asked for this ({error}); check the address.") from None
             pause = max(pause, wait * (0.5 + random.random()))  # so that many clients do not come back at once
-            if time.monotonic() + pause > until:
+            if time.monotonic() + pause > until or given_up.wait(pause):
                 raise problem
-            time.sleep(pause)
             wait = min(2 * wait, 10.0)
 
 
@@ -339,7 +347,7 @@ class _RemoteInference:
         def sent(block: csr_matrix) -> Float32[np.ndarray, "b _"]:
             try:
                 cells = WireCells(counts=block, genes=genes)
-                answer = self._client._send("/v1/embed", self._model, cells, asked, "vector")
+                answer = self._client._send("/v1/embed", self._model, cells, asked, "vector", given_up=given_up)
             except LimitError:  # the service's own, which is not ours to know
                 if block.shape[0] == 1:
                     raise
@@ -347,12 +355,15 @@ class _RemoteInference:
                 return np.concatenate([sent(block[:half]), sent(block[half:])])
             return answer.columns["vector"]
 
-        parts = []
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
+        parts, given_up, threads = [], Event(), ThreadPoolExecutor(_AT_ONCE)
+        try:
             for part in threads.map(vectors, range(0, counts.shape[0], self._client._cells)):
                 parts.append(part)
                 if progress is not None:
                     progress(len(part))
+        finally:  # Ctrl-C does not wait for what is on its way, and none of it is sent again
+            given_up.set()
+            threads.shutdown(wait=False, cancel_futures=True)
         empty = np.zeros((0, self.embedding_dim(pool)), dtype=np.float32)
         return np.concatenate([empty, *parts])
 
