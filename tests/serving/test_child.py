@@ -90,10 +90,15 @@ def test_killed_between_calls_it_is_not_alive(child: Child[Any, Any]) -> None:
     assert child.call(1, 60.0) == 2
 
 
-def test_what_building_raises_comes_back() -> None:
+def test_what_building_raises_comes_back_to_who_asks_and_is_kept_from_starting_all_the_time() -> None:
     made: Child[Any, Any] = Child(build, -1, name="wrong")
-    with pytest.raises(ConfigError, match="not be negative"):
-        made.start()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="not be negative"):
+            made.call(1, 60.0)
+    starts = made.num_starts
+    for _ in range(3):
+        made.keep()
+    assert made.num_starts == starts + 1
     made.close()
 
 

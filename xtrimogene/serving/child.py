@@ -21,6 +21,7 @@ from xtrimogene.errors import LimitError, XTrimoGeneError
 
 log = logging.getLogger(__name__)
 _PRELOADED = ("xtrimogene.serving.reader", "xtrimogene.serving.served_model")
+_REST = 5.0  # seconds: a start may read gigabytes, only to be refused
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Handler = Callable[[Request], Reply]
@@ -72,6 +73,7 @@ class Child(Generic[Request, Reply]):
         self._lock = Lock()
         self._process: Any = None
         self._ready = self._closed = False
+        self._rests_until = 0.0
         self._pipe: Connection | None = None
 
     @property
@@ -147,15 +149,17 @@ class Child(Generic[Request, Reply]):
             return self._receive(max(0.0, until - time.monotonic()))
 
     def keep(self) -> None:
-        """Start it again if it has ended and nobody is calling it."""
+        """Start it again if it has ended and nobody is calling it; what ends or is refused at its start then rests."""
         if self._lock.acquire(blocking=False):
             try:
-                if not self._closed and not self.is_alive:
+                if not self._closed and not self.is_alive and time.monotonic() >= self._rests_until:
                     log.error("%s is gone; it is started again", self.name)
                     self._end()
                     self.start()
             except (ChildDied, XTrimoGeneError) as error:
                 log.error("%s cannot be started: %s", self.name, error)
+                if not isinstance(error, ChildNotStarted):
+                    self._rests_until = time.monotonic() + _REST
             finally:
                 self._lock.release()
 
