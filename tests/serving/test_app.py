@@ -281,6 +281,14 @@ def test_where_the_system_has_no_room_for_a_process_one_asks_again(
         with monkeypatch.context() as patched:
             patched.setattr(child, "call", full)
             assert "ask again in 5 s" in refused(running, 429, body)
+
+    def no_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "_threads", ThreadPoolExecutor(1))
+        patched.setattr(Thread, "start", no_thread)
+        assert "ask again in 5 s" in refused(running, 429, body)
     ask(running, "/v1/embed", body)
 
 

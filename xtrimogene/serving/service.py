@@ -207,7 +207,11 @@ class Service:
         """Read a body when a reader is free; a body that nobody waits for any more is not kept."""
         self.host(unread.model).batcher.require_room()
         await self._turn.acquire()
-        reading = asyncio.get_running_loop().run_in_executor(self._threads, self._read_now, unread)
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._threads, self._read_now, unread)
+        except RuntimeError:  # no thread is started for it now
+            self._turn.release()
+            raise QueueFull(ChildNotStarted.seconds) from None
         reading.add_done_callback(self._next_turn)
         return await asyncio.shield(reading)
 
