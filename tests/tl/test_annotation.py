@@ -219,7 +219,7 @@ def test_a_kept_annotator_says_what_its_reference_says(
     without = r"5 cells of the reference that have a label are not used, since obs\['donor'\] holds nothing"
     with pytest.warns(UserWarning, match=without):
         folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
-    assert sorted(path.name for path in folder.iterdir()) == ["annotator.json", "arrays.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["annotator.json", "arrays.safetensors", "card.md"]
     with pytest.warns(UserWarning, match=without):
         directly = xt.tl.annotate(query.copy(), reference=reference, **learning, **options)
     kept = xt.tl.annotate(query.copy(), annotator=folder, **options)
@@ -522,7 +522,7 @@ def test_a_tuned_annotator_says_what_its_reference_says(
         folder = xt.training.fit_annotator(reference, tmp_path / "kept", **learning, **options)
     with pytest.warns(UserWarning, match=said[0]), pytest.warns(UserWarning, match=said[1]):
         directly = xt.tl.annotate(query.copy(), reference=reference, **learning, **options)
-    files = ["annotator.json", "arrays.safetensors", "tuned.safetensors"]
+    files = ["annotator.json", "arrays.safetensors", "card.md", "tuned.safetensors"]
     assert sorted(path.name for path in folder.iterdir()) == files
     kept = xt.tl.annotate(query.copy(), annotator=folder, **options)
     pd.testing.assert_frame_equal(kept.obs, directly.obs)

@@ -40,8 +40,15 @@ class SavedFolder:
     files: tuple[str, ...] = ("arrays",)
     allow_nan: bool = True
 
-    def write(self, folder: str | os.PathLike[str], facts: Facts, files: Mapping[str, Arrays]) -> Path:
-        """Write the folder; nothing half-written is ever seen under its name.
+    def write(
+        self,
+        folder: str | os.PathLike[str],
+        facts: Facts,
+        files: Mapping[str, Arrays],
+        *,
+        texts: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write the folder; nothing half-written is ever seen under its name. ``texts`` are for people, by file name.
 
         Raises
         ------
@@ -60,7 +67,8 @@ class SavedFolder:
                 (place / _file(name)).write_bytes(content)
                 hashes[_key(name)] = hashlib.sha256(content).hexdigest()
             text = json.dumps({"format": self.format, **hashes, **facts}, indent=1, allow_nan=self.allow_nan)
-            (place / self.json_name).write_text(text + "\n")
+            for file, written in {self.json_name: text + "\n", **(texts or {})}.items():
+                (place / file).write_text(written, encoding="utf-8")
             os.replace(place, target)
         return target
 

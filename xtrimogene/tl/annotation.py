@@ -230,8 +230,8 @@ def fit_annotator(
 
     Returns
     -------
-    ``folder``: annotator.json, with what the labels are worth in held-out cells, arrays.safetensors and, for
-    "finetune", tuned.safetensors.
+    ``folder``: card.md, a model card that says what the labels are worth in held-out cells, annotator.json,
+    arrays.safetensors and, for "finetune", tuned.safetensors.
 
     Warns
     -----

@@ -15,7 +15,13 @@ from xtrimogene.tasks.annotation.annotator_folder import SavedAnnotator, load_an
 from xtrimogene.tasks.annotation.learned import AnnotationMethod
 
 Saved = Callable[..., SavedAnnotator]
-CARD = {"model": {"model": "demo", "sha256": "0", "options": {"pool": "all", "read_depth": "f1"}}}
+CARD = {
+    "label_key": "kind",
+    "held_out_by": "cell",
+    "labels": ["a", "b", "c d"],
+    "cells": [20, 30, 10],
+    "model": {"model": "demo", "sha256": "0", "options": {"pool": "all", "read_depth": "f1"}},
+}
 
 
 @pytest.fixture(scope="module")

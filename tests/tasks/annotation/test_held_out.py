@@ -77,6 +77,11 @@ def test_baselines_stand_beside_it_in_the_same_folds(draw_kinds: Any) -> None:
     figures = cells.beside_baselines(kinds.counts, kinds.read, splits)
     assert figures["macro_f1"] == macro_f1(kinds.labels, cells.names[cells.scores.argmax(axis=1)])
     assert figures["macro_f1_low"] < figures["macro_f1"] < figures["macro_f1_high"]
+    given, names = cells.names[cells.scores.argmax(axis=1)], ["B cell", "T cell"]
+    right = [np.mean(given[kinds.labels == name] == name) for name in names]
+    assert figures["labels"] == names and figures["label_recall"] == pytest.approx(right)
+    right = [np.mean(kinds.labels[given == name] == name) for name in names]
+    assert figures["label_precision"] == pytest.approx(right)
     predicted = np.empty(500, dtype=object)
     for split in splits:
         part = kinds.counts[:, :40]
@@ -98,7 +103,8 @@ def test_without_baselines_none_is_run(reference: Any, monkeypatch: pytest.Monke
     cells, splits = held_out(reference)
     monkeypatch.setattr("xtrimogene.tasks.annotation.held_out.predict_baselines", lambda *_: pytest.fail("run"))
     figures = cells.beside_baselines(reference.counts, reference.read, splits, baselines=False)
-    assert set(figures) == {"macro_f1", "macro_f1_low", "macro_f1_high", "accuracy"}
+    of_labels = {"labels", "label_precision", "label_recall"}
+    assert set(figures) == {"macro_f1", "macro_f1_low", "macro_f1_high", "accuracy", *of_labels}
     few = reference.rows(np.r_[0:15, 60:74])
     cells, splits = held_out(few)
     assert set(cells.beside_baselines(few.counts, few.read, splits)) == set(figures), "too few to judge by"

@@ -1,4 +1,4 @@
-"""An annotator on disk: a folder of annotator.json and arrays.safetensors.
+"""An annotator on disk: a folder of annotator.json, arrays.safetensors, and a model card for people, card.md.
 
 annotator.json holds the sha256 of the weights of the model whose vectors were learned from. Where some of these were
 tuned, tuned.safetensors holds what replaces them.
@@ -19,6 +19,7 @@ from xtrimogene.tasks.annotation.annotator import Annotator
 from xtrimogene.tasks.annotation.latent_expression import LatentExpression
 from xtrimogene.tasks.annotation.learned import BOTH, Learned
 from xtrimogene.tasks.annotation.matching import MarkerEvidence, PairScorer
+from xtrimogene.tasks.annotation.model_card import model_card
 from xtrimogene.tasks.annotation.novelty import LabelDistance, NeighborDistance, Strangeness
 from xtrimogene.tasks.expression_space import ExpressionSpace
 from xtrimogene.tasks.saved_folder import Arrays, Facts, SavedFolder
@@ -83,7 +84,7 @@ def save_annotator(saved: SavedAnnotator, folder: str | os.PathLike[str]) -> Pat
         "held_out": dict(annotator.held_out),
         "card": dict(saved.card),
     }
-    return FOLDER.write(folder, facts, files)
+    return FOLDER.write(folder, facts, files, texts={"card.md": model_card(annotator, saved.card)})
 
 
 def load_annotator(folder: str | os.PathLike[str]) -> SavedAnnotator:

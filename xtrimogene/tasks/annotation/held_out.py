@@ -148,6 +148,8 @@ class HeldOutCells:
     ) -> dict[str, Any]:
         """Return macro-F1 and accuracy of all cells, and, if asked for, those of the baselines in the same folds.
 
+        "label_precision" and "label_recall" are those of each of the "labels".
+
         "baselines" are in order, the best first; "difference" is our macro-F1 minus theirs, with its interval, which is
         that of a bootstrap over cells.
         """
@@ -169,7 +171,13 @@ class HeldOutCells:
         result = judge(task, predictions, [(OURS, other) for other in others])
         of = {score.method: score for score in result.scores}
         ours = of[OURS]
-        figures: dict[str, Any] = {**_interval("macro_f1", ours.macro_f1), "accuracy": ours.accuracy}
+        figures: dict[str, Any] = {
+            **_interval("macro_f1", ours.macro_f1),
+            "accuracy": ours.accuracy,
+            "labels": [one.label for one in ours.per_class],
+            "label_precision": [one.precision for one in ours.per_class],
+            "label_recall": [one.recall for one in ours.per_class],
+        }
         if not others:
             return figures
         met = sorted(result.differences, key=lambda one: -of[one.baseline].macro_f1.mean)
