@@ -143,6 +143,13 @@ def test_a_model_is_shown_in_a_line(folder: Path) -> None:
     assert "'small'" in shown and f"{sum(p.numel() for p in found.network.parameters()):,} parameters" in shown
 
 
+def test_a_model_is_called_as_its_folder_however_that_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "within").mkdir()
+    for place, text in ((folder, "."), (folder / "within", "..")):
+        monkeypatch.chdir(place)
+        assert load(text).name == folder.name
+
+
 def test_a_model_is_frozen(model: PretrainedModel) -> None:
     with pytest.raises(FrozenInstanceError):
         model.name = "other"  # type: ignore[misc]

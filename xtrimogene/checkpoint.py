@@ -79,7 +79,7 @@ def load(name_or_path: str | os.PathLike[str] | PretrainedModel = "demo") -> Pre
             return _load_folder(folder, "demo")
     folder = _download(text) if text.startswith("hf://") else Path(text)
     try:
-        return _load_folder(folder, text if text.startswith("hf://") else folder.name)
+        return _load_folder(folder, text if text.startswith("hf://") else Path(os.path.abspath(folder)).name)
     except OSError as error:
         raise CheckpointError(
             f"{error.filename or folder} cannot be read ({error.strerror or error}); check its name and permissions."
