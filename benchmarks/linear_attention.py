@@ -1,4 +1,4 @@
-"""FAVOR+ on a CPU: streamed beside its features made whole, alone and in a decoder layer.
+"""FAVOR+ on a CPU: streamed beside its features made whole, alone and in a decoder layer written naively.
 
 python benchmarks/linear_attention.py            # one cell of 19,266 positions, the 100M decoder's shape: ten minutes
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 from embed import describe_machine, timed
-from gpu_bench import favor
 from memory import read_bytes
+from naive import decoder_layer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -71,10 +71,10 @@ def make(what: str, form: str, options: argparse.Namespace) -> tuple[Callable[[]
         config = DecoderConfig(dim=options.dim, num_layers=1, num_heads=options.heads, num_features=options.features)
         block = DecoderBlock(config).requires_grad_(False)
         initialize(block, 0)
+        layer = partial(decoder_layer, block) if form == "reference" else block
 
         def call(rows: list[Tensor]) -> Tensor:
-            with favor(form):
-                return block(*rows, segments)
+            return layer(*rows, segments)
 
     def forward() -> Tensor:
         with torch.inference_mode():

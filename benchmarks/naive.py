@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from xtrimogene.data.masking import HiddenGenes
 from xtrimogene.data.packed_cells import PackedCells
+from xtrimogene.model.transformer_block import DecoderBlock
 from xtrimogene.model.xtrimogene import XTrimoGene
 from xtrimogene_kernels.segments import Segments
 
@@ -48,10 +49,13 @@ class NaiveNetwork(XTrimoGene):
         num_positions = self.config.num_genes + 2
         (x,) = self._decoder_input(tokens, packed, hidden)
         segments = Segments.from_lengths([num_positions] * packed.num_cells)
-        with favor("reference"):
-            for block in self.decoder.blocks:
-                attended = block.attention(*block.read(x), segments, segments)
-                x = x + block.attention.out(attended)
-                x = x + block.contract(F.gelu(block.expand(block.feed_forward_norm(x))))
+        for block in self.decoder.blocks:
+            x = decoder_layer(block, x, segments)
         x = self.decoder.outer_norm(self.decoder.inner_norm(x))
         return x[asked_segments.segment_of_row() * num_positions + asked]
+
+
+def decoder_layer(block: DecoderBlock, x: Tensor, segments: Segments) -> Tensor:
+    with favor("reference"):
+        x = x + block.attention.out(block.attention(*block.read(x), segments, segments))
+    return x + block.contract(F.gelu(block.expand(block.feed_forward_norm(x))))
