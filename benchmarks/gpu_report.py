@@ -15,7 +15,7 @@ import json
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from cells import inference_batches, training_batch
 from gpu_bench import Bench, favor
 from gpu_parity import linear_attention_parity, network_parity, varlen_attention_parity
 from torch import Tensor, nn
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEventAvg
 
 from xtrimogene.checkpoint import PretrainedModel
 from xtrimogene.config import ActivationCheckpointing, DecoderKind, OptimizerConfig
@@ -281,9 +283,14 @@ def host(bench: Bench) -> Result:
         took = bench.milliseconds(run, 3)
         with torch.profiler.profile() as profile:
             run()
-        kernels = sum(event.self_device_time_total for event in profile.key_averages()) / 1e3
-        result[precision] = {"cells/s": 1e3 * bench.host_cells / took, "busy": kernels / took}
+        busy = kernel_milliseconds(profile.key_averages()) / took
+        result[precision] = {"cells/s": 1e3 * bench.host_cells / took, "busy": busy}
     return result
+
+
+def kernel_milliseconds(events: Iterable[FunctionEventAvg]) -> float:
+    """Return the time of a profile's kernels: an operator on the host has the time of those it began, too."""
+    return sum(event.self_device_time_total for event in events if event.device_type == DeviceType.CUDA) / 1e3
 
 
 def compiled(bench: Bench) -> Result:

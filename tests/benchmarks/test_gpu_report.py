@@ -1,10 +1,14 @@
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEventAvg
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_report.py"
 PARTS = ["ceilings", "parity", "linear_attention", "attention", "embed", "gene_embed", "train_step", "host"]
@@ -13,6 +17,12 @@ PARTS = ["ceilings", "parity", "linear_attention", "attention", "embed", "gene_e
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture
+def gpu_report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return importlib.import_module("gpu_report")
 
 
 @pytest.mark.slow
@@ -27,3 +37,10 @@ def test_without_cuda_it_says_so_and_measures_nothing(tmp_path):
     done = run("--out", str(tmp_path / "report.json"))
     assert done.returncode == 0 and "No CUDA device here: nothing is measured." in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_kernel_is_counted_once_and_not_with_its_operator_too(gpu_report: ModuleType) -> None:
+    operator, kernel = FunctionEventAvg(), FunctionEventAvg()
+    operator.self_device_time_total = kernel.self_device_time_total = 3000
+    kernel.device_type = DeviceType.CUDA
+    assert gpu_report.kernel_milliseconds([operator, kernel]) == 3.0
