@@ -24,6 +24,7 @@ from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import varlen_attention
 
 HALVES = (torch.bfloat16, torch.float16)
+NETWORK_ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 3e-2}  # a CPU is off by 5e-7 and 5e-3
 
 
 def linear_attention_parity(device: torch.device, form: str, *, small: bool) -> dict[str, Any]:
@@ -111,10 +112,13 @@ def network_parity(device: torch.device, config: ModelConfig, counts: sparse.csr
 
     truth = answers(torch.device("cpu"), torch.float64)
     result = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype, allowed in NETWORK_ALLOWED.items():
         found = answers(device, dtype)
+        errors = [float((got - true).norm() / true.norm()) for got, true in zip(found, truth, strict=True)]
         result[str(dtype)[6:]] = {
-            name: float((got - true).norm() / true.norm())
-            for name, got, true in zip(("embedding error", "prediction error"), found, truth, strict=True)
+            "passes": all(error <= allowed for error in errors),  # NaN does not
+            "embedding error": errors[0],
+            "prediction error": errors[1],
+            "allowed": allowed,
         }
     return result

@@ -10,6 +10,8 @@ import torch
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEventAvg
 
+from xtrimogene.model.xtrimogene import XTrimoGene
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_report.py"
 PARTS = ["ceilings", "parity", "linear_attention", "attention", "embed", "gene_embed", "train_step", "host"]
 
@@ -44,3 +46,14 @@ def test_a_kernel_is_counted_once_and_not_with_its_operator_too(gpu_report: Modu
     operator.self_device_time_total = kernel.self_device_time_total = 3000
     kernel.device_type = DeviceType.CUDA
     assert gpu_report.kernel_milliseconds([operator, kernel]) == 3.0
+
+
+def test_a_network_whose_numbers_are_wrong_is_named(gpu_report: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose_the_genes(network: XTrimoGene, *_: object) -> XTrimoGene:
+        torch.nn.init.zeros_(network.gene_embedding.table)
+        return network
+
+    monkeypatch.setattr("gpu_parity.lower_precision", lose_the_genes)
+    bench = gpu_report.rehearsal()
+    found = gpu_report.network_parity(bench.device, bench.presets["10M"], bench.counts(4))
+    assert list(gpu_report.faults({"network": found})) == ["network / bfloat16"]
