@@ -4,7 +4,7 @@ PYTHONPATH=.:kernels python3 benchmarks/gpu_report.py --out report.json      # a
 PYTHONPATH=.:kernels python3 benchmarks/gpu_report.py parity attention       # some of them
 python benchmarks/gpu_report.py --rehearse       # every part, with tiny shapes and wherever: the script itself is tried
 
-Nothing has to be installed but PyTorch, Triton, NumPy, SciPy, h5py, pandas, jaxtyping and safetensors; no data is read.
+Nothing has to be installed but PyTorch, Triton, NumPy, SciPy, h5py and pandas; no data is read.
 Without CUDA it says so and measures nothing. Times are medians between device events, over random numbers, after a
 warm-up; operations are the closed form of model/flops.py, real tokens only. Parts that use Triton come last, each part
 is written as it ends, and one that fails, or finds a wrong number, is named at the end and in the exit status.
@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bare_machine  # noqa: F401  stands in for what is not installed, so it comes first
 import numpy as np
 import torch
 from cells import inference_batches, training_batch
