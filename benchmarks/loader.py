@@ -18,12 +18,16 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
 import pandas as pd
 import torch
 from annbatch_loader import annbatch_rate
+from embed import describe_machine
+from rich.console import Console
+from rich.table import Table
 from scipy import sparse
 from store_read import read_bytes
 
@@ -77,10 +81,11 @@ def main() -> None:
         "cells_per_cpu_second": {name: round(rate) for name, rate in best.items()},
         "memory_over_gather": round(best["memory"] / best["gather"], 3),
         "targets": {"memory_over_gather": 0.85, "memory, packed": 40_000, "store": 40_000},
+        "machine": describe_machine(),
     }
-    print(json.dumps(result, indent=1))
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
+    show(result)
 
 
 def synthetic_counts(num_cells: int, num_genes: int) -> sparse.csr_matrix:
@@ -126,6 +131,16 @@ def measure(sources: dict[str, Iterator[int]], num_steps: int, num_rounds: int) 
                 cells += next(source)
             best[name] = max(best.get(name, 0.0), cells / (time.process_time() - began))
     return best
+
+
+def show(result: dict[str, Any]) -> None:
+    rates, targets = result["cells_per_cpu_second"], result["targets"]
+    wanted = {name: f">= {least:,}" for name, least in targets.items()}
+    wanted["memory"] = f"{wanted['memory_over_gather']} of gather"
+    table = Table("", "cells/CPU-s", "of gather", "target", title=f"{result['cells']:,} cells, batches of {BATCH_SIZE}")
+    for name, rate in rates.items():
+        table.add_row(name, f"{rate:,}", f"{rate / rates['gather']:.2f}", wanted.get(name, ""))
+    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -99,8 +99,16 @@ def dense_flops(config: ModelConfig, attention: Literal["softmax", "performer"])
         num_heads=encoder.num_heads,
         num_features=config.decoder.num_features,
     )
-    layer = _performer_layer(performer, num_tokens, num_tokens)
+    layer = performer_layer_flops(performer, num_tokens, num_tokens)
     return _values(config, num_tokens) + encoder.num_layers * layer
+
+
+def performer_layer_flops(config: DecoderConfig, num_keys: int, num_queries: int) -> int:
+    """Return the operations of one layer of the paper's decoder."""
+    dim, features = config.dim, config.num_features
+    keys = 4 * dim**2 + 4 * features * dim  # key, value; features, state
+    queries = 20 * dim**2 + 2 * features * (2 * dim + config.num_heads)  # query, out, feed-forward; features, mix, sums
+    return num_keys * keys + num_queries * queries
 
 
 def _values(config: ModelConfig, num_values: int) -> int:
@@ -144,17 +152,8 @@ def _decoder(config: ModelConfig, num_visible: int, num_asked: int) -> int:
     decoder, num_positions = config.decoder, config.num_genes + 2
     if decoder.kind == "cross_attention":
         return decoder.num_layers * _cross_layer(decoder, num_visible, num_asked)
-    whole = _performer_layer(decoder, num_positions, num_positions)
-    return (decoder.num_layers - 1) * whole + _performer_layer(decoder, num_positions, num_asked)
-
-
-def _performer_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> int:
-    dim, features = config.dim, config.num_features
-    keys = 4 * dim**2 + 4 * features * dim  # key, value; features, state
-    queries = (
-        20 * dim**2 + 4 * features * dim + 2 * features * config.num_heads
-    )  # query, out, feed-forward; features ...
-    return num_keys * keys + num_queries * queries
+    whole = performer_layer_flops(decoder, num_positions, num_positions)
+    return (decoder.num_layers - 1) * whole + performer_layer_flops(decoder, num_positions, num_asked)
 
 
 def _cross_layer(config: DecoderConfig, num_keys: int, num_queries: int) -> int:
