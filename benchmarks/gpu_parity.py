@@ -24,13 +24,14 @@ from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import varlen_attention
 
 HALVES = (torch.bfloat16, torch.float16)
+LINEAR_SHAPES = ((16, 256), (64, 266), (128, 256))  # width of a head, features
 NETWORK_ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 3e-2}  # a CPU is off by 5e-7 and 5e-3
 
 
 def linear_attention_parity(device: torch.device, form: str, *, small: bool) -> dict[str, Any]:
     lengths = (3, 70) if small else (1, 257, 19_266)
     result = {}
-    for width, features in ((16, 256), (64, 266), (128, 256)):
+    for width, features in LINEAR_SHAPES:
         tensors = [torch.randn(sum(lengths), 2, width, device=device) for _ in range(3)]
         tensors[2] += 5.0 * torch.randn(2, width, device=device)  # as where the value's layer has a bias
         projection = torch.randn(features, width, device=device)

@@ -48,6 +48,18 @@ def test_without_cuda_it_says_so_and_measures_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without CUDA")
+def test_the_triton_kernels_are_compared(gpu_report: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "xtrimogene_kernels.linear_attention"
+    triton = pytest.importorskip(f"{module}.triton", reason="needs triton", exc_type=ImportError)
+    monkeypatch.setattr(f"{module}._triton", lambda key: triton.linear_attention)  # which asks for CUDA
+    monkeypatch.setattr(gpu_report, "linear_name", lambda bench, name: name)
+    monkeypatch.setattr("gpu_parity.LINEAR_SHAPES", [(16, 24)])
+    monkeypatch.setattr("gpu_parity.HALVES", [torch.float16])  # bfloat16 is garbage in the interpreter
+    found = gpu_report.triton_parity(gpu_report.rehearsal())
+    assert len(found) == 3 and all(row["passes"] for row in found.values()), found
+
+
 def test_a_kernel_is_counted_once_and_not_with_its_operator_too(gpu_report: ModuleType) -> None:
     operator, kernel = FunctionEventAvg(), FunctionEventAvg()
     operator.self_device_time_total = kernel.self_device_time_total = 3000
