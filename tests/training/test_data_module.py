@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from xtrimogene.data.gene_vocabulary import GeneVocabulary
 from xtrimogene.data.sampler import Sampler, lanes_of
 from xtrimogene.data.store_builder import build_store
 from xtrimogene.errors import ConfigError
-from xtrimogene.training.data_module import LaneBatches, StepLoader, TrainingStep
+from xtrimogene.training.data_module import CellDataModule, LaneBatches, StepLoader, TrainingStep
 
 HUMAN = GeneVocabulary.human()
 SAMPLING = SamplingConfig(num_lanes=4, block_size=8, buffer_size=64)
@@ -62,6 +63,29 @@ def test_devices_share_out_the_lanes_of_a_step(store: CellStore) -> None:
 
 def test_a_later_sitting_begins_where_it_is_told(store: CellStore) -> None:
     assert all(same(one, other) for one, other in zip(steps(store)[7:], steps(store, first_step=7), strict=True))
+
+
+def data_module(store: CellStore, device: str, workers: int = 0) -> CellDataModule:
+    """A module of a trainer whose batches go to this device."""
+    config = PretrainConfig(files=("a",), output="b", batch_size=12, num_steps=2, sampling=SAMPLING)
+    sampler = Sampler([(len(store.panel), 1.0)], batch_size=12, config=SAMPLING, seed=0)
+    data = CellDataModule(store, sampler, config, num_workers=workers)
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1, global_step=0)
+    return data
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_batches_are_pinned_for_a_gpu_alone(store: CellStore, device: str) -> None:
+    assert data_module(store, device).train_dataloader().loader.pin_memory == (device != "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_arrive_pinned(store: CellStore, workers: int) -> None:
+    (first, *_), *_ = data_module(store, "cuda:0", workers).train_dataloader()
+    assert first.study.is_pinned() and first.cells.targets.is_pinned()
+    assert first.cells.visible.values.is_pinned() and first.cells.hidden.segments.cu_seqlens.is_pinned()
 
 
 def test_lanes_that_cannot_be_shared_evenly_are_refused() -> None:

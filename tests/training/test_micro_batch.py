@@ -1,5 +1,9 @@
 """What a step reads: a function of the seed, the step and the lane; cut anywhere, it is the same cells."""
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +84,27 @@ def test_parts_have_the_cells_and_targets_of_the_whole(
     for part in parts:
         for packed in (part.cells.visible, part.cells.raw):
             assert packed.segments.cu_seqlens.tolist() == np.cumsum([0, *packed.segments.lengths]).tolist()
+
+
+def tensors_of(part: Any) -> Iterator[torch.Tensor]:
+    for value in (getattr(part, entry.name) for entry in fields(part)):
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif is_dataclass(value):
+            yield from tensors_of(value)
+
+
+def test_pinning_takes_every_tensor_and_nothing_else(cells: CellsInMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, taken = make(cells, decoder_share=0.5), []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (taken.append(tensor), tensor.clone())[1])
+    pinned = batch.pin_memory()
+    held, copies = list(tensors_of(batch)), list(tensors_of(pinned))
+    assert len(held) == 17 and {id(tensor) for tensor in held} == {id(tensor) for tensor in taken}
+    for tensor, copy in zip(held, copies, strict=True):
+        assert tensor is not copy
+        torch.testing.assert_close(copy, tensor, equal_nan=True, rtol=0, atol=0)
+    assert (pinned.num_decoded, pinned.seed) == (batch.num_decoded, batch.seed)
+    assert pinned.cells.visible.segments.lengths == batch.cells.visible.segments.lengths
 
 
 def test_a_part_is_as_large_as_it_may_be(cells: CellsInMemory) -> None:

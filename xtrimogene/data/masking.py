@@ -13,24 +13,18 @@ from scipy import sparse
 from torch import Tensor
 
 from xtrimogene.config import MaskingConfig
+from xtrimogene.data.movable import Movable
 from xtrimogene.data.packed_cells import COUNTS_PER_CELL, PackedCells, pack_cells
 from xtrimogene_kernels.segments import Segments
 
 
 @dataclass(frozen=True, slots=True)
-class HiddenGenes:
+class HiddenGenes(Movable):
     """Genes the encoder does not see, cell after cell, sorted; ``shown`` is NaN where the decoder reads the mask."""
 
     gene_ids: Int64[Tensor, "M"]
     shown: Float32[Tensor, "M"]
     segments: Segments
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "HiddenGenes":
-        return HiddenGenes(
-            self.gene_ids.to(device, non_blocking=non_blocking),
-            self.shown.to(device, non_blocking=non_blocking),
-            self.segments.to(device, non_blocking),
-        )
 
     def between(self, start: int, stop: int) -> "HiddenGenes":
         """Return cells ``start`` to ``stop`` of the batch."""
@@ -39,7 +33,7 @@ class HiddenGenes:
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedCells:
+class MaskedCells(Movable):
     """A training batch: what the encoder sees, what is hidden with its true values, and the cells as sequenced.
 
     ``visible.totals`` are the input's totals (S), ``raw.totals`` those of the cells as sequenced (T).
@@ -49,14 +43,6 @@ class MaskedCells:
     hidden: HiddenGenes
     targets: Float32[Tensor, "M"]
     raw: PackedCells
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "MaskedCells":
-        return MaskedCells(
-            self.visible.to(device, non_blocking),
-            self.hidden.to(device, non_blocking),
-            self.targets.to(device, non_blocking=non_blocking),
-            self.raw.to(device, non_blocking),
-        )
 
     def between(self, start: int, stop: int) -> "MaskedCells":
         """Return cells ``start`` to ``stop`` of the batch."""

@@ -3,7 +3,6 @@
 Letters: B cells, N expressed genes of all cells together, G genes of the model, R gene panels.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 from scipy import sparse
 from torch import Tensor
 
+from xtrimogene.data.movable import Movable
 from xtrimogene.errors import CountsError
 from xtrimogene_kernels.segments import Segments
 
@@ -19,7 +19,7 @@ COUNTS_PER_CELL = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class PackedCells:
+class PackedCells(Movable):
     """Expressed genes only. ``values`` are log1p of counts per 10,000; ``totals`` are the counts they came from."""
 
     gene_ids: Int64[Tensor, "N"]
@@ -36,23 +36,6 @@ class PackedCells:
     def cell_of_row(self) -> Int64[Tensor, "N"]:
         """Return the cell each row belongs to."""
         return self.segments.segment_of_row()
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedCells":
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "PackedCells":
-        """Copy to memory from which a GPU reads while the host goes on."""
-        return self._each(lambda tensor: tensor.pin_memory())
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "PackedCells":
-        return PackedCells(
-            gene_ids=change(self.gene_ids),
-            values=change(self.values),
-            segments=Segments(change(self.segments.cu_seqlens), self.segments.lengths),
-            totals=change(self.totals),
-            measured=change(self.measured),
-            panel=change(self.panel),
-        )
 
     def rows_of(self, chosen: Bool[np.ndarray, "B"]) -> Bool[Tensor, "N"]:
         """Say which rows are those of the cells chosen."""

@@ -70,7 +70,9 @@ class CellDataModule(LightningDataModule):
         assert self.trainer is not None
         lanes = lanes_of(self.trainer.global_rank, self.trainer.world_size, self.config.sampling.num_lanes)
         batches = LaneBatches(self.store, self.sampler, self.config, lanes, self.trainer.global_step)
-        return StepLoader(DataLoader(batches, batch_size=None, num_workers=self.num_workers), len(lanes))
+        on_cuda = self.trainer.strategy.root_device.type == "cuda"
+        loader = DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=on_cuda)
+        return StepLoader(loader, len(lanes))
 
     def transfer_batch_to_device(self, batch: TrainingStep, device: torch.device, dataloader_idx: int) -> TrainingStep:
         return [part.to(device, non_blocking=True) for part in batch]

@@ -12,12 +12,13 @@ from torch import Tensor
 from xtrimogene.config import PretrainConfig
 from xtrimogene.data.cell_store import CellStore
 from xtrimogene.data.masking import MaskedCells, mask_cells
+from xtrimogene.data.movable import Movable
 from xtrimogene.data.read_depth import downsample_counts
 from xtrimogene.data.token_runs import token_runs
 
 
 @dataclass(frozen=True, slots=True)
-class MicroBatch:
+class MicroBatch(Movable):
     """Cells of one forward and backward pass; the first ``num_decoded`` of them pass the gene decoder.
 
     ``study`` is the gene panel of each cell in the store; ``seed`` is that of dropout and noise.
@@ -41,10 +42,6 @@ class MicroBatch:
         """Return micro-batches of at most so many cells and, but for a longer cell alone, visible genes."""
         runs = token_runs(self.cells.visible.segments.lengths, max_tokens, most_items=max_cells)
         return [self] if len(runs) < 2 else [self._between(run.start, run.stop) for run in runs]
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "MicroBatch":
-        cells, study = self.cells.to(device, non_blocking), self.study.to(device, non_blocking=non_blocking)
-        return MicroBatch(cells, study, self.num_decoded, self.seed)
 
     def _between(self, start: int, stop: int) -> "MicroBatch":
         num_decoded = min(max(self.num_decoded - start, 0), stop - start)

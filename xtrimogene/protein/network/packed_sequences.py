@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from xtrimogene.data.movable import Movable
 from xtrimogene.protein.examples.example import Example, no_labels, source_positions
 from xtrimogene.protein.network.prefix_mask import PrefixMask
 from xtrimogene_kernels.segments import Segments
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PackedSequences:
+class PackedSequences(Movable):
     """``positions`` are those of `Example`; ``mask`` says where each sequence begins and who sees whom."""
 
     token_ids: Int64[Tensor, "N"]
@@ -42,10 +43,6 @@ class PackedSequences:
     @property
     def segments(self) -> Segments:
         return self.mask.segments
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedSequences":
-        token_ids, positions = (rows.to(device, non_blocking=non_blocking) for rows in (self.token_ids, self.positions))
-        return PackedSequences(token_ids, positions, self.mask.to(device, non_blocking))
 
 
 def pack_labels(examples: Sequence[Example]) -> Int64[Tensor, "N"]:

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from xtrimogene.data.movable import Movable
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import varlen_attention
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrefixMask:
+class PrefixMask(Movable):
     """Who sees whom; a prefix of the whole sequence is MLM, one of no row is CLM.
 
     ``order`` are the rows of all prefixes and then the rows after them, ``place`` is where each row is in that order;
@@ -41,13 +42,6 @@ class PrefixMask:
             rows = np.argsort(~is_prefix, kind="stable")
             order, place = torch.from_numpy(rows), torch.from_numpy(np.argsort(rows))
         return cls(Segments.from_lengths(lengths), prefix, suffix, order, place)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "PrefixMask":
-        segments, prefix, suffix = (part.to(device, non_blocking) for part in (self.segments, self.prefix, self.suffix))
-        order, place = (
-            rows if rows is None else rows.to(device, non_blocking=non_blocking) for rows in (self.order, self.place)
-        )
-        return PrefixMask(segments, prefix, suffix, order, place)
 
 
 def prefix_attention(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from xtrimogene.data.movable import Movable
 from xtrimogene.protein.config import ObjectiveStage, SpanMaskingConfig, TokenMaskingConfig
 from xtrimogene.protein.examples.example import IGNORED, Example
 from xtrimogene.protein.examples.objectives import draw_example, num_targets
@@ -22,7 +22,7 @@ from xtrimogene.protein.tokenizer import ProteinTokenizer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ProteinBatch:
+class ProteinBatch(Movable):
     """What one forward and backward pass reads, and what it should say."""
 
     packed: PackedSequences
@@ -32,10 +32,6 @@ class ProteinBatch:
     @classmethod
     def from_examples(cls, examples: Sequence[Example]) -> "ProteinBatch":
         return cls(PackedSequences.from_examples(examples), pack_labels(examples), sum(map(num_targets, examples)))
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ProteinBatch":
-        labels = self.labels.to(device, non_blocking=non_blocking)
-        return ProteinBatch(self.packed.to(device, non_blocking), labels, self.num_targets)
 
 
 def draw_examples(
