@@ -6,14 +6,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtrimogene_kernels.checks import check_implementation, check_segments
-from xtrimogene_kernels.segment_pool import fused, reference
+from xtrimogene_kernels.segment_pool import at_once, fused, reference
 from xtrimogene_kernels.segments import Segments
 
 __all__ = ["Implementation", "segment_pool"]
 
-Implementation = Literal["auto", "reference", "fused"]
+Implementation = Literal["auto", "reference", "fused", "at_once"]
 
-_FORMS = {"reference": reference.segment_pool, "fused": fused.segment_pool}
+_FORMS = {"reference": reference.segment_pool, "fused": fused.segment_pool, "at_once": at_once.segment_pool}
 
 
 def segment_pool(
@@ -28,7 +28,8 @@ def segment_pool(
     segments
         Where each cell begins and ends.
     implementation
-        ``"auto"`` is ``"fused"``. In every form, rows that tie for a maximum share its gradient evenly.
+        ``"auto"`` is ``"at_once"`` on CUDA, else ``"fused"``. In every form, rows that tie for a maximum share its
+        gradient evenly.
 
     Raises
     ------
@@ -42,4 +43,6 @@ def segment_pool(
         )
     check_segments("tokens", tokens, segments)
     check_implementation(implementation, ("auto", *_FORMS))
-    return _FORMS["fused" if implementation == "auto" else implementation](tokens, segments)
+    if implementation == "auto":
+        implementation = "at_once" if tokens.is_cuda else "fused"
+    return _FORMS[implementation](tokens, segments)
