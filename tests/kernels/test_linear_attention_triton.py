@@ -49,7 +49,7 @@ def test_matches_reference(assert_parity, query_lengths, key_lengths, num_featur
 
 
 @interpreted
-def test_half_precision_rows_with_a_float32_projection_as_under_autocast(assert_parity):
+def test_half_precision_rows_with_a_float32_projection(assert_parity):
     segments = Segments.from_lengths([70, 5])
     *tensors, projection = inputs(75, 75)
 
@@ -64,11 +64,12 @@ def test_half_precision_rows_with_a_float32_projection_as_under_autocast(assert_
 
 
 @interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("width", [3, 24, 64, 128])
-def test_any_width_of_a_head(assert_parity, width):
+def test_any_width_of_a_head(assert_parity, width, dtype):
     segments = Segments.from_lengths([70, 5])
     *tensors, projection = inputs(75, 75, num_heads=1, width=width)
-    assert_parity(*both(projection, segments, segments), tensors, torch.float32)
+    assert_parity(*both(projection.to(dtype), segments, segments), tensors, dtype)
 
 
 @interpreted

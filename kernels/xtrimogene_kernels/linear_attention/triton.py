@@ -9,7 +9,7 @@ as here, a query's gradient is no small difference of large numbers, which half 
 arguments, backward needs the output counted so, two numbers for each query and head, and the state of each cell.
 
 bfloat16 is multiplied as it is and summed in float32. float16 would overflow in a state, so states are multiplied in
-TF32 there; so are half-precision rows with a float32 projection, as under autocast. float32 is three TF32 products.
+TF32 there; so are half-precision rows with a float32 projection. float32 is three TF32 products.
 
 Letters: M query rows, N key rows, packed; B cells; S spans of the longest cell; H heads; d width of a head, D its power
 of two; m features, F those of all tiles.
@@ -116,6 +116,7 @@ class _Call:
         self.precise = query.dtype == torch.float32
         self.dtype = torch.bfloat16 if query.dtype == torch.bfloat16 else torch.float32  # of what is multiplied
         self.width = max(16, triton.next_power_of_2(width))  # D; 16 is the least that a matrix unit takes
+        self.crowded = self.width > 64 and projection.dtype != torch.bfloat16  # TF32 tiles of 4 warps would spill
         self.features = 32 if self.precise else 64  # of a tile
         self.chunks = triton.cdiv(len(projection), self.features)
         self.root = width**-0.25
@@ -131,7 +132,7 @@ class _Call:
             "WIDTH": self.width,
             "CHUNKS": self.chunks,
             "PRECISION": "tf32x3" if self.precise else "tf32",
-            "num_warps": 8 if rows >= 64 else 4,
+            "num_warps": 8 if rows >= 64 or self.crowded else 4,
             "num_stages": 2,
         }
 
@@ -284,7 +285,7 @@ def _key_backward(
     call: _Call, key: Tensor, value: Tensor, state: _State, grad_state: _State, segments: Segments
 ) -> tuple[Float[Tensor, "N H d"], Float[Tensor, "N H d"]]:
     grad_key, grad_value = (torch.empty_like(rows, memory_format=torch.contiguous_format) for rows in (key, value))
-    options = call.launch(128)
+    options = call.launch(64 if call.crowded else 128)
     if segments.num_rows:
         num_tiles, grid = call.tiles(segments, options["ROWS"])
         kernels.key_backward[grid](
