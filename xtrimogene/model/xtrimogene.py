@@ -135,7 +135,11 @@ class XTrimoGene(nn.Module):
         return self.decoder(x, segments, rows, asked_segments, read)
 
     def blank_genes(self) -> BlankGenes | None:
-        """Return what `decode` needs to make only once for many cells; None: of this decoder there is nothing."""
+        """Return what `decode` needs to make only once for many cells; None: of this decoder there is nothing.
+
+        For inference. In training the first layer reads them for each cell: a sharded block is whole in its own forward
+        alone, and 3 (scfoundation) to 11 % of a step's operations (10M with this decoder) would be saved.
+        """
         if isinstance(self.decoder, CrossDecoder):
             return None
         return self._blank_genes(self._projected_and_read, unknown=self.config.unmeasured == "mask")
