@@ -36,6 +36,27 @@ def test_a_step_is_its_number_wherever_a_run_begins(config: ProteinPretrainConfi
     assert not any(a == b for a, b in zip(steps, other, strict=True))
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_a_step_is_pinned_for_a_gpu_alone(
+    config: ProteinPretrainConfig, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    store, calls = open_store(config), []
+    monkeypatch.setattr(ProteinBatch, "pin_memory", lambda part: (calls.append("pin"), part)[1])
+    monkeypatch.setattr(ProteinBatch, "to", lambda part, *_, non_blocking: (calls.append("send"), part)[1])
+    step = next(iter(ProteinSteps(store, config, 0)))
+    ProteinDataModule(store, config).transfer_batch_to_device(step, torch.device(device), 0)
+    assert calls == ["pin"] * len(step) * (device != "cpu") + ["send"] * len(step)
+
+
+@pytest.mark.gpu
+def test_a_step_arrives_on_a_gpu_as_it_was(config: ProteinPretrainConfig) -> None:
+    store = open_store(config)
+    step = next(iter(ProteinSteps(store, config, 0)))
+    there = ProteinDataModule(store, config).transfer_batch_to_device(step, torch.device("cuda"), 0)
+    assert all(part.labels.is_cuda and part.packed.mask.segments.cu_seqlens.is_cuda for part in there)
+    assert contents(there) == contents(step)
+
+
 def test_passes_have_all_tokens_of_the_step_and_stages_their_objectives(config: ProteinPretrainConfig) -> None:
     store = open_store(config)
     for number, step in enumerate(ProteinSteps(store, config, 0)):

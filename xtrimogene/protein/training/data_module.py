@@ -57,7 +57,8 @@ class ProteinDataModule(LightningDataModule):
         return ProteinSteps(self.store, self.config, self.trainer.global_step)
 
     def transfer_batch_to_device(self, batch: ProteinStep, device: torch.device, dataloader_idx: int) -> ProteinStep:
-        return [part.to(device, non_blocking=True) for part in batch]
+        from_here = [part.pin_memory() for part in batch] if device.type == "cuda" else batch
+        return [part.to(device, non_blocking=True) for part in from_here]
 
     def state_dict(self) -> dict[str, Any]:
         return {"sequences": self._fingerprint()}
