@@ -148,7 +148,7 @@ def test_rows_may_come_some_at_a_time(cuts, dtype):
         state = keys.state()
         out = torch.cat([state.attend(query[start:stop]) for start, stop in bounds])
     expected = linear_attention(query, key, value, projection, segments, segments)
-    torch.testing.assert_close(out, expected, atol=1e-6 if dtype == torch.float32 else 1e-2, rtol=0)
+    torch.testing.assert_close(out, expected, atol=3e-6 if dtype == torch.float32 else 1e-2, rtol=0)
 
 
 @settings(max_examples=25)
@@ -163,7 +163,7 @@ def test_asking_for_some_rows_gives_those_rows(data):
     full = linear_attention(query, key, value, projection, everything, everything)
     asked = Segments.from_lengths([len(some) for some in chosen])
     out = linear_attention(query[rows], key, value, projection, asked, everything)
-    torch.testing.assert_close(out, full[rows], atol=1e-6, rtol=0)
+    torch.testing.assert_close(out, full[rows], atol=3e-6, rtol=0)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
