@@ -103,7 +103,7 @@ def check(ours: XTrimoGene, naive: XTrimoGene, batch: MicroBatch) -> None:
     losses, gradients = [], []
     for network in (ours, naive):
         loss = loss_of(network, batch)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         gradients.append(torch.autograd.grad(loss, network.gene_embedding.table)[0])
     error = float((gradients[0] - gradients[1]).norm() / gradients[1].norm())
     assert abs(losses[0] - losses[1]) < 1e-4 * losses[1] and error < 1e-3, (losses, error)
