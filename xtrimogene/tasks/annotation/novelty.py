@@ -36,7 +36,8 @@ class NeighborDistance:
     def has(self, embedding: Float[np.ndarray, "B P"]) -> Bool[np.ndarray, " B"]:
         """Say which cells are of the reference itself: the same cell has the same vector, but for rounding."""
         rounding = ROUNDING * np.linalg.norm(embedding, axis=1)
-        nearest, _ = KDTree(self.embedding).query(embedding, distance_upper_bound=np.nextafter(rounding.max(), np.inf))
+        tree = KDTree(self.embedding, balanced_tree=False, compact_nodes=False)  # quick to build: a query may be a cell
+        nearest, _ = tree.query(embedding, distance_upper_bound=np.nextafter(rounding.max(), np.inf))
         return np.asarray(nearest <= rounding)
 
 
