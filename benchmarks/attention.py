@@ -1,4 +1,4 @@
-"""Variable-length attention on a CPU: one call a cell beside padded batches, on real mixes of lengths.
+"""Variable-length attention on a CPU: ours, and one call a cell, beside padded batches, on real mixes of lengths.
 
 python benchmarks/attention.py
 
@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from cells import make_counts
-from embed import describe_machine, timed
+from embed import describe_machine
+from gemm import timed
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from xtrimogene_kernels import onednn
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import varlen_attention
 
@@ -53,22 +55,26 @@ def measure(lengths: list[int], num_heads: int, width: int, rounds: int) -> dict
     rows = [torch.randn(sum(lengths), num_heads, width, generator=generator) for _ in range(3)]
     segments = Segments.from_lengths(lengths)
     forms: dict[str, Callable[[], Tensor]] = {
-        "one call a cell (ours)": partial(varlen_attention, *rows, segments, segments),
+        "ours": partial(varlen_attention, *rows, segments, segments),
+        "one torch call a cell": partial(varlen_attention, *rows, segments, segments, implementation="sdpa"),
         "padded, random batches of 8": partial(padded, rows, batches(range(len(lengths))), lengths),
         "padded, sorted batches of 8": partial(padded, rows, batches(np.argsort(lengths).tolist()), lengths),
     }
     square = torch.randn(GEMM, GEMM, generator=generator)
+    products = {"torch.mm": partial(torch.mm, square, square)}
+    if onednn.takes(square):
+        products["oneDNN's product"] = partial(onednn.product, square, square)
     seconds, results = {}, {}
     with torch.no_grad():
         for _ in range(rounds):
-            for name, form in {**forms, "matrix product": lambda: square @ square}.items():
+            for name, form in {**forms, **products}.items():
                 took, results[name] = timed(form)
                 seconds[name] = min(took, seconds.get(name, took))
     for name in forms:
-        torch.testing.assert_close(results[name], results["one call a cell (ours)"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(results[name], results["ours"], rtol=1e-4, atol=1e-5)
     flops = sum(4 * length**2 * num_heads * width for length in lengths)
     rates = {name: flops / seconds[name] / 1e9 for name in forms}
-    return {**rates, "matrix product": 2 * GEMM**3 / seconds["matrix product"] / 1e9}
+    return rates | {name: 2 * GEMM**3 / seconds[name] / 1e9 for name in products}
 
 
 def batches(order: "range | list[int]") -> list[list[int]]:

@@ -5,8 +5,8 @@ python benchmarks/end_to_end.py --preset 10M    # random weights of that shape
 
 The notebook reads the file with anndata, makes a pandas frame of it, brings each row into the model's order of genes,
 normalises it, and runs PyTorch's own encoder on the expressed genes of one cell at a time. One thread, process CPU
-time, minimum of interleaved rounds; the vectors are compared. "of GEMM" is the share of the speed of a GEMM probe
-between them, by the operations of the network alone.
+time, minimum of interleaved rounds; the vectors are compared. The share of a GEMM is given by torch.mm and by oneDNN
+(gemm.py), by the operations of the network alone.
 """
 
 import argparse
@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 from cells import make_counts
-from embed import as_torch_encoder, describe_machine, gemm_flops, gemm_probe, pool, timed
+from embed import as_torch_encoder, describe_machine, pool
+from gemm import SHARES, Gemm, show_shares, timed
 from rich.console import Console
 from rich.table import Table
 
@@ -56,20 +57,20 @@ def main() -> None:
         def notebook() -> np.ndarray:
             return embed_by_rows(path, model)
 
-        dim = model.config.encoder.dim
-        runs = {"GEMM": gemm_probe(dim), "xt.tl.embed": ours, "notebook": notebook}
+        gemm = Gemm(model.config.encoder.dim)
+        runs = {"xt.tl.embed": ours, "notebook": notebook}
         seconds: dict[str, float] = {}
         results = {}
         for _ in range(options.rounds):
             for name, run in runs.items():
+                gemm.measure()
                 took, results[name] = timed(run)
                 seconds[name] = min(took, seconds.get(name, took))
     difference = float(np.abs(results["xt.tl.embed"] - results["notebook"]).max())
     assert difference < 1e-3, difference
-    gemm = gemm_flops(dim) / seconds.pop("GEMM")
     flops = sum(cell_embedding_flops(model.config, length + 2, "all") for length in np.diff(counts.indptr).tolist())
     rates = {name: options.cells / took for name, took in seconds.items()}
-    shares = {name: flops / took / gemm for name, took in seconds.items()}
+    shares = {name: gemm.shares(flops, took) for name, took in seconds.items()}
     report = {
         "preset": options.preset,
         "cells": options.cells,
@@ -77,14 +78,16 @@ def main() -> None:
         "faster_by": rates["xt.tl.embed"] / rates["notebook"],
         "largest_difference": difference,
         "gflop_a_cell": flops / options.cells / 1e9,
-        "gemm_gflops": gemm / 1e9,
-        "of_gemm": shares,
+        **gemm.report(),
+        "shares": shares,
         "machine": describe_machine(),
     }
     options.out.write_text(json.dumps(report, indent=1) + "\n")
-    table = Table("", "cells/CPU-s", "of GEMM", title=f"{options.preset}, {options.cells} cells of a file, one thread")
+    table = Table(
+        "", "cells/CPU-s", *SHARES.values(), title=f"{options.preset}, {options.cells} cells of a file, one thread"
+    )
     for name, rate in rates.items():
-        table.add_row(name, f"{rate:.1f}", f"{shares[name]:.2f}")
+        table.add_row(name, f"{rate:.1f}", *show_shares(shares[name]))
     Console().print(table)
     print(f"Faster by {report['faster_by']:.2f}.")
 

@@ -2,20 +2,20 @@
 
 python benchmarks/linear_attention.py            # one cell of 19,266 positions, the 100M decoder's shape: ten minutes
 
-One thread, process CPU time, minimum of interleaved rounds. "of GEMM" is the forward's share of the speed of a GEMM
-probe between them. "GiB" is the largest memory beyond what stood before, in a process of its own.
+One thread, process CPU time, minimum of interleaved rounds. The forward's share of a GEMM is given by torch.mm and by
+oneDNN (gemm.py). "GiB" is the largest memory beyond what stood before, in a process of its own.
 """
 
 import argparse
 import json
-import math
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from embed import describe_machine, gemm_flops, gemm_probe, timed
+from embed import describe_machine
+from gemm import SHARES, Gemm, show_shares, timed
 from memory import read_bytes
 from naive import decoder_layer
 from rich.console import Console
@@ -40,10 +40,10 @@ def main() -> None:
     runs = {f"{what}, {form}": make(what, form, options) for what in ("attention", "layer") for form in FORMS}
     seconds: dict[str, dict[str, float]] = {name: {} for name in runs}
     results: dict[str, Tensor] = {}
-    probe, took_gemm = gemm_probe(options.dim), math.inf
+    gemm = Gemm(options.dim)
     for _ in range(options.rounds):
         for name, (forward, both) in runs.items():
-            took_gemm = min(took_gemm, timed(probe)[0])
+            gemm.measure()
             for kind, run in (("forward", forward), ("both", both)):
                 took, out = timed(run)
                 seconds[name][kind] = min(took, seconds[name].get(kind, took))
@@ -52,13 +52,12 @@ def main() -> None:
         for kind in ("forward", "both"):
             by_reference, by_streamed = (results[f"{what}, {form}, {kind}"] for form in FORMS)
             torch.testing.assert_close(by_streamed, by_reference, rtol=1e-4, atol=1e-4)
-    gemm = gemm_flops(options.dim) / took_gemm
     report = {"positions": options.positions, "decoder": {"dim": options.dim, "heads": options.heads}}
-    report["gemm_gflops"] = gemm / 1e9
+    report |= gemm.report()
     for name, row in seconds.items():
         flops = forward_flops(name, options)
-        shares = {"gflop": flops / 1e9, "of_gemm": flops / row["forward"] / gemm}
-        report[name] = {**row, "gib": peak(name, options), **shares}
+        shares = gemm.shares(flops, row["forward"])
+        report[name] = {**row, "gib": peak(name, options), "gflop": flops / 1e9, **shares}
     report |= {"targets": TARGETS, "machine": describe_machine()}
     options.out.write_text(json.dumps(report, indent=1) + "\n")
     show(report)
@@ -124,14 +123,14 @@ def most_bytes() -> int:
 
 
 def show(report: dict[str, dict[str, float]]) -> None:
-    columns = ("s", "both, s", "of GEMM", "GiB", "faster by", "both")
+    columns = ("s", "both, s", *SHARES.values(), "GiB", "faster by", "both")
     table = Table("", *columns, title="forward; both: with backward")
     for what in ("attention", "layer"):
         base = report[f"{what}, reference"]
         for form in FORMS:
             row = report[f"{what}, {form}"]
             gains = [f"{base[kind] / row[kind]:.2f}" for kind in ("forward", "both")]
-            figures = (f"{row['forward']:.2f}", f"{row['both']:.2f}", f"{row['of_gemm']:.2f}", f"{row['gib']:.2f}")
+            figures = (f"{row['forward']:.2f}", f"{row['both']:.2f}", *show_shares(row), f"{row['gib']:.2f}")
             table.add_row(f"{what}, {form}", *figures, *gains)
     Console().print(table)
     print("Targets: streamed faster by " + ", ".join(f"{least:g} ({what})" for what, least in TARGETS.items()) + ".")

@@ -6,7 +6,6 @@ every layer at every position, and reads the positions wanted at the end.
 
 import torch
 from embed import as_torch_encoder
-from gpu_bench import favor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +13,7 @@ from xtrimogene.data.masking import HiddenGenes
 from xtrimogene.data.packed_cells import PackedCells
 from xtrimogene.model.transformer_block import DecoderBlock
 from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene_kernels.linear_attention import reference
 from xtrimogene_kernels.segments import Segments
 
 
@@ -56,6 +56,13 @@ class NaiveNetwork(XTrimoGene):
 
 
 def decoder_layer(block: DecoderBlock, x: Tensor, segments: Segments) -> Tensor:
-    with favor("reference"):
-        x = x + block.attention.out(block.attention(*block.read(x), segments, segments))
-    return x + block.contract(F.gelu(block.expand(block.feed_forward_norm(x))))
+    attention, heads = block.attention, (block.attention.num_heads, -1)
+    normed = block.attention_norm(x)
+    rows = [
+        F.linear(normed, part.weight, part.bias).unflatten(-1, heads)
+        for part in (attention.query, attention.key, attention.value)
+    ]
+    attended = reference.linear_attention(*rows, attention.projection, segments, segments).flatten(1)
+    x = x + F.linear(attended, attention.out.weight, attention.out.bias)
+    hidden = F.gelu(F.linear(block.feed_forward_norm(x), block.expand.weight, block.expand.bias))
+    return x + F.linear(hidden, block.contract.weight, block.contract.bias)

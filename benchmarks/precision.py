@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from cells import make_counts
-from embed import describe_machine, timed
+from embed import describe_machine
+from gemm import timed
 from rich.console import Console
 from rich.table import Table
 from scipy import sparse

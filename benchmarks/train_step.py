@@ -5,7 +5,7 @@ python benchmarks/train_step.py            # the 3M preset, 4 cells a step: abou
 One thread, process CPU time, minimum of interleaved rounds: forward, backward and AdamW of one batch, masked as
 `xtrimogene pretrain` masks it. The naive form (benchmarks/naive.py) starts from the same weights, and its loss and
 gradients are compared. Both have the paper's decoder; "cross-attention" is ours, another function, for its time.
-"of GEMM" is the share of the speed of a GEMM probe between them; only operations that the step needs are counted.
+The share of a GEMM is given by torch.mm and by oneDNN (gemm.py); only operations that the step needs are counted.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 from cells import NUM_GENES, make_counts, training_batch
-from embed import describe_machine, gemm_flops, gemm_probe, timed
+from embed import describe_machine
+from gemm import SHARES, Gemm, show_shares, timed
 from naive import NaiveNetwork
 from rich.console import Console
 from rich.table import Table
@@ -47,21 +48,23 @@ def main() -> None:
     }
     batch = training_batch(make_counts(options.cells, seed=0))
     check(networks["ours"], networks["naive"], batch)
-    steps: dict[str, Callable[[], object]] = {"GEMM": gemm_probe(config.decoder.dim)}
-    steps |= {name: step_of(network.train(), batch) for name, network in networks.items()}
+    gemm = Gemm(config.decoder.dim)
+    steps: dict[str, Callable[[], object]] = {
+        name: step_of(network.train(), batch) for name, network in networks.items()
+    }
     seconds: dict[str, float] = {}
     for _ in range(options.rounds):
         for name, step in steps.items():
+            gemm.measure()
             took, _ = timed(step)
             seconds[name] = min(took, seconds.get(name, took))
-    gemm = gemm_flops(config.decoder.dim) / seconds.pop("GEMM")
     flops = {name: training_step_flops_of(network.config, batch) for name, network in networks.items()}
     rows = {
         name: {
             "seconds_a_cell": took / options.cells,
             "faster_by": seconds["naive"] / took,
             "gflop_a_cell": flops[name] / options.cells / 1e9,
-            "of_gemm": flops[name] / took / gemm,
+            **gemm.shares(flops[name], took),
         }
         for name, took in seconds.items()
     }
@@ -69,16 +72,16 @@ def main() -> None:
         "preset": options.preset,
         "cells": options.cells,
         "gflop_a_cell": rows["ours"]["gflop_a_cell"],
-        "gemm_gflops": gemm / 1e9,
+        **gemm.report(),
         "steps": rows,
         "target": TARGET,
         "machine": describe_machine(),
     }
     options.out.write_text(json.dumps(report, indent=1) + "\n")
     title = f"{options.preset}, a step of {options.cells} cells, one thread"
-    table = Table("", "s a cell", "faster by", "of GEMM", title=title)
+    table = Table("", "s a cell", "faster by", *SHARES.values(), title=title)
     for name, row in rows.items():
-        table.add_row(name, *(f"{row[figure]:.2f}" for figure in ("seconds_a_cell", "faster_by", "of_gemm")))
+        table.add_row(name, f"{row['seconds_a_cell']:.2f}", f"{row['faster_by']:.2f}", *show_shares(row))
     Console().print(table)
     print(f"Target: ours faster than naive by {TARGET:g}.")
 

@@ -7,10 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from xtrimogene_kernels import onednn
+from xtrimogene_kernels import varlen_attention as varlen
 from xtrimogene_kernels.segments import Segments
-from xtrimogene_kernels.varlen_attention import reference, varlen_attention
+from xtrimogene_kernels.varlen_attention import blocks, reference, varlen_attention
+
+ONEDNN = pytest.mark.skipif(not onednn.takes(torch.ones(1)), reason="oneDNN's products are for x86 processors")
 
 LENGTHS = [(1,), (7,), (1, 1, 1), (17, 1, 33, 64), (3, 0, 130), (127, 5)]
+BLOCK_LENGTHS = [((320,), (320,)), ((7, 513, 0), (7, 513, 5)), ((1_100,), (1_100,)), ((330,), (2_085,))]
 CAUSAL_LENGTHS = [((1,), (1,)), ((7, 1), (7, 1)), ((1, 1), (9, 1)), ((5, 0, 33, 2, 0), (6, 4, 33, 130, 0))]
 
 
@@ -65,6 +70,78 @@ def test_causal_sdpa_matches_reference(assert_parity, lengths, dtype):
         dtype,
         roundings=4,  # torch's own sums, which run in another order on each processor
     )
+
+
+@ONEDNN
+@pytest.mark.parametrize("width", [16, 64])
+@pytest.mark.parametrize("lengths", BLOCK_LENGTHS)
+def test_blocks_match_reference(assert_parity, lengths, width):
+    segments, key_segments = (Segments.from_lengths(part) for part in lengths)
+    query, (_, key, value) = qkv(segments.num_rows, 2, width)[0], qkv(key_segments.num_rows, 2, width)
+    assert_parity(
+        with_segments(varlen_attention, segments, key_segments, implementation="blocks"),
+        with_segments(reference.varlen_attention, segments, key_segments),
+        [4 * query, key, value],  # sharp enough that a wrong maximum would show
+        torch.float32,
+        roundings=16,  # sums of a thousand in another order
+    )
+
+
+@ONEDNN
+@settings(max_examples=15)
+@given(st.data())
+def test_blocks_keep_a_cell_from_its_neighbours_to_the_bit(data):
+    lengths = data.draw(st.lists(st.sampled_from([3, 320, 500, 513]), min_size=1, max_size=3))
+    rows = qkv(sum(lengths), 2)
+    together = attend(rows, lengths, implementation="blocks")
+    cells = zip(*(part.split(lengths) for part in rows), strict=True)
+    alone = [attend(cell, (length,), implementation="blocks") for cell, length in zip(cells, lengths, strict=True)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@ONEDNN
+@pytest.mark.parametrize("scale", [1e-30, 100.0])
+def test_blocks_stay_exact_where_scores_are_tiny_or_huge(scale):
+    query, key, value = qkv(600)
+    ours, theirs = (
+        attend((scale * query, key, value), (600,), implementation=form) for form in ("blocks", "reference")
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@ONEDNN
+def test_blocks_take_long_cells_and_few_shapes(monkeypatch):
+    seen, taken = set(), []
+
+    def remember(x, weight):
+        seen.add((x.shape, weight.shape))
+        return onednn.product(x, weight)
+
+    monkeypatch.setattr(blocks, "product", remember)
+    monkeypatch.setattr(blocks.sdpa, "attend", lambda query, key, value, causal: taken.append(len(query)) or query)
+    for length in (1, 319, 320, *range(321, 2_500, 97)):
+        attend(qkv(length, 1), (length,), implementation="blocks")
+    assert taken == [1, 319]
+    attend(qkv(400, 1), (400,), implementation="blocks", causal=True)
+    assert taken.pop() == 400
+    num_sizes = blocks.BLOCK_ROWS // onednn.MULTIPLE
+    assert len(seen) <= 4 * num_sizes
+
+
+@ONEDNN
+def test_auto_takes_blocks_with_avx512(monkeypatch):
+    rows = qkv(400)
+    segments, asked = Segments.from_lengths([400]), []
+    monkeypatch.setitem(varlen._FORMS, "blocks", lambda query, *_, causal: asked.append("blocks") or query)
+    for capability, expected in (("AVX512", ["blocks"]), ("AVX2", [])):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=capability: name)
+        asked.clear()
+        varlen_attention(*rows, segments, segments)
+        assert asked == expected
+        varlen_attention(*(part.double() for part in rows), segments, segments)
+        assert asked == expected
+    with pytest.raises(ValueError, match="'blocks' needs float32 on an x86 processor, .* not torch.float64 on cpu"):
+        attend([part.double() for part in rows], (400,), implementation="blocks")
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "reference"])
@@ -151,9 +228,9 @@ def test_flops_of_the_reference_are_counted():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_auto_is_sdpa_on_a_cpu(monkeypatch, dtype):
-    forms = inspect.unwrap(varlen_attention).__globals__["_FORMS"]
-    monkeypatch.setitem(forms, "sdpa", lambda query, *others, **options: torch.full_like(query, 7))
+def test_auto_is_sdpa_on_a_cpu_without_avx512(monkeypatch, dtype):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setitem(varlen._FORMS, "sdpa", lambda query, *others, **options: torch.full_like(query, 7))
     out = attend([rows.to(dtype) for rows in qkv(4)], [4])
     assert (out == 7).all()
 

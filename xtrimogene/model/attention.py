@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from xtrimogene.model.linear import Linear
 from xtrimogene_kernels.linear_attention import linear_attention
 from xtrimogene_kernels.linear_attention.streamed import FeatureMaps
 from xtrimogene_kernels.segments import Segments
@@ -19,8 +20,8 @@ class SoftmaxAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.out = Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "N D"]:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(1)  # (N, H, d) each
@@ -33,10 +34,10 @@ class CrossAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.out = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim)
+        self.key = Linear(dim, dim)
+        self.value = Linear(dim, dim)
+        self.out = Linear(dim, dim)
 
     def forward(
         self, x: Float[Tensor, "M D"], segments: Segments, memory: Float[Tensor, "N D"], memory_segments: Segments
@@ -60,10 +61,10 @@ class LinearAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, num_features: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.out = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim)
+        self.key = Linear(dim, dim)
+        self.value = Linear(dim, dim)
+        self.out = Linear(dim, dim)
         self.register_buffer("projection", torch.empty(num_features, dim // num_heads))
 
     def read(

@@ -9,11 +9,11 @@ Letters: N visible tokens of all cells, packed; M queries; E decoder width.
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from xtrimogene.config import DecoderConfig
 from xtrimogene.model.attention import CrossAttention
 from xtrimogene.model.checkpointing import CheckpointedBlock
+from xtrimogene.model.linear import Linear
 from xtrimogene.model.rowwise import rowwise
 from xtrimogene_kernels.segments import Segments
 
@@ -23,7 +23,7 @@ class CrossDecoder(nn.Module):
 
     def __init__(self, encoder_dim: int, config: DecoderConfig) -> None:
         super().__init__()
-        self.project = nn.Linear(encoder_dim, config.dim)
+        self.project = Linear(encoder_dim, config.dim)
         self.blocks = nn.ModuleList(CrossBlock(config) for _ in range(config.num_layers))
         self.inner_norm = nn.LayerNorm(config.dim)
         self.outer_norm = nn.LayerNorm(config.dim)
@@ -46,8 +46,8 @@ class CrossBlock(CheckpointedBlock):
         self.memory_norm = nn.LayerNorm(config.dim)
         self.attention = CrossAttention(config.dim, config.num_heads)
         self.feed_forward_norm = nn.LayerNorm(config.dim)
-        self.expand = nn.Linear(config.dim, 4 * config.dim)
-        self.contract = nn.Linear(4 * config.dim, config.dim)
+        self.expand = Linear(config.dim, 4 * config.dim)
+        self.contract = Linear(4 * config.dim, config.dim)
 
     def forward(
         self, x: Float[Tensor, "M E"], segments: Segments, memory: Float[Tensor, "N E"], memory_segments: Segments
@@ -61,4 +61,4 @@ class CrossBlock(CheckpointedBlock):
         return x + self.run("feed_forward", rowwise, self._norm_and_feed_forward, x)
 
     def _norm_and_feed_forward(self, x: Float[Tensor, "M E"]) -> Float[Tensor, "M E"]:
-        return self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))
+        return self.contract(self.expand(self.feed_forward_norm(x), "gelu"))

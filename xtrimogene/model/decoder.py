@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from xtrimogene.config import DecoderConfig
+from xtrimogene.model.linear import Linear
 from xtrimogene.model.transformer_block import DecoderBlock
 from xtrimogene_kernels.segments import Segments
 
@@ -18,7 +19,7 @@ class Decoder(nn.Module):
 
     def __init__(self, encoder_dim: int, config: DecoderConfig) -> None:
         super().__init__()
-        self.project = nn.Linear(encoder_dim, config.dim)
+        self.project = Linear(encoder_dim, config.dim)
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_layers))
         self.inner_norm = nn.LayerNorm(config.dim)
         self.outer_norm = nn.LayerNorm(config.dim)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xtrimogene.model.linear import Linear
+
 
 class ExpressionHead(nn.Linear):
     """A gene embedding to one value: log1p of counts per 10,000."""
@@ -39,7 +41,7 @@ class LatentHead(nn.Module):
         self.expand = nn.Linear(latent_dim, 2 * latent_dim)
         self.contract = nn.Linear(2 * latent_dim, latent_dim)
         self.depth = nn.Linear(1, latent_dim)
-        self.gene_query = nn.Linear(dim, latent_dim)
+        self.gene_query = Linear(dim, latent_dim)
         self.gene_bias = nn.Parameter(torch.empty(num_genes))
         self.register_buffer("depth_direction", torch.zeros(latent_dim))
 

@@ -20,6 +20,7 @@ from xtrimogene.config import EncoderPrecision
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.encoder import Encoder
 from xtrimogene.model.xtrimogene import XTrimoGene
+from xtrimogene_kernels.linear.reference import Activation, activate
 from xtrimogene_kernels.segments import Segments
 
 CHUNK_ROWS = 256  # whose int32 sums stay in a core's cache
@@ -96,13 +97,13 @@ class Int8Linear(nn.Module):
         self.register_buffer("scale", scale[:, 0])
         self.register_buffer("bias", linear.bias.detach())
 
-    def forward(self, x: Float[Tensor, "N I"]) -> Float[Tensor, "N O"]:
+    def forward(self, x: Float[Tensor, "N I"], activation: Activation = "none") -> Float[Tensor, "N O"]:
         out = x.new_empty(len(x), len(self.scale))
         for rows, target in zip(torch.split(x, CHUNK_ROWS), torch.split(out, CHUNK_ROWS), strict=True):
             tokens, scale = to_int8(rows)
             sums = torch._int_mm(tokens, self.weight).to(x.dtype).mul_(scale)
             torch.addcmul(self.bias, sums, self.scale, out=target)
-        return out
+        return activate(out, activation)
 
 
 def to_int8(rows: Float[Tensor, "N I"]) -> tuple[Int8[Tensor, "N I"], Float[Tensor, "N 1"]]:

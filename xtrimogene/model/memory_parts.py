@@ -10,7 +10,7 @@ from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderCon
 
 FULL = 4  # bytes of a weight, a gradient, a norm's input: float32, under autocast too
 INDEX = 8
-CHUNK_ROWS = {False: 256, True: 16384}  # kernels/.../linear_attention/streamed.py: on a CPU, on an accelerator
+CHUNK_ROWS = {False: 1024, True: 16384}  # kernels/.../linear_attention/streamed.py: on a CPU, on an accelerator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

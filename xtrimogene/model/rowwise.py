@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xtrimogene_kernels.onednn import MULTIPLE
+
 NUMBERS_A_THREAD = 2**18  # rows x width
 
 
@@ -22,6 +24,7 @@ def in_shares(x: Float[Tensor, "N D"]) -> bool:
 def shares(rows: slice, width: int) -> Iterator[slice]:
     """Cut rows of this width into shares."""
     share = max(1, NUMBERS_A_THREAD * torch.get_num_threads() // width)
+    share -= share % MULTIPLE if share > MULTIPLE else 0  # as oneDNN likes its rows
     return (slice(start, min(start + share, rows.stop)) for start in range(rows.start, rows.stop, share))
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from xtrimogene.config import DecoderConfig, EncoderConfig
 from xtrimogene.model.attention import LinearAttention, SoftmaxAttention
 from xtrimogene.model.checkpointing import CheckpointedBlock
+from xtrimogene.model.linear import Linear
 from xtrimogene.model.rowwise import in_shares, shares
 from xtrimogene_kernels.linear_attention.streamed import KeySums
 from xtrimogene_kernels.segments import Segments
@@ -24,8 +25,8 @@ class EncoderBlock(CheckpointedBlock):
         self.dropout = config.dropout
         self.attention = SoftmaxAttention(config.dim, config.num_heads)
         self.attention_norm = nn.LayerNorm(config.dim)
-        self.expand = nn.Linear(config.dim, 4 * config.dim)
-        self.contract = nn.Linear(4 * config.dim, config.dim)
+        self.expand = Linear(config.dim, 4 * config.dim)
+        self.contract = Linear(4 * config.dim, config.dim)
         self.feed_forward_norm = nn.LayerNorm(config.dim)
 
     def forward(self, x: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, "N D"]:
@@ -42,7 +43,7 @@ class EncoderBlock(CheckpointedBlock):
         return self._feed_forward(self.feed_forward_norm(x))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.contract(self._drop(F.relu(self.expand(x), inplace=True)))
+        return self.contract(self._drop(self.expand(x, "relu")))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -56,8 +57,8 @@ class DecoderBlock(CheckpointedBlock):
         self.attention_norm = nn.LayerNorm(config.dim)
         self.attention = LinearAttention(config.dim, config.num_heads, config.num_features)
         self.feed_forward_norm = nn.LayerNorm(config.dim)
-        self.expand = nn.Linear(config.dim, 4 * config.dim)
-        self.contract = nn.Linear(4 * config.dim, config.dim)
+        self.expand = Linear(config.dim, 4 * config.dim)
+        self.contract = Linear(4 * config.dim, config.dim)
 
     def forward(
         self,
@@ -129,4 +130,4 @@ class DecoderBlock(CheckpointedBlock):
         return x + self.run("feed_forward", self._feed_forward, x)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))
+        return self.contract(self.expand(self.feed_forward_norm(x), "gelu"))

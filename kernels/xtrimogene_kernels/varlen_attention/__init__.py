@@ -6,17 +6,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xtrimogene_kernels import onednn
 from xtrimogene_kernels.checks import check_alike, check_implementation, check_same_cells, check_segments, check_shape
 from xtrimogene_kernels.segments import Segments
-from xtrimogene_kernels.varlen_attention import flash_attn, reference, sdpa, torch_varlen
+from xtrimogene_kernels.varlen_attention import blocks, flash_attn, reference, sdpa, torch_varlen
 
 __all__ = ["Implementation", "varlen_attention"]
 
-Implementation = Literal["auto", "reference", "sdpa", "torch_varlen", "flash_attn"]
+Implementation = Literal["auto", "reference", "sdpa", "blocks", "torch_varlen", "flash_attn"]
 
 _FORMS = {
     "reference": reference.varlen_attention,
     "sdpa": sdpa.varlen_attention,
+    "blocks": blocks.varlen_attention,
     "torch_varlen": torch_varlen.varlen_attention,
     "flash_attn": flash_attn.varlen_attention,
 }
@@ -43,7 +45,8 @@ def varlen_attention(
     causal
         Query row i of a cell's m sees its first ``n - m + i + 1`` of n keys: the last query is where the last key is.
     implementation
-        ``"auto"`` is a rule: bfloat16 and float16 on CUDA use ``"torch_varlen"``, everything else ``"sdpa"``.
+        ``"auto"`` is a rule: bfloat16 and float16 on CUDA use ``"torch_varlen"``, float32 on a processor with AVX-512
+        ``"blocks"`` (outside autocast, torch.compile and torch.func), everything else ``"sdpa"``.
         ``"flash_attn"`` is used only by name.
 
     Raises
@@ -73,7 +76,13 @@ def varlen_attention(
     check_implementation(implementation, ("auto", *_FORMS))
     half_on_cuda = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
     if implementation == "auto":
-        implementation = "torch_varlen" if half_on_cuda else "sdpa"
+        in_blocks = blocks.takes(query, key, value)
+        implementation = "torch_varlen" if half_on_cuda else "blocks" if in_blocks else "sdpa"
+    if implementation == "blocks" and not onednn.takes(query, key, value):
+        raise ValueError(
+            "implementation='blocks' needs float32 on an x86 processor, outside autocast, torch.compile and "
+            f"torch.func, not {query.dtype} on {query.device.type}; use implementation='auto'."
+        )
     if implementation in ("torch_varlen", "flash_attn") and not half_on_cuda:
         raise ValueError(
             f"implementation={implementation!r} needs bfloat16 or float16 on CUDA, not {query.dtype} on "

@@ -23,14 +23,19 @@ def varlen_attention(
 ) -> Float[Tensor, "M H d"]:
     queries = torch.split(query, list(query_segments.lengths))
     keys, values = (torch.split(rows, list(key_segments.lengths)) for rows in (key, value))
-    outputs = []
-    for cell in zip(queries, keys, values, strict=True):
-        q, k, v = (rows.transpose(0, 1)[None] for rows in cell)  # (1, H, m or n, d), views
-        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # read block by block: a head's rows side by side
-        outputs.append(_attend(q, k, v, causal)[0].transpose(0, 1))  # (m, H, d)
+    outputs = [attend(*cell, causal) for cell in zip(queries, keys, values, strict=True)]
     if len(outputs) == 1:
         return outputs[0]
     return torch.cat(outputs) if outputs else torch.cat([query[:0], key[:0], value[:0]])
+
+
+def attend(
+    query: Float[Tensor, "m H d"], key: Float[Tensor, "n H d"], value: Float[Tensor, "n H d"], causal: bool
+) -> Float[Tensor, "m H d"]:
+    """Attend inside one cell."""
+    q, k, v = (rows.transpose(0, 1)[None] for rows in (query, key, value))  # (1, H, m or n, d), views
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # read block by block: a head's rows side by side
+    return _attend(q, k, v, causal)[0].transpose(0, 1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:

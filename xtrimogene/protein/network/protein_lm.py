@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xtrimogene.model.checkpointing import CheckpointedBlock
+from xtrimogene.model.linear import Linear
 from xtrimogene.protein.config import ProteinConfig
 from xtrimogene.protein.network.key_value_cache import LayerCache
 from xtrimogene.protein.network.packed_sequences import PackedSequences
@@ -31,7 +32,7 @@ class ProteinLM(nn.Module):
         self.token_embedding = nn.Embedding(config.vocabulary_size, config.dim)
         self.blocks = nn.ModuleList(ProteinBlock(config) for _ in range(config.num_layers))
         self.final_norm = nn.LayerNorm(config.dim, bias=False)
-        self.head = nn.Linear(config.dim, config.vocabulary_size, bias=False)
+        self.head = Linear(config.dim, config.vocabulary_size, bias=False)
         if seed is not None:
             with torch.no_grad():
                 _initialize(self, seed)
@@ -63,8 +64,8 @@ class ProteinBlock(CheckpointedBlock):
         self.attention_norm = nn.LayerNorm(dim, bias=False)
         self.attention = RotaryAttention(dim, config.num_heads)
         self.feed_forward_norm = nn.LayerNorm(dim, bias=False)
-        self.expand = nn.Linear(dim, 2 * width, bias=False)
-        self.contract = nn.Linear(width, dim, bias=False)
+        self.expand = Linear(dim, 2 * width, bias=False)
+        self.contract = Linear(width, dim, bias=False)
 
     def forward(
         self, x: Float[Tensor, "N D"], rotation: Rotation, mask: PrefixMask, cache: LayerCache | None = None
@@ -84,8 +85,8 @@ class RotaryAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
+        self.out = Linear(dim, dim, bias=False)
 
     def forward(
         self, x: Float[Tensor, "N D"], rotation: Rotation, mask: PrefixMask, cache: LayerCache | None

@@ -1,0 +1,51 @@
+"""A linear layer, with the activation that may follow it."""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from xtrimogene_kernels.checks import check_implementation
+from xtrimogene_kernels.linear import onednn, reference
+from xtrimogene_kernels.linear.reference import Activation
+
+__all__ = ["Activation", "Implementation", "linear"]
+
+Implementation = Literal["auto", "reference", "onednn"]
+
+_FORMS = {"reference": reference.linear, "onednn": onednn.linear}
+
+
+def linear(
+    x: Float[Tensor, "*N I"],
+    weight: Float[Tensor, "O I"],
+    bias: Float[Tensor, "O"] | None = None,
+    *,
+    activation: Activation = "none",
+    implementation: Implementation = "auto",
+) -> Float[Tensor, "*N O"]:
+    """Return ``activation(x @ weight.T + bias)``.
+
+    Parameters
+    ----------
+    activation
+        ``"none"``, ``"relu"`` or ``"gelu"`` (exact: by the error function).
+    implementation
+        ``"auto"`` is a rule: ``"onednn"`` for float32 on an x86 processor, outside autocast, torch.compile and
+        torch.func, and ``"reference"``, PyTorch's own, everywhere else. ``"onednn"`` gives a row the same numbers
+        whatever rows stand beside it.
+
+    Raises
+    ------
+    ValueError
+        ``"onednn"`` was asked for and cannot take these tensors, or shapes or dtypes disagree.
+    """
+    check_implementation(implementation, ("auto", *_FORMS))
+    if implementation == "auto":
+        implementation = "onednn" if onednn.takes(x, weight) else "reference"
+    elif implementation == "onednn" and not onednn.takes(x, weight):
+        raise ValueError(
+            "implementation='onednn' needs plain float32 tensors on an x86 processor, outside autocast, torch.compile "
+            f"and torch.func, not {x.dtype} and {weight.dtype} on {x.device.type}; use implementation='auto'."
+        )
+    return _FORMS[implementation](x, weight, bias, activation)
