@@ -213,12 +213,12 @@ def describe_machine() -> dict[str, object]:
 def show(report: dict[str, object]) -> None:
     encoder, preparation, targets = report["encoder"], report["preparation"], report["targets"]
     title = f"{report['preset']}, {report['layers']} layers, {report['cells']} cells, one thread, CPU time"
-    table = Table("", "s a cell", "GFLOP/s", *SHARES.values(), "ours is faster by", "target", title=title)
+    table = Table("", "s a cell", "GFLOP/s", *SHARES.values(), "faster by", "target", title=title)
     for name in ("ours", "cell by cell", "cell by cell, fast path off", "padded batches"):
         row = encoder[name]
         target = f">= {targets[name]:.2f}" if name in targets else ""
         if name == "ours" and "of GEMM" in targets:
-            target = f">= {targets['of GEMM']:.2f} of torch.mm"
+            target = f">= {targets['of GEMM']:.2f} of mm"
         figures = (f"{row['seconds_per_cell']:.3f}", f"{row['gflops']:.0f}", *show_shares(row))
         table.add_row(name, *figures, f"{row['ours_is_faster_by']:.2f}", target)
     Console().print(table)

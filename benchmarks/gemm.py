@@ -51,7 +51,7 @@ class Gemm:
             onednn.product(rows, weight)
 
 
-SHARES = {"of_gemm": "of torch.mm", "of_onednn": "of oneDNN"}  # the columns of a table
+SHARES = {"of_gemm": "of mm", "of_onednn": "of oneDNN"}  # the columns of a table
 
 
 def show_shares(row: dict[str, float]) -> list[str]:

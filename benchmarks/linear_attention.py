@@ -123,8 +123,8 @@ def most_bytes() -> int:
 
 
 def show(report: dict[str, dict[str, float]]) -> None:
-    columns = ("s", "both, s", *SHARES.values(), "GiB", "faster by", "both")
-    table = Table("", *columns, title="forward; both: with backward")
+    columns = ("s", "both", *SHARES.values(), "GiB", "gain", "both")
+    table = Table("", *columns, title="Seconds and gains forward; both: with backward")
     for what in ("attention", "layer"):
         base = report[f"{what}, reference"]
         for form in FORMS:

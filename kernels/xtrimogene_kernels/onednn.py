@@ -12,7 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-MULTIPLE = 32  # of rows in a block
+BLOCK_ROWS = 512  # for each thread: what a product reads and writes stays in a core's cache
+MULTIPLE = 32  # of rows in a block, up to four threads
+
+
+def block_rows() -> int:
+    return BLOCK_ROWS * torch.get_num_threads()
+
+
+def multiple() -> int:
+    """Return what rows of a block are filled up to: with many threads, more, so that no more shapes occur."""
+    return MULTIPLE * max(1, torch.get_num_threads() // 4)
 
 
 def takes(*tensors: Tensor) -> bool:

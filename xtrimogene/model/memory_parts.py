@@ -184,7 +184,8 @@ def _decoder(config: DecoderConfig, num_positions: int, size: StepSize, form: St
     exact = FULL * dim if form.bfloat16 else 0  # what attention answered, before it was rounded
     feed_forward = FULL * dim + product * (1 + 4 + 4) * dim
     chunk_rows = min(num_positions, CHUNK_ROWS[form.accelerator])
-    features = 2 * FULL * chunk_rows * config.num_heads * config.num_features
+    heads_at_once = config.num_heads if form.accelerator else 1
+    features = 2 * FULL * chunk_rows * heads_at_once * config.num_features
     layer = _block(
         form,
         weights=_block_weights(dim),

@@ -16,9 +16,7 @@ from torch.nn import functional as F
 
 from xtrimogene_kernels import onednn
 from xtrimogene_kernels.linear.reference import Activation, activate
-from xtrimogene_kernels.onednn import MULTIPLE, product
-
-BLOCK_ROWS = 512
+from xtrimogene_kernels.onednn import MULTIPLE, block_rows, multiple, product
 
 
 def takes(x: Tensor, weight: Tensor) -> bool:
@@ -47,7 +45,7 @@ def products(
     activation: Activation = "none",
 ) -> Float[Tensor, "N O"]:
     """As `linear`, of rows as they come, without a gradient; ``weight`` may have any strides."""
-    if len(x) <= BLOCK_ROWS:
+    if len(x) <= block_rows():
         return _block(x, weight, bias, activation)
     out = x.new_empty((len(x), len(weight)))
     for rows in _blocks(len(x)):
@@ -56,7 +54,8 @@ def products(
 
 
 def _blocks(num_rows: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK_ROWS, num_rows)) for start in range(0, num_rows, BLOCK_ROWS))
+    step = block_rows()
+    return (slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step))
 
 
 def _block(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
@@ -64,7 +63,8 @@ def _block(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activatio
 
 
 def _filled(x: Float[Tensor, "n I"]) -> Float[Tensor, "b I"]:
-    return F.pad(x, (0, 0, 0, -len(x) % MULTIPLE)) if len(x) % MULTIPLE else x
+    missing = -len(x) % multiple()
+    return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
 class _Linear(torch.autograd.Function):

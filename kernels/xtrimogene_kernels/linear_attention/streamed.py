@@ -25,8 +25,8 @@ from torch.autograd.function import once_differentiable
 from xtrimogene_kernels import onednn
 from xtrimogene_kernels.segments import Segments
 
-# On a CPU the features of a chunk (1024 rows x 256 features in float32: 1 MB) stay in a core's cache; an accelerator
-# wants few, large launches.
+# On a CPU the features of a chunk (1024 rows a thread x 256 features in float32: 1 MB) stay in a core's cache; an
+# accelerator wants few, large launches.
 CPU_CHUNK_ROWS = 1024
 ACCELERATOR_CHUNK_ROWS = 16384
 EPSILON = 1e-4
@@ -44,8 +44,6 @@ def linear_attention(
     epsilon: float = EPSILON,
     chunk_rows: int | None = None,
 ) -> Float[Tensor, "M H d"]:
-    if chunk_rows is None:
-        chunk_rows = CPU_CHUNK_ROWS if query.device.type == "cpu" else ACCELERATOR_CHUNK_ROWS
     lengths = (query_segments.lengths, key_segments.lengths)
     output: Tensor = _Streamed.apply(query, key, value, projection, lengths, epsilon, chunk_rows)  # type: ignore[no-untyped-call]
     return output
@@ -61,7 +59,7 @@ class _Streamed(torch.autograd.Function):
         projection: Tensor,
         lengths: tuple[Sequence[int], Sequence[int]],
         epsilon: float,
-        chunk_rows: int,
+        chunk_rows: int | None,
     ) -> Tensor:
         maps = FeatureMaps(projection, query.shape[1], query.dtype, chunk_rows)
         output = query.new_empty(query.shape, dtype=maps.dtype)
@@ -98,15 +96,16 @@ class FeatureMaps:
     """Rows to exponents of 2; d^-1/4 of both factors stands in the projection, so rows are read as they come."""
 
     def __init__(
-        self, projection: Float[Tensor, "m d"], num_heads: int, dtype: torch.dtype, chunk_rows: int = CPU_CHUNK_ROWS
+        self, projection: Float[Tensor, "m d"], num_heads: int, dtype: torch.dtype, chunk_rows: int | None = None
     ) -> None:
+        on_cpu = projection.device.type == "cpu"
+        default = CPU_CHUNK_ROWS * torch.get_num_threads() if on_cpu else ACCELERATOR_CHUNK_ROWS
         self.dtype = torch.promote_types(dtype, torch.float32)
-        self.num_heads, self.chunk_rows = num_heads, chunk_rows
+        self.num_heads, self.chunk_rows = num_heads, chunk_rows or default
         width = projection.shape[1]
         self.scale = width**-0.5
         self.weight = projection.detach().to(self.dtype) * width**-0.25  # (m, d)
         self.weight_of_two = self.weight * LOG2_E
-        on_cpu = projection.device.type == "cpu"
         self.heads: Sequence[int | slice] = range(num_heads) if on_cpu else (slice(None),)
         self.multiple = onednn.MULTIPLE if on_cpu else 1
 

@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from xtrimogene_kernels import onednn
-from xtrimogene_kernels.onednn import MULTIPLE, product
+from xtrimogene_kernels.onednn import block_rows, multiple, product
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import sdpa
 
-LONG = 320  # queries and keys, from which blocks are faster
-BLOCK_ROWS = 512  # of queries at most, and of twice as many keys: their scores are 2 MB
+LONG = 320  # queries and keys for each thread, from which blocks are faster
 LOG2_E = math.log2(math.e)
 
 
@@ -43,9 +42,9 @@ def varlen_attention(
 ) -> Float[Tensor, "M H d"]:
     queries = torch.split(query, list(query_segments.lengths))
     keys, values = (torch.split(rows, list(key_segments.lengths)) for rows in (key, value))
-    outputs = []
+    outputs, long = [], LONG * torch.get_num_threads()
     for q, k, v in zip(queries, keys, values, strict=True):
-        if causal or min(len(q), len(k)) < LONG:
+        if causal or min(len(q), len(k)) < long:
             outputs.append(sdpa.attend(q, k, v, causal))
         else:
             outputs.append(_Blocks.apply(q, k, v))  # type: ignore[no-untyped-call]
@@ -108,7 +107,8 @@ class _Cell:
 
 
 def _block_rows(num_rows: int) -> int:
-    return _rounded_up(math.ceil(num_rows / math.ceil(num_rows / BLOCK_ROWS)), MULTIPLE)
+    """Cut into equal blocks; with twice as many keys, the scores of one are 2 MB a thread."""
+    return _rounded_up(math.ceil(num_rows / math.ceil(num_rows / block_rows())), multiple())
 
 
 def _rounded_up(number: int, multiple: int) -> int:
