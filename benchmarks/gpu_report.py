@@ -222,7 +222,7 @@ def pieces(bench: Bench) -> Result:
     positions = Segments.from_lengths([bench.num_genes + 2] * bench.batch_size, bench.device)
     at = hidden.segments.segment_of_row() * (bench.num_genes + 2) + hidden.gene_ids
     dims = network.config.encoder.dim, network.config.decoder.dim
-    read, every = (bench.random(part.num_rows, dim) for part, dim in zip((visible, positions), dims, strict=True))
+    seen, every = (bench.random(part.num_rows, dim) for part, dim in zip((visible, positions), dims, strict=True))
     block = network.decoder.blocks[0]
     attention = block.attention
 
@@ -231,7 +231,7 @@ def pieces(bench: Bench) -> Result:
         return block.contract(block.expand(attention.out(read)))
 
     parts: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
-        "encoder": (network.encoder, partial(network.encoder, read, visible)),
+        "encoder": (network.encoder, partial(network.encoder, seen, visible)),
         "decoder": (network.decoder, partial(network.decoder, every, positions, at, hidden.segments)),
         "linears of a decoder layer": (block, linears),
     }
