@@ -110,7 +110,7 @@ def linear(bench: Bench) -> Result:
 
 def forward_and_backward(bench: Bench, form: Callable[[], Tensor], leaves: list[Tensor], weight: Tensor) -> Result:
     def both() -> None:
-        torch.autograd.grad(form(), leaves, weight)
+        torch.autograd.grad(form(), leaves, weight, allow_unused=True)
 
     before = torch.cuda.memory_allocated() / 2**30 if bench.device.type == "cuda" else 0.0
     with torch.no_grad():
@@ -214,6 +214,38 @@ def gene_embed(bench: Bench) -> Result:
     return result
 
 
+def pieces(bench: Bench) -> Result:
+    """What a training step of 100M with the paper's decoder is made of, at one batch, in bfloat16."""
+    network = bench.network("100M").to(torch.bfloat16).requires_grad_(True)
+    batch = training_batch(bench.counts(bench.batch_size)).to(bench.device)
+    visible, hidden = batch.cells.visible.segments, batch.cells.hidden
+    positions = Segments.from_lengths([bench.num_genes + 2] * bench.batch_size, bench.device)
+    at = hidden.segments.segment_of_row() * (bench.num_genes + 2) + hidden.gene_ids
+    dims = network.config.encoder.dim, network.config.decoder.dim
+    seen, every = (bench.random(part.num_rows, dim) for part, dim in zip((visible, positions), dims, strict=True))
+    block = network.decoder.blocks[0]
+    attention = block.attention
+
+    def linears() -> Tensor:
+        read = attention.query(every) + attention.key(every) + attention.value(every)
+        return block.contract(block.expand(attention.out(read)))
+
+    parts: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
+        "encoder": (network.encoder, partial(network.encoder, seen, visible)),
+        "decoder": (network.decoder, partial(network.decoder, every, positions, at, hidden.segments)),
+        "linears of a decoder layer": (block, linears),
+    }
+    result: Result = {}
+    with favor(linear_name(bench, "triton")):
+        for name, (module, form) in parts.items():
+            try:
+                weight = torch.ones_like(torch.no_grad()(form)())
+                result[name] = forward_and_backward(bench, form, list(module.parameters()), weight)
+            except torch.OutOfMemoryError:
+                result[name] = "out of memory"
+    return result
+
+
 def train_step(bench: Bench) -> Result:
     """A whole step of 100M at one batch: forward, backward, AdamW; autocast to bfloat16."""
     result: Result = {}
@@ -233,18 +265,23 @@ def train_step(bench: Bench) -> Result:
 
 
 def largest_batch(bench: Bench) -> Result:
-    """100M, feed-forward parts computed twice: the batch is doubled until memory ends, then the gap is halved."""
+    """100M, parts computed twice: the batch is doubled until memory ends, then the gap is halved."""
     result: Result = {}
-    for kind, form in (("cross_attention", "auto"), ("performer", "triton")):
+    tries: list[tuple[DecoderKind, str, ActivationCheckpointing]] = [
+        ("cross_attention", "auto", "feed_forward"),
+        ("performer", "triton", "feed_forward"),
+        ("performer", "triton", "layer"),
+    ]
+    for kind, form, mode in tries:
         fits, too_large = 0, None
         with favor(linear_name(bench, form)):
             while (too_large is None or too_large - fits > fits // 8) and not bench.late():
                 size = (fits + too_large) // 2 if too_large else max(bench.batch_size, 2 * fits)
-                if size > bench.largest or "ms" not in step_of(bench, kind, "feed_forward", size, repeats=1):
+                if size > bench.largest or "ms" not in step_of(bench, kind, mode, size, repeats=1):
                     too_large = size
                 else:
                     fits = size
-        result[f"{kind}, {form}"] = {"fits": fits, "does not": too_large}
+        result[f"{kind}, {form}, checkpointing {mode}"] = {"fits": fits, "does not": too_large}
     return result
 
 
@@ -318,6 +355,7 @@ PARTS: dict[str, Callable[[Bench], Result]] = {
     "triton_parity": triton_parity,
     "linear_attention": linear,
     "gene_embed": gene_embed,
+    "pieces": pieces,
     "train_step": train_step,
     "largest_batch": largest_batch,
     "compile": compiled,

@@ -2,41 +2,39 @@
 
 MKL takes AVX2 on AMD's processors even where they have AVX-512, so that half of the multipliers lie idle, and is slower
 where rows are as short as an attention head (benchmarks/linear.py). oneDNN makes code for each shape that it meets and
-keeps it, .6 MB each for up to 1,024 shapes: who calls it cuts rows into blocks, so that few shapes occur.
+keeps it, some .7 MB each for up to 1,024 shapes: who calls it cuts rows into blocks, so that few shapes occur.
 """
 
 import platform
+from collections.abc import Iterator
 from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 BLOCK_ROWS = 512  # for each thread: what a product reads and writes stays in a core's cache
 MULTIPLE = 32  # of rows in a block, up to four threads
-
-
-def block_rows() -> int:
-    return BLOCK_ROWS * torch.get_num_threads()
-
-
-def multiple() -> int:
-    """Return what rows of a block are filled up to: with many threads, more, so that no more shapes occur."""
-    return MULTIPLE * max(1, torch.get_num_threads() // 4)
 
 
 def takes(*tensors: Tensor) -> bool:
     """Whether `product` can take these here and now."""
     return (
         not torch.compiler.is_compiling()
-        and all(x.dtype == torch.float32 and x.device.type == "cpu" and type(x) in _PLAIN for x in tensors)
+        and all(_is_plain(x) for x in tensors)
         and _is_here()
+        and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
     )
 
 
-_PLAIN = (Tensor, nn.Parameter)  # what is quantized or sharded is of other types
+def _is_plain(x: Tensor) -> bool:
+    """What is quantized or sharded is of other types."""
+    is_dense = x.layout is torch.strided and x.device.type == "cpu"
+    return is_dense and x.dtype == torch.float32 and type(x) in (Tensor, nn.Parameter)
 
 
 @cache
@@ -46,9 +44,35 @@ def _is_here() -> bool:
 
 
 def product(
-    x: Float[Tensor, "N I"], weight: Float[Tensor, "O I"], bias: Tensor | None = None, activation: str = "none"
+    x: Float[Tensor, "N I"],
+    weight: Float[Tensor, "O I"],
+    bias: Float[Tensor, "O"] | None = None,
+    activation: str = "none",
 ) -> Float[Tensor, "N O"]:
     """Return ``activation(x @ weight.T + bias)``; no gradient. ``weight`` is read in any strides, ``x`` is copied."""
     algorithm = "none" if activation == "gelu" else ""  # the error function, not its approximation
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
+    dense = None if bias is None else bias.contiguous()  # it is read as if it were
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, dense, activation, [], algorithm)
     return out
+
+
+def num_threads() -> int:
+    """Return the threads of a product; a compiler cannot ask."""
+    return 1 if torch.compiler.is_compiling() else torch.get_num_threads()
+
+
+def block_rows() -> int:
+    return BLOCK_ROWS * num_threads()
+
+
+def row_multiple() -> int:
+    """Return what the rows of a block are filled up to: with many threads, more, so that no more shapes occur."""
+    return MULTIPLE * max(1, num_threads() // 4)
+
+
+def slices(num_rows: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step))
+
+
+def rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

@@ -28,7 +28,7 @@ def test_onednn_matches_the_reference(assert_parity, num_rows, activation):
     assert_parity(
         partial(linear, activation=activation, implementation="onednn"),
         partial(reference, activation=activation),
-        layer(max(num_rows, 32)),
+        layer(num_rows),
         torch.float32,
         roundings=8,  # its sums run in another order
     )
@@ -93,16 +93,16 @@ def test_rows_may_have_any_shape_and_strides():
 @ONEDNN
 def test_auto_takes_onednn_where_it_can_and_is_faster():
     x, weight, _ = layer(40)
-    assert form.takes(x, weight)
-    assert not form.takes(x[:31], weight)
-    assert not form.takes(x[:0], weight)
-    assert not form.takes(x.double(), weight.double())
-    assert not form.takes(x, weight.bfloat16())
-    assert not form.takes(x.to("meta"), weight.to("meta"))
+    assert form.can_take(x, weight, None)
+    assert not form.is_faster(x[:31])
+    assert not form.can_take(x[:0], weight, None)
+    assert not form.can_take(x.double(), weight.double(), None)
+    assert not form.can_take(x, weight.bfloat16(), None)
+    assert not form.can_take(x.to("meta"), weight.to("meta"), None)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not form.takes(x, weight)
+        assert not form.can_take(x, weight, None)
         assert linear(x, weight).dtype == torch.bfloat16
-    assert not torch.compile(form.takes, backend="eager")(x, weight)
+    assert not torch.compile(onednn.takes, backend="eager")(x, weight)
 
 
 @ONEDNN
@@ -111,8 +111,8 @@ def test_what_stands_for_a_tensor_is_left_to_torch():
         pass
 
     x, weight, _ = layer(40)
-    assert not form.takes(x, weight.as_subclass(Quantized))
-    assert form.takes(x, nn.Parameter(weight))
+    assert not form.can_take(x, weight.as_subclass(Quantized), None)
+    assert form.can_take(x, nn.Parameter(weight), None)
     jacobian = torch.func.vmap(lambda row: linear(row, weight))(x.expand(3, -1, -1))
     torch.testing.assert_close(jacobian, reference(x, weight).expand(3, -1, -1))
 
@@ -125,7 +125,43 @@ def test_no_rows_and_no_bias():
 
 def test_what_onednn_cannot_take_is_refused():
     x, weight, _ = layer(40)
-    with pytest.raises(ValueError, match="needs plain float32 tensors .* not torch.float64 and torch.float64 on cpu"):
+    with pytest.raises(
+        ValueError,
+        match="needs rows, a weight and a bias in plain float32 .* not torch.float64 and torch.float64 on cpu",
+    ):
         linear(x.double(), weight.double(), implementation="onednn")
     with pytest.raises(ValueError, match="implementation must be one of auto, reference, onednn, not 'mkl'"):
         inspect.unwrap(linear)(x, weight, implementation="mkl")
+
+
+@ONEDNN
+@pytest.mark.parametrize("num_rows", [40, 600])
+def test_a_bias_may_have_any_strides_and_what_comes_out_may_be_changed(num_rows):
+    x, weight, bias = layer(num_rows)
+    for strided in (bias[:1].expand(40), bias.repeat_interleave(2)[::2]):
+        torch.testing.assert_close(linear(x, weight, strided), reference(x, weight, strided))
+    with torch.no_grad():
+        out = linear(x, weight, bias)
+    step = torch.ones(40, requires_grad=True)
+    out.add_(step)  # a view made without a gradient would refuse
+    out.sum().backward()
+    assert (step.grad == num_rows).all()
+
+
+@ONEDNN
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_tangents_of_forward_mode_are_kept():
+    x, weight, bias = layer(40)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        tangent = torch.autograd.forward_ad.unpack_dual(linear(dual, weight, bias)).tangent
+    torch.testing.assert_close(tangent, torch.ones_like(x) @ weight.T)
+
+
+@ONEDNN
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_pytorchs_own_switch_is_heeded():
+    x, weight, bias = layer(40)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not form.can_take(x, weight, bias)
+    assert form.can_take(x, weight, bias)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from xtrimogene_kernels import onednn
 from xtrimogene_kernels.linear_attention import linear_attention, reference, streamed
 from xtrimogene_kernels.segments import Segments
 
@@ -31,8 +32,12 @@ def bound(kernel, projection, query_segments, key_segments, **options):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("num_features", [21, 32])
+@pytest.mark.parametrize("few_rows", [1, streamed.FEW_ROWS])  # heads one by one, or all at once
 @pytest.mark.parametrize(("query_lengths", "key_lengths"), LENGTHS)
-def test_streamed_matches_reference(assert_parity, query_lengths, key_lengths, num_features, dtype):
+def test_streamed_matches_reference(
+    assert_parity, monkeypatch, query_lengths, key_lengths, few_rows, num_features, dtype
+):
+    monkeypatch.setattr(streamed, "FEW_ROWS", few_rows)
     segments = Segments.from_lengths(query_lengths), Segments.from_lengths(key_lengths)
     *tensors, projection = inputs(sum(query_lengths), sum(key_lengths), num_features=num_features)
     projection = projection.to(dtype)  # rounded once, for the truth too
@@ -41,6 +46,7 @@ def test_streamed_matches_reference(assert_parity, query_lengths, key_lengths, n
         bound(reference.linear_attention, projection, *segments),
         tensors,
         dtype,
+        roundings=4,  # sums in another order
     )
 
 
@@ -118,6 +124,23 @@ def test_a_cell_ignores_its_neighbours_and_their_order(data):
     for i, part in zip(order, out.split([num_queries[i] for i in order]), strict=True):
         alone = linear_attention(*cells[i], projection, *(Segments.from_lengths([n]) for n in lengths[i]))
         torch.testing.assert_close(part, alone, atol=1e-6, rtol=0)
+
+
+def test_few_shapes_reach_onednn(monkeypatch):
+    seen = set()
+
+    def remember(a, b):
+        seen.add((a.shape, b.shape))
+        return a @ b.T
+
+    monkeypatch.setattr(onednn, "product", remember)
+    monkeypatch.setattr(onednn, "takes", lambda *_: True)
+    for num_rows in range(300, 2_600, 7):
+        query, key, value, projection = inputs(num_rows, num_rows, num_heads=1, width=32)
+        segments = Segments.from_lengths([num_rows])
+        streamed.linear_attention(query, key, value, projection, segments, segments, chunk_rows=1_024)
+    assert {a[0] for a, b in seen if b == projection.shape} <= set(range(32, 1_025, 32))
+    assert len(seen) <= 4 * 1_024 // 32
 
 
 @settings(max_examples=25)

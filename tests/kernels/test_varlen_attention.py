@@ -155,6 +155,14 @@ def test_auto_takes_blocks_with_avx512(monkeypatch):
         attend([part.double() for part in rows], (400,), implementation="blocks")
 
 
+def test_a_compiler_is_not_asked_what_it_cannot_answer(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: pytest.fail("asked"))
+    attend(qkv(400), (400,))
+    assert onednn.num_threads() == 1
+
+
 @pytest.mark.parametrize("implementation", ["sdpa", "reference"])
 @pytest.mark.parametrize("lengths", CAUSAL_LENGTHS)
 def test_a_causal_query_is_a_full_one_over_the_keys_it_sees(lengths, implementation):

@@ -122,7 +122,7 @@ def _encoder(config: EncoderConfig, num_tokens: int) -> int:
 
 
 def _encoder_again(config: EncoderConfig, num_tokens: int, checkpointing: ActivationCheckpointing) -> int:
-    """Backward computes a part again up to the input of its last matrix product."""
+    """Backward computes a part again up to the input of its last matrix product; by oneDNN, that product too."""
     half = config.num_layers * 8 * num_tokens * config.dim**2  # one of the feed-forward part's two products
     return {"none": 0, "feed_forward": half, "layer": _encoder(config, num_tokens) - half}[checkpointing]
 

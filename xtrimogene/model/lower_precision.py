@@ -101,13 +101,14 @@ class Int8Linear(nn.Module):
         out = x.new_empty(len(x), len(self.scale))
         for rows, target in zip(torch.split(x, CHUNK_ROWS), torch.split(out, CHUNK_ROWS), strict=True):
             tokens, scale = to_int8(rows)
-            sums = torch._int_mm(tokens, self.weight).to(x.dtype).mul_(scale)
-            torch.addcmul(self.bias, sums, self.scale, out=target)
+            target.copy_(torch._int_mm(tokens, self.weight)).mul_(scale)
+            torch.addcmul(self.bias, target, self.scale, out=target)
         return activate(out, activation)
 
 
 def to_int8(rows: Float[Tensor, "N I"]) -> tuple[Int8[Tensor, "N I"], Float[Tensor, "N 1"]]:
-    scale = rows.abs().amax(-1, keepdim=True).clamp_(min=torch.finfo(rows.dtype).tiny) / LARGEST
+    largest = torch.maximum(rows.amax(-1, keepdim=True), rows.amin(-1, keepdim=True).neg_())
+    scale = largest.clamp_(min=torch.finfo(rows.dtype).tiny) / LARGEST
     return (rows / scale).round_().to(torch.int8), scale
 
 

@@ -10,7 +10,10 @@ from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderCon
 
 FULL = 4  # bytes of a weight, a gradient, a norm's input: float32, under autocast too
 INDEX = 8
-CHUNK_ROWS = {False: 1024, True: 16384}  # kernels/.../linear_attention/streamed.py: on a CPU, on an accelerator
+CHUNK_ROWS = {
+    False: 1024,
+    True: 16384,
+}  # linear_attention/streamed.py: for each thread of a CPU, on an accelerator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +116,7 @@ def _values(config: ModelConfig, num_values: int, form: StepForm) -> int:
 
 def _encoder_layer(config: EncoderConfig, size: StepSize, form: StepForm) -> Part:
     dim, product = config.dim, form.product
-    # q, k, v and the output; an SDPA call a cell also copies k and v, and its outputs are put together
+    # q, k, v and the output; a short cell's SDPA call also copies k and v, and the outputs are put together
     attended = 4 if form.accelerator and form.bfloat16 else 7
     attention = FULL * dim + product * (1 + attended) * dim + FULL * config.num_heads
     feed_forward = FULL * dim + product * (1 + 4) * dim
@@ -230,7 +233,7 @@ def _cross_decoder(config: DecoderConfig, size: StepSize, form: StepForm) -> lis
     dim, product = config.dim, form.product
     num_seen, num_asked = size.num_decoded * size.num_visible, size.num_decoded * size.num_hidden
     casts = 2 if form.bfloat16 else 1  # of the norm of what was seen: for k and for v, or none
-    attended = 2 if form.accelerator and form.bfloat16 else 4  # k and v; an SDPA call a cell copies them
+    attended = 2 if form.accelerator and form.bfloat16 else 4  # k and v; a short cell's SDPA call copies them
     asked = FULL * dim + product * (1 + 3) * dim + FULL * config.num_heads  # normed, q, the output once and together
     layer = _block(
         form,

@@ -60,11 +60,9 @@ def pool_all(tokens: Float[Tensor, "N D"], segments: Segments) -> Float[Tensor, 
 def pool_weighted(tokens: Float[Tensor, "N D"], packed: PackedCells) -> Float[Tensor, "B D"]:
     """Mean over the genes weighted by their values; T and S are left out."""
     last = packed.segments.cu_seqlens[1:].long() - 1
-    weights = packed.values.index_fill(0, torch.cat([last, last - 1]), 0.0)  # (N,)
-    cells = packed.cell_of_row()  # (N,)
-    totals = weights.new_zeros(packed.num_cells).index_add(0, cells, weights)  # (B,)
-    weighted = tokens * (weights / totals[cells])[:, None].to(tokens.dtype)
-    return tokens.new_zeros(packed.num_cells, tokens.shape[1]).index_add(0, cells, weighted)
+    weights = packed.values.index_fill(0, torch.cat([last, last - 1]), 0.0)[:, None]  # (N, 1)
+    means = segment_pool(torch.cat([tokens * weights, weights], dim=-1), packed.segments)[1]  # (B, D + 1)
+    return (means[:, :-1] / means[:, -1:]).to(tokens.dtype)
 
 
 def _over_genes(tokens: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:

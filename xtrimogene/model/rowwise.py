@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xtrimogene_kernels.onednn import MULTIPLE
+from xtrimogene_kernels.onednn import row_multiple
 
 NUMBERS_A_THREAD = 2**18  # rows x width
 
@@ -23,8 +23,8 @@ def in_shares(x: Float[Tensor, "N D"]) -> bool:
 
 def shares(rows: slice, width: int) -> Iterator[slice]:
     """Cut rows of this width into shares."""
-    share = max(1, NUMBERS_A_THREAD * torch.get_num_threads() // width)
-    share -= share % MULTIPLE if share > MULTIPLE else 0  # as oneDNN likes its rows
+    share, multiple = max(1, NUMBERS_A_THREAD * torch.get_num_threads() // width), row_multiple()
+    share -= share % multiple if share > multiple else 0  # or products would fill them up
     return (slice(start, min(start + share, rows.stop)) for start in range(rows.start, rows.stop, share))
 
 

@@ -31,21 +31,25 @@ def linear(
     activation
         ``"none"``, ``"relu"`` or ``"gelu"`` (exact: by the error function).
     implementation
-        ``"auto"`` is a rule: ``"onednn"`` for float32 on an x86 processor, outside autocast, torch.compile and
-        torch.func, and ``"reference"``, PyTorch's own, everywhere else. ``"onednn"`` gives a row the same numbers
-        whatever rows stand beside it.
+        ``"auto"`` is a rule: ``"onednn"`` for 32 rows or more in float32 on an x86 processor, outside autocast,
+        torch.compile, torch.func and forward-mode gradients; and ``"reference"``, PyTorch's own, everywhere else.
+        ``"onednn"`` gives a row the same numbers whatever rows stand beside it, and has no second derivative.
 
     Raises
     ------
     ValueError
-        ``"onednn"`` was asked for and cannot take these tensors, or shapes or dtypes disagree.
+        ``"onednn"`` was asked for and cannot take these tensors.
+    RuntimeError
+        Shapes or dtypes disagree.
     """
     check_implementation(implementation, ("auto", *_FORMS))
+    can_take = onednn.can_take(x, weight, bias)
     if implementation == "auto":
-        implementation = "onednn" if onednn.takes(x, weight) else "reference"
-    elif implementation == "onednn" and not onednn.takes(x, weight):
+        implementation = "onednn" if can_take and onednn.is_faster(x) else "reference"
+    elif implementation == "onednn" and not can_take:
         raise ValueError(
-            "implementation='onednn' needs plain float32 tensors on an x86 processor, outside autocast, torch.compile "
-            f"and torch.func, not {x.dtype} and {weight.dtype} on {x.device.type}; use implementation='auto'."
+            "implementation='onednn' needs rows, a weight and a bias in plain float32 tensors on an x86 processor, "
+            f"outside autocast, torch.compile and torch.func, not {x.dtype} and {weight.dtype} on {x.device.type}; "
+            "use implementation='auto'."
         )
     return _FORMS[implementation](x, weight, bias, activation)

@@ -29,6 +29,7 @@ from xtrimogene_kernels.segments import Segments
 # accelerator wants few, large launches.
 CPU_CHUNK_ROWS = 1024
 ACCELERATOR_CHUNK_ROWS = 16384
+FEW_ROWS = 320  # of which all heads at once are faster
 EPSILON = 1e-4
 LOG2_E = math.log2(math.e)
 
@@ -98,24 +99,22 @@ class FeatureMaps:
     def __init__(
         self, projection: Float[Tensor, "m d"], num_heads: int, dtype: torch.dtype, chunk_rows: int | None = None
     ) -> None:
-        on_cpu = projection.device.type == "cpu"
-        default = CPU_CHUNK_ROWS * torch.get_num_threads() if on_cpu else ACCELERATOR_CHUNK_ROWS
+        self.on_cpu = projection.device.type == "cpu"
+        default = CPU_CHUNK_ROWS * onednn.num_threads() if self.on_cpu else ACCELERATOR_CHUNK_ROWS
         self.dtype = torch.promote_types(dtype, torch.float32)
         self.num_heads, self.chunk_rows = num_heads, chunk_rows or default
         width = projection.shape[1]
         self.scale = width**-0.5
         self.weight = projection.detach().to(self.dtype) * width**-0.25  # (m, d)
         self.weight_of_two = self.weight * LOG2_E
-        self.heads: Sequence[int | slice] = range(num_heads) if on_cpu else (slice(None),)
-        self.multiple = onednn.MULTIPLE if on_cpu else 1
 
-    def chunks(self, num_rows: int) -> Iterator[slice]:
-        """Cut rows into chunks; the last few are apart, as others come in one of few numbers."""
-        whole = num_rows - num_rows % self.multiple
-        for start in range(0, whole, self.chunk_rows):
-            yield slice(start, min(start + self.chunk_rows, whole))
-        if whole < num_rows:
-            yield slice(whole, num_rows)
+    def parts(self, num_rows: int) -> Iterator[tuple[slice, int | slice]]:
+        """Yield rows and heads that are taken at once: on a CPU a head after the other, but of the last, few rows."""
+        one_by_one = num_rows - num_rows % onednn.row_multiple() if self.on_cpu and num_rows >= FEW_ROWS else 0
+        for rows in onednn.slices(one_by_one, self.chunk_rows):
+            yield from ((rows, head) for head in range(self.num_heads))
+        for rows in onednn.slices(num_rows - one_by_one, self.chunk_rows):
+            yield slice(one_by_one + rows.start, one_by_one + rows.stop), slice(None)
 
     def head(self, rows: Float[Tensor, "c H d"], head: int | slice) -> Float[Tensor, "*h c d"]:
         return rows.transpose(0, 1)[head].to(self.dtype)
@@ -138,11 +137,9 @@ class FeatureMaps:
         return product(grad, self.weight.T).addcmul_(rows, slope)  # (*h, c, d)
 
 
-def product(a: Float[Tensor, "*h n k"], b: Float[Tensor, "*h o k"]) -> Float[Tensor, "*h n o"]:
+def product(a: Float[Tensor, "*h n k"], b: Float[Tensor, "*g o k"]) -> Float[Tensor, "*h n o"]:
     """Return ``a @ b.mT``: one head's by oneDNN where that can be."""
-    if a.ndim == 2 and not (a.shape[0] % onednn.MULTIPLE and a.shape[1] % onednn.MULTIPLE) and onednn.takes(a, b):
-        return onednn.product(a, b)
-    return torch.matmul(a, b.mT)
+    return onednn.product(a, b) if a.ndim == 2 and onednn.takes(a, b) else torch.matmul(a, b.mT)
 
 
 def _cells(query_lengths: Sequence[int], key_lengths: Sequence[int]) -> Iterator[tuple[slice, slice]]:
@@ -167,18 +164,17 @@ class KeySums:
         """Add the sums over some rows; the largest exponent so far of a head is taken out of all of its."""
         maps = self.maps
         with torch.autocast(key.device.type, enabled=False):
-            for rows in maps.chunks(len(key)):
-                for head in maps.heads:
-                    u, g = maps.exponents(maps.head(key[rows], head))
-                    v = maps.head(value[rows], head)
-                    previous = self.maxima[head]
-                    maximum = torch.maximum(previous, u.amax((-2, -1)))
-                    features = u.sub_(g.add_(maximum[..., None, None])).exp2_()  # (*h, c, m), epsilon left out
-                    rescale = (previous - maximum).exp2_()[..., None]
-                    self.sums[head].mul_(rescale[..., None]).add_(product(v.mT, features.mT))
-                    self.totals[head].mul_(rescale).add_(features.sum(-2))
-                    self.value_sum[head].add_(v.sum(-2))
-                    self.maxima[head] = maximum
+            for rows, head in maps.parts(len(key)):
+                u, g = maps.exponents(maps.head(key[rows], head))
+                v = maps.head(value[rows], head)
+                previous = self.maxima[head]
+                maximum = torch.maximum(previous, u.amax((-2, -1)))
+                features = u.sub_(g.add_(maximum[..., None, None])).exp2_()  # (*h, c, m), epsilon left out
+                rescale = (previous - maximum).exp2_()[..., None]
+                self.sums[head].mul_(rescale[..., None]).add_(product(v.mT, features.mT))
+                self.totals[head].mul_(rescale).add_(features.sum(-2))
+                self.value_sum[head].add_(v.sum(-2))
+                self.maxima[head] = maximum
         self.num_rows += len(key)
 
     def state(self) -> "KeyState":
@@ -217,15 +213,14 @@ class KeyState:
         """Write the attention of some queries into ``output`` and their denominators into ``normalizers``."""
         maps = self.maps
         with torch.autocast(query.device.type, enabled=False):
-            for rows in maps.chunks(len(query)):
-                for head in maps.heads:
-                    features = maps.query(maps.head(query[rows], head))  # (*h, c, m), epsilon left out
-                    sums = product(features, self.sums[head]).add_(self.shared_sum[head][..., None, :])  # (*h, c, d)
-                    # A one-column GEMM would cost as much as sixty-four columns.
-                    totals = features.mul_(self.totals[head][..., None, :])
-                    normalizer = normalizers[rows].T[head]  # (*h, c)
-                    torch.sum(totals, -1, out=normalizer).add_(self.shared_total[head][..., None])
-                    torch.div(sums, normalizer[..., None], out=output[rows].transpose(0, 1)[head])
+            for rows, head in maps.parts(len(query)):
+                features = maps.query(maps.head(query[rows], head))  # (*h, c, m), epsilon left out
+                sums = product(features, self.sums[head]).add_(self.shared_sum[head][..., None, :])  # (*h, c, d)
+                # A one-column GEMM would cost as much as sixty-four columns.
+                totals = features.mul_(self.totals[head][..., None, :])
+                normalizer = normalizers[rows].T[head]  # (*h, c)
+                torch.sum(totals, -1, out=normalizer).add_(self.shared_total[head][..., None])
+                torch.div(sums, normalizer[..., None], out=output[rows].transpose(0, 1)[head])
 
 
 def _query_backward(
@@ -241,17 +236,16 @@ def _query_backward(
 ) -> tuple[Float[Tensor, "H d m"], Float[Tensor, "H m"]]:
     """Write the gradient of a cell's queries and return that of its sums and of its totals."""
     grad_sums, grad_totals = torch.zeros_like(sums), torch.zeros_like(totals)
-    for rows in maps.chunks(len(query)):
-        for head in maps.heads:
-            q = maps.head(query[rows], head)
-            features = maps.query(q)  # (*h, c, m), epsilon left out
-            normalizer = normalizers[rows].T[head][..., None]  # (*h, c, 1)
-            grad = maps.head(grad_output[rows], head) / normalizer  # (*h, c, d)
-            of_total = (grad * maps.head(output[rows], head)).sum(-1, keepdim=True).neg_()  # (*h, c, 1)
-            grad_sums[head].add_(product(grad.mT, features.mT)).add_(grad.sum(-2)[..., None], alpha=epsilon)
-            grad_totals[head].add_((features.mT @ of_total)[..., 0]).add_(of_total.sum(-2), alpha=epsilon)
-            of_features = product(grad, sums[head].mT).addcmul_(of_total, totals[head][..., None, :])  # (*h, c, m)
-            grad_query[rows].transpose(0, 1)[head] = maps.backward(q, features.mul_(of_features))
+    for rows, head in maps.parts(len(query)):
+        q = maps.head(query[rows], head)
+        features = maps.query(q)  # (*h, c, m), epsilon left out
+        normalizer = normalizers[rows].T[head][..., None]  # (*h, c, 1)
+        grad = maps.head(grad_output[rows], head) / normalizer  # (*h, c, d)
+        of_total = (grad * maps.head(output[rows], head)).sum(-1, keepdim=True).neg_()  # (*h, c, 1)
+        grad_sums[head].add_(product(grad.mT, features.mT)).add_(grad.sum(-2)[..., None], alpha=epsilon)
+        grad_totals[head].add_((features.mT @ of_total)[..., 0]).add_(of_total.sum(-2), alpha=epsilon)
+        of_features = product(grad, sums[head].mT).addcmul_(of_total, totals[head][..., None, :])  # (*h, c, m)
+        grad_query[rows].transpose(0, 1)[head] = maps.backward(q, features.mul_(of_features))
     return grad_sums, grad_totals
 
 
@@ -268,11 +262,10 @@ def _key_backward(
 ) -> None:
     """Write the gradients of a cell's keys and values."""
     shared = grad_sums.sum(-1).mul_(epsilon)  # (H, d)
-    for rows in maps.chunks(len(key)):
-        for head in maps.heads:
-            k, v = maps.head(key[rows], head), maps.head(value[rows], head)
-            features = maps.key(k, maximum)  # (*h, c, m), epsilon left out
-            of_value = product(features, grad_sums[head]).add_(shared[head][..., None, :])  # (*h, c, d)
-            grad_value[rows].transpose(0, 1)[head] = of_value
-            of_features = product(v, grad_sums[head].mT).add_(grad_totals[head][..., None, :])  # (*h, c, m)
-            grad_key[rows].transpose(0, 1)[head] = maps.backward(k, features.mul_(of_features))
+    for rows, head in maps.parts(len(key)):
+        k, v = maps.head(key[rows], head), maps.head(value[rows], head)
+        features = maps.key(k, maximum)  # (*h, c, m), epsilon left out
+        of_value = product(features, grad_sums[head]).add_(shared[head][..., None, :])  # (*h, c, d)
+        grad_value[rows].transpose(0, 1)[head] = of_value
+        of_features = product(v, grad_sums[head].mT).add_(grad_totals[head][..., None, :])  # (*h, c, m)
+        grad_key[rows].transpose(0, 1)[head] = maps.backward(k, features.mul_(of_features))

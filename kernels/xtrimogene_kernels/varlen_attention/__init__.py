@@ -76,8 +76,7 @@ def varlen_attention(
     check_implementation(implementation, ("auto", *_FORMS))
     half_on_cuda = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
     if implementation == "auto":
-        in_blocks = blocks.takes(query, key, value)
-        implementation = "torch_varlen" if half_on_cuda else "blocks" if in_blocks else "sdpa"
+        implementation = "torch_varlen" if half_on_cuda else "blocks" if blocks.takes(query, key, value) else "sdpa"
     if implementation == "blocks" and not onednn.takes(query, key, value):
         raise ValueError(
             "implementation='blocks' needs float32 on an x86 processor, outside autocast, torch.compile and "

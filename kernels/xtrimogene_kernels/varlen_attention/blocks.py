@@ -9,7 +9,6 @@ c key rows of a block.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from xtrimogene_kernels import onednn
-from xtrimogene_kernels.onednn import block_rows, multiple, product
+from xtrimogene_kernels.onednn import block_rows, product, rounded_up, row_multiple, slices
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import sdpa
 
@@ -28,7 +27,7 @@ LOG2_E = math.log2(math.e)
 
 def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether this form can take these here and now, and is the faster: with AVX2 alone it is not."""
-    return torch.backends.cpu.get_cpu_capability() == "AVX512" and onednn.takes(query, key, value)
+    return onednn.takes(query, key, value) and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def varlen_attention(
@@ -59,11 +58,11 @@ class _Blocks(torch.autograd.Function):
         ctx: Any, query: Float[Tensor, "m H d"], key: Float[Tensor, "n H d"], value: Float[Tensor, "n H d"]
     ) -> Float[Tensor, "m H d"]:
         output, totals = query.new_empty(query.shape), query.new_empty(query.shape[1::-1])
-        for head in range(query.shape[1]):
-            cell = _Cell(query[:, head], key[:, head], value[:, head])
-            for rows in cell.query_blocks():
-                attended, total = _attend(cell, rows)
-                stop = min(rows.stop, len(query))
+        cell = _Cell(query, key, value)
+        for rows in slices(cell.query.shape[1], cell.query_rows):
+            stop = min(rows.stop, len(query))
+            for head in range(query.shape[1]):
+                attended, total = _attend(cell, head, rows)
                 output[rows.start : stop, head] = attended[: stop - rows.start]
                 totals[head, rows.start : stop] = total[: stop - rows.start, 0]
         ctx.save_for_backward(query, key, value, output, totals)
@@ -73,34 +72,25 @@ class _Blocks(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Float[Tensor, "m H d"]) -> tuple[Tensor, ...]:
         query, key, value, output, totals = ctx.saved_tensors
-        grads = tuple(torch.empty_like(rows) for rows in (query, key, value))
         of_total = (grad_output * output).sum(-1)  # (m, H)
-        for head in range(query.shape[1]):
-            cell = _Cell(query[:, head], key[:, head], value[:, head])
-            of_cell = _backward(cell, grad_output[:, head], totals[head, :, None], of_total[:, head, None])
-            for grad, of_head in zip(grads, of_cell, strict=True):
-                grad[:, head] = of_head[: len(grad)]
-        return grads
+        return _backward(_Cell(query, key, value), grad_output, totals, of_total)
 
 
 class _Cell:
-    """One head of one cell, filled up to whole blocks; the scale d^-1/2 and the base 2 stand in the queries."""
+    """One cell, filled up to whole blocks; the scale d^-1/2 and the base 2 stand in the queries."""
 
-    def __init__(self, query: Float[Tensor, "m d"], key: Float[Tensor, "n d"], value: Float[Tensor, "n d"]) -> None:
-        self.num_keys, self.scale = len(key), query.shape[1] ** -0.5
+    def __init__(
+        self, query: Float[Tensor, "m H d"], key: Float[Tensor, "n H d"], value: Float[Tensor, "n H d"]
+    ) -> None:
+        self.num_keys, self.scale = len(key), query.shape[-1] ** -0.5
         self.query_rows, self.key_rows = _block_rows(len(query)), _block_rows(len(key))
-        self.query = filled(query, self.query_rows).mul_(self.scale * LOG2_E)
-        self.key, self.value = filled(key, self.key_rows), filled(value, self.key_rows)
+        self.query = _filled(query, self.query_rows).mul_(self.scale * LOG2_E)  # (H, M, d)
+        self.key, self.value = _filled(key, self.key_rows), _filled(value, self.key_rows)  # (H, N, d) each
+        self.key_blocks = list(slices(self.key.shape[1], 2 * self.key_rows))
 
-    def query_blocks(self) -> Iterator[slice]:
-        return _slices(len(self.query), self.query_rows)
-
-    def key_blocks(self) -> Iterator[slice]:
-        return _slices(len(self.key), 2 * self.key_rows)
-
-    def scores(self, queries: slice, keys: slice) -> Float[Tensor, "b c"]:
+    def scores(self, head: int, queries: slice, keys: slice) -> Float[Tensor, "b c"]:
         """Return exponents of 2."""
-        scores = product(self.query[queries], self.key[keys])
+        scores = product(self.query[head, queries], self.key[head, keys])
         if keys.stop > self.num_keys:
             scores[:, self.num_keys - keys.start :] = -math.inf
         return scores
@@ -108,53 +98,58 @@ class _Cell:
 
 def _block_rows(num_rows: int) -> int:
     """Cut into equal blocks; with twice as many keys, the scores of one are 2 MB a thread."""
-    return _rounded_up(math.ceil(num_rows / math.ceil(num_rows / block_rows())), multiple())
+    return rounded_up(math.ceil(num_rows / math.ceil(num_rows / block_rows())), row_multiple())
 
 
-def _rounded_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
-def filled(rows: Float[Tensor, "n d"], multiple: int) -> Float[Tensor, "N d"]:
-    """Return a copy, with rows of zeros up to a multiple."""
-    out = rows.new_zeros((_rounded_up(len(rows), multiple), rows.shape[1]))
-    out[: len(rows)] = rows
+def _filled(rows: Float[Tensor, "n H d"], multiple: int) -> Float[Tensor, "H N d"]:
+    """Return a copy, a head's rows side by side, with rows of zeros up to a multiple."""
+    num_rows, num_heads, width = rows.shape
+    out = rows.new_empty((num_heads, rounded_up(num_rows, multiple), width))
+    out[:, :num_rows] = rows.transpose(0, 1)
+    out[:, num_rows:] = 0
     return out
 
 
-def _slices(num_rows: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step))
-
-
-def _attend(cell: _Cell, queries: slice) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 1"]]:
+def _attend(cell: _Cell, head: int, queries: slice) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 1"]]:
     """Return what the queries of a block read, and the logarithm (base 2) of their denominators."""
-    rows = cell.query[queries]
-    attended, total = torch.zeros_like(rows), rows.new_zeros((len(rows), 1))
-    maximum = torch.full_like(total, -math.inf)
-    for keys in cell.key_blocks():
-        weights = cell.scores(queries, keys)
-        largest = torch.maximum(maximum, weights.amax(-1, keepdim=True))  # (b, 1)
-        rescale = maximum.sub_(largest).exp2_()
-        weights.sub_(largest).exp2_()
-        attended = product(weights, cell.value[keys].T).addcmul_(attended, rescale)
-        total = weights.sum(-1, keepdim=True).addcmul_(total, rescale)
-        maximum = largest
+    attended, total, maximum = _read(cell, head, queries, cell.key_blocks[0])
+    for keys in cell.key_blocks[1:]:
+        of_block, sums, largest = _read(cell, head, queries, keys)
+        before, maximum = maximum, torch.maximum(maximum, largest)
+        rescale, of_this = (before - maximum).exp2_(), largest.sub_(maximum).exp2_()
+        attended = of_block.mul_(of_this).addcmul_(attended, rescale)
+        total = sums.mul_(of_this).addcmul_(total, rescale)
     return attended.div_(total), total.log2_().add_(maximum)
 
 
+def _read(
+    cell: _Cell, head: int, queries: slice, keys: slice
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 1"], Float[Tensor, "b 1"]]:
+    """Return sums over the keys of a block, their denominators, and the largest exponents, which are taken out."""
+    weights = cell.scores(head, queries, keys)
+    largest = weights.amax(-1, keepdim=True)
+    weights.sub_(largest).exp2_()
+    return product(weights, cell.value[head, keys].T), weights.sum(-1, keepdim=True), largest
+
+
 def _backward(
-    cell: _Cell, grad_output: Float[Tensor, "m d"], totals: Float[Tensor, "m 1"], of_total: Float[Tensor, "m 1"]
-) -> tuple[Float[Tensor, "M d"], Float[Tensor, "N d"], Float[Tensor, "N d"]]:
-    """Return the gradients of the cell's filled rows."""
-    grad_output, totals, of_total = (filled(rows, cell.query_rows) for rows in (grad_output, totals, of_total))
+    cell: _Cell, grad_output: Float[Tensor, "m H d"], totals: Float[Tensor, "H m"], of_total: Float[Tensor, "m H"]
+) -> tuple[Float[Tensor, "m H d"], Float[Tensor, "n H d"], Float[Tensor, "n H d"]]:
+    """Return the gradients of queries, keys and values."""
+    num_queries, num_heads, _ = grad_output.shape
+    upstream = _filled(grad_output, cell.query_rows)  # (H, M, d)
+    totals, of_total = (_filled(part[..., None], cell.query_rows) for part in (totals.T, of_total))  # (H, M, 1) each
     grad_query = torch.zeros_like(cell.query)
-    grad_key, grad_value = (rows.new_zeros(rows.shape[::-1]) for rows in (cell.key, cell.value))  # (d, N)
-    for queries in cell.query_blocks():
-        grad = grad_output[queries]
-        for keys in cell.key_blocks():
-            weights = cell.scores(queries, keys).sub_(totals[queries]).exp2_()  # (b, c)
-            grad_value[:, keys] += product(grad.T, weights.T)
-            grad_scores = product(grad, cell.value[keys]).sub_(of_total[queries]).mul_(weights)
-            grad_query[queries] += product(grad_scores, cell.key[keys].T)
-            grad_key[:, keys] += product(cell.query[queries].T, grad_scores.T)
-    return grad_query.mul_(cell.scale), grad_key.div_(LOG2_E).T, grad_value.T
+    grad_key, grad_value = (torch.zeros_like(rows.mT) for rows in (cell.key, cell.value))  # (H, d, N)
+    for queries in slices(cell.query.shape[1], cell.query_rows):
+        for head in range(num_heads):
+            grad = upstream[head, queries]
+            for keys in cell.key_blocks:
+                weights = cell.scores(head, queries, keys).sub_(totals[head, queries]).exp2_()  # (b, c)
+                grad_value[head, :, keys] += product(grad.T, weights.T)
+                grad_scores = product(grad, cell.value[head, keys]).sub_(of_total[head, queries]).mul_(weights)
+                grad_query[head, queries] += product(grad_scores, cell.key[head, keys].T)
+                grad_key[head, :, keys] += product(cell.query[head, queries].T, grad_scores.T)
+    of_query = grad_query.mul_(cell.scale)[:, :num_queries].transpose(0, 1)
+    of_key, of_value = (rows[..., : cell.num_keys].permute(2, 0, 1) for rows in (grad_key.div_(LOG2_E), grad_value))
+    return of_query, of_key, of_value

@@ -50,7 +50,7 @@ def training_flops(
     """Return the operations of a forward and a backward pass, with what backward computes again."""
     forward = forward_flops(config, lengths, prefix_lengths)
     num_tokens, layers, width = sum(lengths), config.num_layers, config.feed_forward_width
-    # A part is computed again up to the input of its last product.
+    # A part is computed again up to the input of its last product; by oneDNN, on a CPU, that product too.
     last = 2 * num_tokens * config.dim * width
     head = 2 * num_tokens * config.vocabulary_size * config.dim
     again = {"none": 0, "feed_forward": layers * 2 * last, "layer": forward - head - layers * last}
