@@ -20,7 +20,7 @@ from xtrimogene.config import EncoderPrecision
 from xtrimogene.errors import ConfigError
 from xtrimogene.model.encoder import Encoder
 from xtrimogene.model.xtrimogene import XTrimoGene
-from xtrimogene_kernels.linear.reference import Activation, activate
+from xtrimogene_kernels.linear.reference import Activation, activate_
 from xtrimogene_kernels.segments import Segments
 
 CHUNK_ROWS = 256  # whose int32 sums stay in a core's cache
@@ -102,8 +102,8 @@ class Int8Linear(nn.Module):
         for rows, target in zip(torch.split(x, CHUNK_ROWS), torch.split(out, CHUNK_ROWS), strict=True):
             tokens, scale = to_int8(rows)
             target.copy_(torch._int_mm(tokens, self.weight)).mul_(scale)
-            torch.addcmul(self.bias, target, self.scale, out=target)
-        return activate(out, activation)
+            activate_(torch.addcmul(self.bias, target, self.scale, out=target), activation)
+        return out
 
 
 def to_int8(rows: Float[Tensor, "N I"]) -> tuple[Int8[Tensor, "N I"], Float[Tensor, "N 1"]]:

@@ -23,3 +23,9 @@ def activate(x: Float[Tensor, "*N O"], activation: Activation) -> Float[Tensor, 
     if activation == "relu":
         return F.relu(x, inplace=True)
     return F.gelu(x) if activation == "gelu" else x
+
+
+def activate_(x: Float[Tensor, "*N O"], activation: Activation) -> None:
+    """Apply it in place, without a gradient."""
+    if activation != "none":
+        x.copy_(activate(x, activation))
