@@ -83,10 +83,12 @@ class _Cell:
         self, query: Float[Tensor, "m H d"], key: Float[Tensor, "n H d"], value: Float[Tensor, "n H d"]
     ) -> None:
         self.num_keys, self.scale = len(key), query.shape[-1] ** -0.5
-        self.query_rows, self.key_rows = _block_rows(len(query)), _block_rows(len(key))
+        # With four times as many keys as queries, the scores of a block are 4 MB a thread.
+        self.query_rows = _equal(len(query), block_rows(), row_multiple())
+        self.key_rows = _equal(len(key), 4 * block_rows(), 2 * row_multiple())
         self.query = _filled(query, self.query_rows).mul_(self.scale * LOG2_E)  # (H, M, d)
         self.key, self.value = _filled(key, self.key_rows), _filled(value, self.key_rows)  # (H, N, d) each
-        self.key_blocks = list(slices(self.key.shape[1], 2 * self.key_rows))
+        self.key_blocks = list(slices(self.key.shape[1], self.key_rows))
 
     def scores(self, head: int, queries: slice, keys: slice) -> Float[Tensor, "b c"]:
         """Return exponents of 2."""
@@ -96,9 +98,9 @@ class _Cell:
         return scores
 
 
-def _block_rows(num_rows: int) -> int:
-    """Cut into equal blocks; with twice as many keys, the scores of one are 2 MB a thread."""
-    return rounded_up(math.ceil(num_rows / math.ceil(num_rows / block_rows())), row_multiple())
+def _equal(num_rows: int, most: int, multiple: int) -> int:
+    """Return the rows of a block, where all are alike."""
+    return rounded_up(math.ceil(num_rows / math.ceil(num_rows / most)), multiple)
 
 
 def _filled(rows: Float[Tensor, "n H d"], multiple: int) -> Float[Tensor, "H N d"]:
