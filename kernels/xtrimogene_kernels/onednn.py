@@ -5,6 +5,7 @@ where rows are as short as an attention head (benchmarks/linear.py). oneDNN make
 keeps it, some .7 MB each for up to 1,024 shapes: who calls it cuts rows into blocks, so that few shapes occur.
 """
 
+import math
 import platform
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+LOG2_E = math.log2(math.e)  # exp2 is several times as fast as exp, which is MKL's too
 BLOCK_ROWS = 512  # for each thread: what a product reads and writes stays in a core's cache
 MULTIPLE = 32  # of rows in a block, up to four threads
 
@@ -49,7 +51,7 @@ def product(
     bias: Float[Tensor, "O"] | None = None,
     activation: str = "none",
 ) -> Float[Tensor, "N O"]:
-    """Return ``activation(x @ weight.T + bias)``; no gradient. ``weight`` is read in any strides, ``x`` is copied."""
+    """Return ``activation(x @ weight.T + bias)``; no gradient. ``weight`` is read in any strides."""
     algorithm = "none" if activation == "gelu" else ""  # the error function, not its approximation
     dense = None if bias is None else bias.contiguous()  # it is read as if it were
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, dense, activation, [], algorithm)

@@ -10,10 +10,8 @@ from xtrimogene.config import ActivationCheckpointing, DecoderConfig, EncoderCon
 
 FULL = 4  # bytes of a weight, a gradient, a norm's input: float32, under autocast too
 INDEX = 8
-CHUNK_ROWS = {
-    False: 1024,
-    True: 16384,
-}  # linear_attention/streamed.py: for each thread of a CPU, on an accelerator
+# linear_attention/streamed.py: for each thread of a CPU, on an accelerator
+CHUNK_ROWS = {False: 1024, True: 16384}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

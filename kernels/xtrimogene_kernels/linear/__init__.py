@@ -31,8 +31,9 @@ def linear(
     activation
         ``"none"``, ``"relu"`` or ``"gelu"`` (exact: by the error function).
     implementation
-        ``"auto"`` is a rule: ``"onednn"`` for 32 rows or more in float32 on an x86 processor, outside autocast,
-        torch.compile, torch.func and forward-mode gradients; and ``"reference"``, PyTorch's own, everywhere else.
+        ``"auto"`` is a rule: ``"onednn"`` for 32 rows or more (from eight threads on, more) in float32 on an x86
+        processor, outside autocast, torch.compile, torch.func and forward-mode gradients; and ``"reference"``,
+        PyTorch's own, everywhere else.
         ``"onednn"`` gives a row the same numbers whatever rows stand beside it, and has no second derivative.
 
     Raises

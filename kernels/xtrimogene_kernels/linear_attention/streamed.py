@@ -13,7 +13,6 @@ Letters: M query rows, N key rows, packed; B cells; H heads; d width of a head; 
 rows. "*h": nothing for one head, H for all.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from xtrimogene_kernels import onednn
+from xtrimogene_kernels.onednn import LOG2_E
 from xtrimogene_kernels.segments import Segments
 
 # On a CPU the features of a chunk (1024 rows a thread x 256 features in float32: 1 MB) stay in a core's cache; an
@@ -31,7 +31,6 @@ CPU_CHUNK_ROWS = 1024
 ACCELERATOR_CHUNK_ROWS = 16384
 FEW_ROWS = 320  # of which all heads at once are faster
 EPSILON = 1e-4
-LOG2_E = math.log2(math.e)
 
 
 def linear_attention(

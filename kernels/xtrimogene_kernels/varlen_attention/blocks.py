@@ -17,12 +17,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from xtrimogene_kernels import onednn
-from xtrimogene_kernels.onednn import block_rows, product, rounded_up, row_multiple, slices
+from xtrimogene_kernels.onednn import LOG2_E, block_rows, product, rounded_up, row_multiple, slices
 from xtrimogene_kernels.segments import Segments
 from xtrimogene_kernels.varlen_attention import sdpa
 
 LONG = 320  # queries and keys for each thread, from which blocks are faster
-LOG2_E = math.log2(math.e)
 
 
 def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
